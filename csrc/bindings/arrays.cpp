@@ -1,0 +1,183 @@
+#include "bindings/arrays.h"
+
+#include <cmath>
+
+namespace trainstep {
+
+namespace {
+
+std::string at(Site site) { return std::string(site.function) + ": " + site.argument + " "; }
+
+bool is_aligned(const py::array& a) { return (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0; }
+bool is_c_contiguous(const py::array& a) { return (a.flags() & py::array::c_style) != 0; }
+
+// The bytes [first, last) that an array touches.
+struct Extent {
+    const char *first, *last;
+};
+Extent extent(const py::array& a) {
+    const char* first = static_cast<const char*>(a.data());
+    if (a.size() == 0) return {first, first};
+    const char* last = first + a.itemsize();
+    for (py::ssize_t d = 0; d < a.ndim(); ++d) {
+        const py::ssize_t reach = (a.shape(d) - 1) * a.strides(d);
+        (reach < 0 ? first : last) += reach;
+    }
+    return {first, last};
+}
+bool overlap(const py::array& a, const py::array& b) {
+    const Extent x = extent(a), y = extent(b);
+    return x.first < y.last && y.first < x.last;
+}
+
+std::string tuple_text(const py::ssize_t* shape, std::size_t n) {
+    std::string text = "(";
+    for (std::size_t i = 0; i < n; ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+    return text + (n == 1 ? ",)" : ")");
+}
+
+template <class T>
+void check_writable(Site site, const py::array& a) {
+    if (!has_dtype<T>(a)) type_error(site, "has dtype " + dtype_text(a) + ", expected " + std::string(py::str(py::dtype::of<T>())));
+    if (!a.writeable()) value_error(site, "is read-only, expected a writeable array");
+    if (!is_c_contiguous(a) || !is_aligned(a)) value_error(site, "is strided or unaligned, expected a C-contiguous, aligned array");
+}
+
+}  // namespace
+
+void value_error(Site site, const std::string& what) { throw py::value_error(at(site) + what); }
+void type_error(Site site, const std::string& what) { throw py::type_error(at(site) + what); }
+
+std::string shape_text(const py::array& a) { return tuple_text(a.shape(), std::size_t(a.ndim())); }
+std::string shape_text(const std::vector<py::ssize_t>& shape) { return tuple_text(shape.data(), shape.size()); }
+std::string dtype_text(const py::array& a) { return py::str(a.dtype()); }
+
+py::array as_array(Site site, py::handle object) {
+    if (py::isinstance<py::array>(object)) return py::reinterpret_borrow<py::array>(object);
+    const auto numpy = [] { return py::module_::import("numpy"); };
+    try {
+        if (py::hasattr(object, "__dlpack__")) return numpy().attr("from_dlpack")(object);
+        if (PyObject_CheckBuffer(object.ptr()) && !py::isinstance<py::bytes>(object))
+            return numpy().attr("asarray")(py::reinterpret_steal<py::object>(PyMemoryView_FromObject(object.ptr())));
+    } catch (py::error_already_set& e) {
+        type_error(site, "cannot be read as an array: " + std::string(py::str(e.value())) +
+                             (py::hasattr(object, "requires_grad") ? " (detach a tensor that requires grad first)" : ""));
+    }
+    type_error(site, "is a " + std::string(py::str(py::type::handle_of(object).attr("__name__"))) +
+                         ", expected a NumPy array, or an object with __dlpack__ or the buffer protocol");
+}
+
+template <class T>
+bool has_dtype(const py::array& a) {
+    const py::dtype d = a.dtype();
+    return d.num() == (sizeof(T) == 4 ? py::detail::npy_api::NPY_FLOAT_ : py::detail::npy_api::NPY_DOUBLE_) && d.byteorder() == '=';
+}
+template bool has_dtype<float>(const py::array&);
+template bool has_dtype<double>(const py::array&);
+
+template <class T>
+py::array contiguous(Site site, py::handle object) {
+    py::array a = as_array(site, object);
+    if (!has_dtype<T>(a)) type_error(site, "has dtype " + dtype_text(a) + ", expected " + std::string(py::str(py::dtype::of<T>())));
+    if (is_c_contiguous(a) && is_aligned(a)) return a;
+    return a.attr("copy")("C");
+}
+template py::array contiguous<float>(Site, py::handle);
+template py::array contiguous<double>(Site, py::handle);
+
+void check_shape(Site site, const py::array& a, std::initializer_list<py::ssize_t> shape) {
+    bool fits = std::size_t(a.ndim()) == shape.size();
+    py::ssize_t d = 0;
+    std::string wanted = "(";
+    for (py::ssize_t extent : shape) {
+        fits = fits && (extent < 0 || a.shape(d) == extent);
+        wanted += (d ? ", " : "") + (extent < 0 ? std::string("any") : std::to_string(extent));
+        ++d;
+    }
+    if (!fits) value_error(site, "has shape " + shape_text(a) + ", expected " + wanted + (d == 1 ? ",)" : ")"));
+    for (py::ssize_t i = 0; i < a.ndim(); ++i)
+        if (a.shape(i) == 0) value_error(site, "has shape " + shape_text(a) + ", expected no extent of 0");
+}
+
+template <class T>
+py::array output(Site site, py::handle out, const std::vector<py::ssize_t>& shape, std::initializer_list<const py::array*> inputs,
+                 bool same_place_allowed) {
+    if (out.is_none()) return py::array(py::dtype::of<T>(), shape);
+    if (!py::isinstance<py::array>(out)) type_error(site, "is no NumPy array");
+    py::array a = py::reinterpret_borrow<py::array>(out);
+    check_writable<T>(site, a);
+    if (std::size_t(a.ndim()) != shape.size() || !std::equal(shape.begin(), shape.end(), a.shape()))
+        value_error(site, "has shape " + shape_text(a) + ", expected " + shape_text(shape));
+    for (const py::array* input : inputs)
+        if (overlap(a, *input) && !(same_place_allowed && a.data() == input->data()))
+            value_error(site, "shares memory with an input, expected memory of its own");
+    return a;
+}
+template py::array output<float>(Site, py::handle, const std::vector<py::ssize_t>&, std::initializer_list<const py::array*>, bool);
+template py::array output<double>(Site, py::handle, const std::vector<py::ssize_t>&, std::initializer_list<const py::array*>, bool);
+
+template <class T>
+py::array in_place(Site site, py::handle object) {
+    py::array a = as_array(site, object);
+    check_writable<T>(site, a);
+    return a;
+}
+template py::array in_place<float>(Site, py::handle);
+template py::array in_place<double>(Site, py::handle);
+
+void check_apart(Site site, const py::array& a, Site other, const py::array& b) {
+    if (overlap(a, b)) value_error(site, std::string("shares memory with ") + other.argument + ", expected memory of its own");
+}
+
+py::array labels(Site site, py::handle object, py::ssize_t rows, py::ssize_t classes) {
+    py::array a = as_array(site, object);
+    const char kind = a.dtype().kind();
+    if (kind != 'i' && kind != 'u') type_error(site, "has dtype " + dtype_text(a) + ", expected integer class indices");
+    check_shape(site, a, {rows});
+    py::array result = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>::ensure(a);
+    if (!result) throw py::error_already_set();
+    const std::int64_t* label = data<std::int64_t>(result);
+    for (py::ssize_t i = 0; i < rows; ++i)
+        if (label[i] < 0 || label[i] >= classes)
+            value_error(site, "holds " + std::to_string(label[i]) + " at row " + std::to_string(i) + ", expected 0 <= label < " +
+                                  std::to_string(classes));
+    return result;
+}
+
+template <class T>
+void check_no_nan(Site site, const py::array& a) {
+    const T* x = data<T>(a);
+    T poison = 0;  // x * 0 is NaN for NaN, and for infinity, which is told apart below
+    for (py::ssize_t i = 0; i < a.size(); ++i) poison += x[i] * T(0);
+    if (poison == T(0)) return;
+    for (py::ssize_t i = 0; i < a.size(); ++i)
+        if (std::isnan(x[i])) value_error(site, "holds NaN at element " + std::to_string(i));
+}
+template void check_no_nan<float>(Site, const py::array&);
+template void check_no_nan<double>(Site, const py::array&);
+
+Table table(Site site, py::handle object, std::size_t columns, py::array& keep_alive) {
+    py::array a = as_array(site, object);
+    std::size_t row = 1;
+    for (py::ssize_t d = 1; d < a.ndim(); ++d) row *= std::size_t(a.shape(d));
+    if (a.ndim() < 2 || row != columns)
+        value_error(site, "has shape " + shape_text(a) + ", expected (rows, " + std::to_string(columns) + ")");
+    if (a.shape(0) == 0) value_error(site, "has shape " + shape_text(a) + ", expected at least one row");
+    const char kind = a.dtype().kind();
+    const py::ssize_t size = a.itemsize();
+    InputDtype dtype{};
+    const auto is = [&](char k, py::ssize_t bytes, InputDtype found) {
+        const bool same = kind == k && size == bytes && (a.dtype().byteorder() == '=' || a.dtype().byteorder() == '|');
+        if (same) dtype = found;
+        return same;
+    };
+    const bool known = is('f', 4, InputDtype::float32_) || is('f', 8, InputDtype::float64_) || is('u', 1, InputDtype::uint8_) ||
+                       is('i', 8, InputDtype::int64_) || is('i', 4, InputDtype::int32_) || is('b', 1, InputDtype::bool_) ||
+                       is('i', 1, InputDtype::int8_) || is('i', 2, InputDtype::int16_) || is('u', 2, InputDtype::uint16_) ||
+                       is('u', 4, InputDtype::uint32_) || is('u', 8, InputDtype::uint64_);
+    if (!known) type_error(site, "has dtype " + dtype_text(a) + ", expected a real dtype of native byte order");
+    keep_alive = is_c_contiguous(a) && is_aligned(a) ? a : py::array(a.attr("copy")("C"));
+    return {keep_alive.data(), dtype, std::size_t(a.shape(0)), columns};
+}
+
+}  // namespace trainstep

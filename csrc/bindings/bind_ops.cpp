@@ -1,0 +1,203 @@
+// trainstep.ops: the formulas on arrays.
+#include "bindings/arrays.h"
+#include "bindings/bind.h"
+#include "ops/dense.h"
+#include "ops/elementwise.h"
+#include "ops/losses.h"
+#include "runtime/isa.h"
+
+namespace trainstep {
+
+namespace {
+
+std::vector<py::ssize_t> shape_of(const py::array& a) { return {a.shape(), a.shape() + a.ndim()}; }
+
+// Work under this many elements is over before another thread could take the GIL.
+constexpr py::ssize_t kKeepGil = 20000;
+template <class F>
+void without_gil_if(bool large, F&& f) {
+    if (!large) return f();
+    const WithoutGil released;
+    f();
+}
+
+py::array dense_op(py::handle x_in, py::handle w_in, py::handle b_in, py::handle activation_in, py::handle out) {
+    const char* me = "dense";
+    const auto activation = Activation(name_index(me, "activation", kActivationNames, activation_in, true));
+    const py::array x_any = as_array({me, "x"}, x_in);
+    return dispatch_float({me, "x"}, x_any, [&](auto tag) {
+        using T = decltype(tag);
+        const py::array x = contiguous<T>({me, "x"}, x_any), w = contiguous<T>({me, "w"}, w_in);
+        check_shape({me, "x"}, x, {-1, -1});
+        check_shape({me, "w"}, w, {-1, -1});
+        const py::ssize_t batch = x.shape(0), in = x.shape(1), width = w.shape(1);
+        if (w.shape(0) != in)
+            value_error({me, "x"}, "has " + std::to_string(in) + " columns, w has " + std::to_string(w.shape(0)) + " rows");
+        py::array b;
+        if (!b_in.is_none()) {
+            b = contiguous<T>({me, "b"}, b_in);
+            check_shape({me, "b"}, b, {width});
+        }
+        const T* bias = b_in.is_none() ? nullptr : data<T>(b);
+        py::array y = bias ? output<T>({me, "out"}, out, {batch, width}, {&x, &w, &b}) : output<T>({me, "out"}, out, {batch, width}, {&x, &w});
+        without_gil_if(batch * in * width > kKeepGil * 16, [&, to = mutable_data<T>(y)] {
+            dense(to, data<T>(x), data<T>(w), bias, activation, std::size_t(batch), std::size_t(in), std::size_t(width));
+        });
+        return y;
+    });
+}
+
+py::tuple dense_backward_op(py::handle dy_in, py::handle x_in, py::handle w_in, py::handle y_in, py::handle activation_in, bool need_dx,
+                            py::handle out) {
+    const char* me = "dense_backward";
+    const auto activation = Activation(name_index(me, "activation", kActivationNames, activation_in, true));
+    if (activation != Activation::identity && y_in.is_none())
+        value_error({me, "y"}, "is None, expected the output of dense: the derivative of " +
+                                   std::string(kActivationNames[int(activation)]) + " is taken from it");
+    const py::array dy_any = as_array({me, "dy"}, dy_in);
+    py::handle dx_out = Py_None, dw_out = Py_None, db_out = Py_None;
+    py::tuple outs;
+    if (!out.is_none()) {
+        if (!py::isinstance<py::tuple>(out) || py::len(out) != 3) type_error({me, "out"}, "must be a tuple (dx, dw, db)");
+        outs = py::reinterpret_borrow<py::tuple>(out);
+        dx_out = outs[0].ptr(), dw_out = outs[1].ptr(), db_out = outs[2].ptr();
+    }
+    return dispatch_float({me, "dy"}, dy_any, [&](auto tag) -> py::tuple {
+        using T = decltype(tag);
+        const py::array dy = contiguous<T>({me, "dy"}, dy_any), x = contiguous<T>({me, "x"}, x_in), w = contiguous<T>({me, "w"}, w_in);
+        check_shape({me, "x"}, x, {-1, -1});
+        const py::ssize_t batch = x.shape(0), in = x.shape(1);
+        check_shape({me, "w"}, w, {in, -1});
+        const py::ssize_t width = w.shape(1);
+        check_shape({me, "dy"}, dy, {batch, width});
+        py::array y = dy;
+        if (activation != Activation::identity) {
+            y = contiguous<T>({me, "y"}, y_in);
+            check_shape({me, "y"}, y, {batch, width});
+        }
+        py::array dw = output<T>({me, "out[1] (dw)"}, dw_out, {in, width}, {&dy, &x, &w, &y});
+        py::array db = output<T>({me, "out[2] (db)"}, db_out, {width}, {&dy, &x, &w, &y, &dw});
+        py::object dx_result = py::none();
+        T* dx = nullptr;
+        if (need_dx) {
+            py::array a = output<T>({me, "out[0] (dx)"}, dx_out, {batch, in}, {&dy, &x, &w, &y, &dw, &db});
+            dx = mutable_data<T>(a);
+            dx_result = a;
+        }
+        py::array dz = dy;
+        if (activation != Activation::identity) dz = py::array(py::dtype::of<T>(), shape_of(dy));
+        T *dw_to = mutable_data<T>(dw), *db_to = mutable_data<T>(db);
+        const T* dz_from = data<T>(dz);
+        T* dz_to = activation != Activation::identity ? mutable_data<T>(dz) : nullptr;
+        without_gil_if(batch * in * width > kKeepGil * 16, [&] {
+            if (dz_to) activation_backward(activation, dz_to, data<T>(dy), data<T>(y), std::size_t(batch * width));
+            dense_backward(dx, dw_to, db_to, dz_from, data<T>(x), data<T>(w), Activation::identity, false, std::size_t(batch),
+                           std::size_t(in), std::size_t(width));
+        });
+        return py::make_tuple(dx_result, dw, db);
+    });
+}
+
+// y = f(x) for the row that `pick` chooses from the table.
+template <class Pick>
+py::array map_op(const char* me, py::handle x_in, py::handle out, Pick pick) {
+    const py::array x_any = as_array({me, "x"}, x_in);
+    return dispatch_float({me, "x"}, x_any, [&](auto tag) {
+        using T = decltype(tag);
+        const py::array x = contiguous<T>({me, "x"}, x_any);
+        py::array y = output<T>({me, "out"}, out, shape_of(x), {&x}, true);
+        T* to = mutable_data<T>(y);
+        without_gil_if(x.size() > kKeepGil, [&] { map<T>(pick(kernels().of<T>()), to, data<T>(x), std::size_t(x.size())); });
+        return y;
+    });
+}
+
+py::array activation_op(py::handle name, py::handle x, py::handle out) {
+    const int f = name_index("activation", "name", kActivationNames, name);
+    return map_op(kActivationNames[f].data(), x, out, [f](const auto& kernels) { return kernels.activation[f]; });
+}
+
+py::array vmath_op(py::handle name, py::handle x, py::handle out) {
+    const int f = name_index("vmath", "name", kVmathFunctionNames, name);
+    return map_op(kVmathFunctionNames[f].data(), x, out, [f](const auto& kernels) { return kernels.vmath[f]; });
+}
+
+py::array activation_backward_op(py::handle name, py::handle dy_in, py::handle y_in, py::handle out) {
+    const auto f = Activation(name_index("activation_backward", "name", kActivationNames, name));
+    const std::string function = std::string(kActivationNames[int(f)]) + "_backward";
+    const char* me = function.c_str();
+    const py::array dy_any = as_array({me, "dy"}, dy_in);
+    return dispatch_float({me, "dy"}, dy_any, [&](auto tag) {
+        using T = decltype(tag);
+        const py::array dy = contiguous<T>({me, "dy"}, dy_any), y = contiguous<T>({me, "y"}, y_in);
+        if (shape_of(dy) != shape_of(y)) value_error({me, "y"}, "has shape " + shape_text(y) + ", expected " + shape_text(dy));
+        py::array dx = output<T>({me, "out"}, out, shape_of(dy), {&dy, &y}, true);
+        T* to = mutable_data<T>(dx);
+        without_gil_if(dy.size() > kKeepGil,
+                       [&] { activation_backward(f, to, data<T>(dy), data<T>(y), std::size_t(dy.size())); });
+        return dx;
+    });
+}
+
+enum class Reduction { mean, sum, none };
+constexpr std::string_view kReductionNames[] = {"mean", "sum", "none"};
+
+py::tuple loss_op(py::handle name, py::handle pred_in, py::handle target_in, py::handle reduction_in, py::handle out) {
+    const auto loss = Loss(name_index("loss", "name", kLossNames, name));
+    const char* me = kLossNames[int(loss)].data();
+    const bool classes = is_classification(loss);
+    const Site pred_site{me, classes ? "logits" : "pred"}, target_site{me, classes ? "labels" : "target"};
+    const auto reduction = Reduction(name_index(me, "reduction", kReductionNames, reduction_in));
+    const py::array pred_any = as_array(pred_site, pred_in), target_any = as_array(target_site, target_in);
+    return dispatch_float(pred_site, pred_any, [&](auto tag) -> py::tuple {
+        using T = decltype(tag);
+        const py::array pred = contiguous<T>(pred_site, pred_any);
+        // A loss over elements takes any shape; its elements are rows of one column.
+        if (classes)
+            check_shape(pred_site, pred, {-1, -1});
+        else if (pred.size() == 0)
+            value_error(pred_site, "has shape " + shape_text(pred) + ", expected no extent of 0");
+        const py::ssize_t rows = classes ? pred.shape(0) : pred.size(), columns = classes ? pred.shape(1) : 1;
+        py::array target;
+        Target<T> wanted;
+        if (classes && target_any.ndim() == 1) {
+            target = labels(target_site, target_any, rows, columns);
+            wanted.labels = data<std::int64_t>(target);
+        } else {
+            target = contiguous<T>(target_site, target_any);
+            if (shape_of(target) != shape_of(pred))
+                value_error(target_site, "has shape " + shape_text(target) + ", expected " + shape_text(pred) +
+                                             (classes ? " or (" + std::to_string(rows) + ",)" : ""));
+            check_no_nan<T>(target_site, target);
+            wanted.values = data<T>(target);
+        }
+        py::array dpred = output<T>({me, "out"}, out, shape_of(pred), {&pred, &target});
+        py::array row_loss(py::dtype::of<T>(), classes ? std::vector<py::ssize_t>{rows} : shape_of(pred));
+        const double count = reduction == Reduction::mean ? mean_count(loss, std::size_t(rows), std::size_t(columns)) : 1;
+        T* row_loss_to = mutable_data<T>(row_loss);
+        const LossRows<T> a{row_loss_to, mutable_data<T>(dpred), nullptr, data<T>(pred), wanted, std::size_t(rows), std::size_t(columns),
+                            T(1 / count)};
+        without_gil_if(rows * columns > kKeepGil, [&] { loss_rows(loss, a); });
+        if (reduction == Reduction::none) return py::make_tuple(row_loss, dpred);
+        return py::make_tuple(sum_in_order(row_loss_to, std::size_t(rows)) / count, dpred);
+    });
+}
+
+}  // namespace
+
+void bind_ops(py::module_& m) {
+    m.attr("activations") = names_tuple(kActivationNames);
+    m.attr("losses") = names_tuple(kLossNames);
+    m.attr("vmath_functions") = names_tuple(kVmathFunctionNames);
+    m.def("dense", dense_op, py::arg("x"), py::arg("w"), py::arg("b") = py::none(), py::arg("activation") = py::none(),
+          py::arg("out") = py::none());
+    m.def("dense_backward", dense_backward_op, py::arg("dy"), py::arg("x"), py::arg("w"), py::arg("y") = py::none(),
+          py::arg("activation") = py::none(), py::arg("need_dx") = true, py::arg("out") = py::none());
+    m.def("activation", activation_op, py::arg("name"), py::arg("x"), py::arg("out") = py::none());
+    m.def("activation_backward", activation_backward_op, py::arg("name"), py::arg("dy"), py::arg("y"), py::arg("out") = py::none());
+    m.def("vmath", vmath_op, py::arg("name"), py::arg("x"), py::arg("out") = py::none());
+    m.def("loss", loss_op, py::arg("name"), py::arg("pred"), py::arg("target"), py::arg("reduction") = "mean",
+          py::arg("out") = py::none());
+}
+
+}  // namespace trainstep

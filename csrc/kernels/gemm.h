@@ -1,0 +1,352 @@
+// The matrix product C = A @ B, blocked, with a prologue (packing) and an epilogue (bias, activation, or an activation's derivative).
+//
+// Every element of C is one chain of fused multiply-adds over k within blocks of kBlockK, and the blocks are added in order. The chain
+// does not depend on the tile an element falls in, on whether operands were packed, or on how C was shared between threads.
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/activations.h"
+
+namespace trainstep {
+
+// C (m, n) = A (m, k) @ B (k, n). C and B or its transpose are row-major; A's strides are free, in elements.
+template <class T>
+struct Gemm {
+    T* c;
+    std::size_t ldc;
+    const T* a;
+    std::size_t a_row, a_k;  // A(i, p) = a[i * a_row + p * a_k]; one of them is 1
+    const T* b;
+    std::size_t b_k, b_column;  // B(p, j) = b[p * b_k + j * b_column]; one of them is 1
+    std::size_t m, n, k;
+    bool accumulate = false;  // C += A @ B; not with an epilogue
+    // Epilogue: c = activation(c + bias).
+    const T* bias = nullptr;  // (n), or null
+    Activation activation = Activation::identity;
+    // Epilogue of a backward product: c = c * derivative'(output), output laid out as C: the gradient goes on through the activation
+    // that made `output`.
+    const T* output = nullptr;
+    Activation derivative = Activation::identity;
+};
+
+}  // namespace trainstep
+
+#ifdef TRAINSTEP_ISA
+#include "kernels/loops.h"
+
+namespace trainstep::TRAINSTEP_ISA {
+
+// A tile of C in registers: kTileRows rows of kTileVectors vectors. It takes rows * vectors accumulators, the vectors of B and one of A.
+inline constexpr int kTileVectors = 2;
+inline constexpr int kTileRows = kVectorRegisters == 32 ? 12 : kHasFma ? 6 : 4;
+// Few rows (batch 1) leave too few independent chains to hide the latency of an fma, so up to kShortRows rows take wider tiles.
+inline constexpr int kShortRows = 3;
+inline constexpr int kShortVectors = 4;
+
+// Cache blocks. A panel of B (kBlockK x tile) stays in L1 while the panels of A (kBlockM x kBlockK, in L2) pass by it.
+inline constexpr std::size_t kBlockK = 256;
+inline constexpr std::size_t kBlockM = 16 * kTileRows;
+template <class T>
+inline constexpr std::size_t kTileColumns = kTileVectors * kWidth<T>;
+template <class T>
+inline constexpr std::size_t kBlockN = 4096 / sizeof(T);
+
+template <class T>
+inline constexpr std::size_t kGemmScratch = (kBlockM + kBlockN<T>) * kBlockK;
+
+// How a micro-kernel finds its operands. Vector v of B's row p is at b + (v / kTileVectors) * b_panel + p * b_k + (v % kTileVectors) * width.
+template <class T>
+struct Panels {
+    const T* a;
+    std::size_t a_row, a_k;
+    const T* b;
+    std::size_t b_k, b_panel;
+    std::size_t k;
+};
+
+// What happens to a finished chain on its way to C.
+template <class T>
+struct Finish {
+    bool add;       // to what C holds: a later block of k, or accumulate
+    const T* bias;  // at the tile's first column, or null; set for the last block of k only
+    bool relu;      // the one activation that is cheaper here than in a pass of its own
+};
+
+// rows x vectors of C; the last vector has `tail` columns, and so many are read of B where B is not packed (masked).
+template <class T, int rows, int vectors, bool masked>
+TRAINSTEP_INLINE void micro_kernel(T* c, std::size_t ldc, const Panels<T>& p, Tail<T> tail, bool partial, const Finish<T>& finish) {
+    constexpr int width = kWidth<T>;
+    Vec<T> acc[rows][vectors] = {};
+    const T *a = p.a, *b = p.b;
+    for (std::size_t k = p.k; k > 0; --k, a += p.a_k, b += p.b_k) {
+        Vec<T> bv[vectors];
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) {
+            const T* bp = b + v / kTileVectors * p.b_panel + v % kTileVectors * width;
+            if constexpr (masked)
+                bv[v] = v + 1 < vectors ? load(bp) : load_partial(bp, tail);
+            else
+                bv[v] = load(bp);
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) {
+            const Vec<T> av = set1<T>(a[r * p.a_row]);
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; ++v) acc[r][v] = fma(av, bv[v], acc[r][v]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) {
+            T* cp = c + r * ldc + v * width;
+            const bool last = partial && v + 1 == vectors;
+            Vec<T> x = acc[r][v];
+            if (finish.add) x = x + (last ? load_partial(cp, tail) : load(cp));
+            if (finish.bias) x = x + (last ? load_partial(finish.bias + v * width, tail) : load(finish.bias + v * width));
+            if (finish.relu) x = activations::relu::forward<T>(x);
+            if (last)
+                store_partial(cp, tail, x);
+            else
+                store<T>(cp, x);
+        }
+    }
+}
+
+template <class T>
+using MicroKernel = void (*)(T* c, std::size_t ldc, const Panels<T>& p, Tail<T> tail, bool partial, const Finish<T>& finish);
+
+template <class T, int rows, int vectors, bool masked>
+void micro_kernel_entry(T* c, std::size_t ldc, const Panels<T>& p, Tail<T> tail, bool partial, const Finish<T>& finish) {
+    micro_kernel<T, rows, vectors, masked>(c, ldc, p, tail, partial, finish);
+}
+
+// entries[masked][vectors - 1][rows - 1]; null where no tile has that shape.
+template <class T>
+struct MicroKernels {
+    MicroKernel<T> entries[2][kShortVectors][kTileRows];
+
+    constexpr MicroKernels() : entries{} { fill(std::make_integer_sequence<int, kTileRows>{}); }
+
+  private:
+    template <int... row>
+    constexpr void fill(std::integer_sequence<int, row...>) {
+        (fill_row<row + 1>(), ...);
+    }
+    template <int rows>
+    constexpr void fill_row() {
+        fill_vectors<rows>(std::make_integer_sequence<int, rows <= kShortRows ? kShortVectors : kTileVectors>{});
+    }
+    template <int rows, int... vector>
+    constexpr void fill_vectors(std::integer_sequence<int, vector...>) {
+        ((entries[0][vector][rows - 1] = micro_kernel_entry<T, rows, vector + 1, false>,
+          entries[1][vector][rows - 1] = micro_kernel_entry<T, rows, vector + 1, true>),
+         ...);
+    }
+};
+
+template <class T>
+inline constexpr MicroKernels<T> kMicroKernels{};
+
+// --- packing -----------------------------------------------------------------------------------------------------------------
+
+// A block of A as panels of kTileRows rows: panel[p * kTileRows + r]. Rows past m are left out, so the last panel is narrower.
+template <class T>
+void pack_a(T* packed, const T* a, std::size_t a_row, std::size_t a_k, std::size_t m, std::size_t k) {
+    for (std::size_t i = 0; i < m; i += kTileRows) {
+        const std::size_t rows = m - i < kTileRows ? m - i : kTileRows;
+        const T* source = a + i * a_row;
+        if (a_row == 1)
+            for (std::size_t p = 0; p < k; ++p)
+                for (std::size_t r = 0; r < rows; ++r) packed[p * rows + r] = source[p * a_k + r];
+        else
+            for (std::size_t r = 0; r < rows; ++r)
+                for (std::size_t p = 0; p < k; ++p) packed[p * rows + r] = source[r * a_row + p];
+        packed += rows * k;
+    }
+}
+
+// The transpose of a width x width block: out[i][j] = in[j][i]. log2(width) rounds, each of which swaps off-diagonal blocks of half the
+// size of the round before.
+template <class T, int half, int... i>
+TRAINSTEP_INLINE void swap_blocks(Vec<T>& x, Vec<T>& y, std::integer_sequence<int, i...>) {
+    constexpr int width = kWidth<T>;
+    const Vec<T> low = __builtin_shufflevector(x, y, (i & half ? width + (i ^ half) : i)...);
+    y = __builtin_shufflevector(x, y, (i & half ? width + i : (i ^ half))...);
+    x = low;
+}
+template <class T, int half>
+TRAINSTEP_INLINE void transpose_rounds(Vec<T>* rows) {
+    if constexpr (half > 0) {
+        constexpr int width = kWidth<T>;
+#pragma GCC unroll 16
+        for (int i = 0; i < width; ++i)
+            if (!(i & half)) swap_blocks<T, half>(rows[i], rows[i + half], std::make_integer_sequence<int, width>{});
+        transpose_rounds<T, half / 2>(rows);
+    }
+}
+template <class T>
+TRAINSTEP_INLINE void transpose_block(T* out, std::size_t out_stride, const T* in, std::size_t in_stride) {
+    constexpr int width = kWidth<T>;
+    Vec<T> rows[width];
+#pragma GCC unroll 16
+    for (int i = 0; i < width; ++i) rows[i] = load(in + i * in_stride);
+    transpose_rounds<T, width / 2>(rows);
+#pragma GCC unroll 16
+    for (int i = 0; i < width; ++i) store<T>(out + i * out_stride, rows[i]);
+}
+
+// A block of B as panels of kTileColumns columns, padded with zeros to whole tiles: panel[p * kTileColumns + j].
+template <class T>
+void pack_b(T* packed, const T* b, std::size_t b_k, std::size_t b_column, std::size_t k, std::size_t n) {
+    constexpr std::size_t columns = kTileColumns<T>, width = kWidth<T>;
+    for (std::size_t j = 0; j < n; j += columns, packed += columns * k) {
+        const std::size_t here = n - j < columns ? n - j : columns;
+        if (here < columns)
+            for (std::size_t i = 0; i < columns * k; ++i) packed[i] = T(0);
+        if (b_column == 1) {
+            for (std::size_t p = 0; p < k; ++p) {
+                const T* source = b + p * b_k + j;
+                T* to = packed + p * columns;
+                if (here == columns)
+                    for (int v = 0; v < kTileVectors; ++v) store<T>(to + v * width, load(source + v * width));
+                else
+                    for (std::size_t c = 0; c < here; ++c) to[c] = source[c];
+            }
+        } else {
+            std::size_t c = 0;
+            for (; c + width <= here; c += width) {
+                const T* source = b + (j + c) * b_column;
+                std::size_t p = 0;
+                for (; p + width <= k; p += width) transpose_block<T>(packed + p * columns + c, columns, source + p, b_column);
+                for (; p < k; ++p)
+                    for (std::size_t r = 0; r < width; ++r) packed[p * columns + c + r] = source[r * b_column + p];
+            }
+            for (; c < here; ++c)
+                for (std::size_t p = 0; p < k; ++p) packed[p * columns + c] = b[(j + c) * b_column + p];
+        }
+    }
+}
+
+// --- epilogues that are a pass over a finished block, while it is in cache ---------------------------------------------------
+
+template <class T>
+void activate_block(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1) {
+    for (std::size_t i = m0; i < m1; ++i) {
+        T* c = g.c + i * g.ldc + n0;
+        switch (g.activation) {
+#define TRAINSTEP_FORWARD(name)  \
+    case Activation::name:       \
+        map<T>(c, c, n1 - n0, [](Vec<T> x) __attribute__((always_inline)) { return activations::name::forward<T>(x); }); \
+        break;
+            TRAINSTEP_ACTIVATIONS(TRAINSTEP_FORWARD)
+#undef TRAINSTEP_FORWARD
+        }
+    }
+}
+
+template <class T>
+void differentiate_block(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1) {
+    for (std::size_t i = m0; i < m1; ++i) {
+        T* c = g.c + i * g.ldc + n0;
+        const T* y = g.output + i * g.ldc + n0;
+        switch (g.derivative) {
+#define TRAINSTEP_BACKWARD(name) \
+    case Activation::name:       \
+        zip<T>(c, c, y, n1 - n0, [](Vec<T> dy, Vec<T> out) __attribute__((always_inline)) { return activations::name::backward<T>(dy, out); }); \
+        break;
+            TRAINSTEP_ACTIVATIONS(TRAINSTEP_BACKWARD)
+#undef TRAINSTEP_BACKWARD
+        }
+    }
+}
+
+// --- the loops around the micro-kernel ---------------------------------------------------------------------------------------
+
+template <class T>
+TRAINSTEP_INLINE std::size_t least(T a, T b) {
+    return a < b ? a : b;
+}
+
+template <class T>
+void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1, T* scratch) {
+    constexpr std::size_t columns = kTileColumns<T>, width = kWidth<T>;
+    T* const packed_a = scratch;
+    T* const packed_b = scratch + kBlockM * kBlockK;
+    const std::size_t m = m1 - m0, n = n1 - n0;
+    // Packing pays when a panel is read often and its rows lie too far apart to be read in place: a row per page, or all rows in one
+    // set of L1 (measured: bench/bench_dense.py).
+    const bool pack_the_b = g.b_column != 1 || (m > 2 * kTileRows && g.k * g.n * sizeof(T) > 64 * 1024);
+    const bool pack_the_a = n > 4 * columns && m * g.k * sizeof(T) > 64 * 1024;
+
+    for (std::size_t jc = n0; jc < n1; jc += kBlockN<T>) {
+        const std::size_t nc = least(kBlockN<T>, n1 - jc);
+        for (std::size_t pc = 0; pc < g.k; pc += kBlockK) {
+            const std::size_t kc = least(kBlockK, g.k - pc);
+            const bool last_k = pc + kc >= g.k;
+            if (pack_the_b) pack_b(packed_b, g.b + pc * g.b_k + jc * g.b_column, g.b_k, g.b_column, kc, nc);
+            for (std::size_t ic = m0; ic < m1; ic += kBlockM) {
+                const std::size_t mc = least(kBlockM, m1 - ic);
+                if (pack_the_a) pack_a(packed_a, g.a + ic * g.a_row + pc * g.a_k, g.a_row, g.a_k, mc, kc);
+                for (std::size_t jr = 0; jr < nc;) {
+                    const bool is_short = mc <= kShortRows;
+                    const std::size_t nr = least(is_short ? kShortVectors * width : columns, nc - jr);
+                    const int vectors = int((nr + width - 1) / width);
+                    const std::size_t in_tail = nr - (vectors - 1) * width;
+                    const bool partial = in_tail < width;
+                    const Tail<T> tail{std::ptrdiff_t(in_tail)};
+                    Panels<T> p;
+                    p.k = kc;
+                    if (pack_the_b) {
+                        p.b = packed_b + jr * kc, p.b_k = columns, p.b_panel = columns * kc;
+                    } else {
+                        p.b = g.b + pc * g.b_k + jc + jr, p.b_k = g.b_k, p.b_panel = columns;
+                    }
+                    const bool masked = partial && !pack_the_b;
+                    const Finish<T> finish{pc > 0 || g.accumulate, last_k && g.bias ? g.bias + jc + jr : nullptr,
+                                           last_k && g.activation == Activation::relu};
+                    for (std::size_t ir = 0; ir < mc; ir += kTileRows) {
+                        const std::size_t rows = least(std::size_t(kTileRows), mc - ir);
+                        if (pack_the_a) {
+                            p.a = packed_a + ir * kc, p.a_row = 1, p.a_k = rows;
+                        } else {
+                            p.a = g.a + (ic + ir) * g.a_row + pc * g.a_k, p.a_row = g.a_row, p.a_k = g.a_k;
+                        }
+                        kMicroKernels<T>.entries[masked][vectors - 1][rows - 1](g.c + (ic + ir) * g.ldc + jc + jr, g.ldc, p, tail, partial,
+                                                                               finish);
+                    }
+                    jr += nr;
+                }
+                if (last_k && g.activation != Activation::relu && g.activation != Activation::identity)
+                    activate_block(g, ic, ic + mc, jc, jc + nc);
+                if (last_k && g.derivative != Activation::identity) differentiate_block(g, ic, ic + mc, jc, jc + nc);
+            }
+        }
+    }
+}
+
+// db[n0 .. n1) = (or +=) the column sums of dz. Sums of 64 rows are added to sums of sums, so the rounding error grows with
+// 64 + rows / 64 and not with the rows.
+template <class T>
+void column_sum(T* db, const T* dz, std::size_t rows, std::size_t columns, std::size_t n0, std::size_t n1, bool accumulate) {
+    for_each_vector<T>(n1 - n0, [=](std::size_t j, auto part) __attribute__((always_inline)) {
+        Vec<T> total = accumulate ? get<T>(db + n0 + j, part) : zero<T>();
+        for (std::size_t i = 0; i < rows; i += 64) {
+            const std::size_t end = least(rows, i + 64);
+            Vec<T> even = zero<T>(), odd = zero<T>();
+            const T* row = dz + i * columns + n0 + j;
+            std::size_t r = i;
+            for (; r + 2 <= end; r += 2, row += 2 * columns) {
+                even = even + get<T>(row, part);
+                odd = odd + get<T>(row + columns, part);
+            }
+            if (r < end) even = even + get<T>(row, part);
+            total = total + (even + odd);
+        }
+        put<T>(db + n0 + j, part, total);
+    });
+}
+
+}  // namespace trainstep::TRAINSTEP_ISA
+#endif

@@ -1,0 +1,48 @@
+// Loops over arrays: full vectors, then one partial vector. Every remainder of an element-wise kernel is handled here and nowhere else.
+#pragma once
+
+#include "kernels/simd.h"
+
+namespace trainstep::TRAINSTEP_ISA {
+
+// Calls body(i, full) for whole vectors and body(i, tail) for the rest; body reads and writes through get/put below.
+struct Full {};
+template <class T>
+TRAINSTEP_INLINE Vec<T> get(const T* p, Full) {
+    return load(p);
+}
+template <class T>
+TRAINSTEP_INLINE Vec<T> get(const T* p, Tail<T> tail) {
+    return load_partial(p, tail);
+}
+template <class T>
+TRAINSTEP_INLINE void put(T* p, Full, Vec<T> v) {
+    store<T>(p, v);
+}
+template <class T>
+TRAINSTEP_INLINE void put(T* p, Tail<T> tail, Vec<T> v) {
+    store_partial(p, tail, v);
+}
+
+template <class T, class Body>
+TRAINSTEP_INLINE void for_each_vector(std::size_t n, Body body) {
+    constexpr std::size_t width = kWidth<T>;
+    std::size_t i = 0;
+    for (; i + width <= n; i += width) body(i, Full{});
+    if (i < n) body(i, Tail<T>(std::ptrdiff_t(n - i)));
+}
+
+// y[i] = f(x[i])
+template <class T, class F>
+TRAINSTEP_INLINE void map(T* y, const T* x, std::size_t n, F f) {
+    for_each_vector<T>(n, [=](std::size_t i, auto part) __attribute__((always_inline)) { put<T>(y + i, part, f(get<T>(x + i, part))); });
+}
+
+// z[i] = f(x[i], y[i])
+template <class T, class F>
+TRAINSTEP_INLINE void zip(T* z, const T* x, const T* y, std::size_t n, F f) {
+    for_each_vector<T>(n, [=](std::size_t i, auto part)
+                              __attribute__((always_inline)) { put<T>(z + i, part, f(get<T>(x + i, part), get<T>(y + i, part))); });
+}
+
+}  // namespace trainstep::TRAINSTEP_ISA

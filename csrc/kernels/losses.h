@@ -1,0 +1,163 @@
+// Losses: the one list, and one struct per formula. A loss takes the network's last output and the target, and gives the loss of each
+// row and the gradient of their sum; the mean is taken by the caller, who knows the whole batch.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/lists.h"
+
+#define TRAINSTEP_LOSSES(X) X(softmax_cross_entropy) X(mse)
+
+namespace trainstep {
+TRAINSTEP_FAMILY(Loss, TRAINSTEP_LOSSES)
+
+// The target of rows x columns predictions: either class indices (one a row) or an array of the predictions' shape.
+template <class T>
+struct Target {
+    const std::int64_t* labels = nullptr;
+    const T* values = nullptr;
+};
+
+// Losses of a block of rows. loss and correct hold one number a row.
+template <class T>
+struct LossRows {
+    T* loss;                // (rows)
+    T* dpred;               // (rows, columns), or null; may be pred itself
+    std::int32_t* correct;  // (rows), or null: 1 where the first largest prediction is the first largest target
+    const T* pred;          // (rows, columns)
+    Target<T> target;
+    std::size_t rows, columns;
+    T scale;                // factor of dpred: 1/batch for the mean over rows, and so on
+};
+
+}  // namespace trainstep
+
+#ifdef TRAINSTEP_ISA
+#include "kernels/loops.h"
+#include "kernels/vmath.h"
+
+namespace trainstep::TRAINSTEP_ISA::losses {
+
+// The largest value of a row, NaN where one is NaN.
+template <class T>
+TRAINSTEP_INLINE T row_max(const T* x, std::size_t n) {
+    Vec<T> most = set1<T>(x[0]);
+    IVec<T> nan{};
+    std::size_t j = 0;
+    for (; j + kWidth<T> <= n; j += kWidth<T>) {
+        const Vec<T> v = load(x + j);
+        most = max(most, v), nan |= v != v;
+    }
+    T result = reduce_max<T>(most);
+    Vec<T> poison = as_float(nan & as_bits(set1<T>(T(1))));  // 1 in the lanes that saw a NaN
+    bool poisoned = reduce_max<T>(poison) != T(0);
+    for (; j < n; ++j) {
+        if (x[j] > result) result = x[j];
+        poisoned |= x[j] != x[j];
+    }
+    return poisoned ? T(__builtin_nan("")) : result;
+}
+
+template <class T>
+TRAINSTEP_INLINE std::size_t first_of(const T* x, std::size_t n, T value) {
+    std::size_t j = 0;
+    while (j < n && x[j] != value) ++j;
+    return j;
+}
+
+// loss = log(sum_j exp(x_j - max)) - (x_label - max), or -sum_j p_j log softmax(x)_j for probability rows p;
+// dx = softmax(x) * sum(p) - p, with p one-hot for a label. Bishop, Pattern Recognition and Machine Learning (2006), 4.108 and 4.109.
+struct softmax_cross_entropy {
+    template <class T>
+    static void run(const LossRows<T>& a) {
+        constexpr std::size_t block = 64;  // rows whose sums share one call of log
+        const std::size_t n = a.columns;
+        T sum[block], shift[block];
+        for (std::size_t r0 = 0; r0 < a.rows; r0 += block) {
+            const std::size_t rows = a.rows - r0 < block ? a.rows - r0 : block;
+            for (std::size_t r = 0; r < rows; ++r) {
+                const T* x = a.pred + (r0 + r) * n;
+                shift[r] = row_max(x, n);
+                const Vec<T> most = set1<T>(shift[r]);
+                Vec<T> total = zero<T>();
+                for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
+                    total = total + keep_lanes<T>(exp(get<T>(x + j, part) - most), part);
+                });
+                sum[r] = reduce_add<T>(total);
+            }
+            T log_sum[block];
+            map<T>(log_sum, sum, rows, [](Vec<T> v) __attribute__((always_inline)) { return log(v); });
+            for (std::size_t r = 0; r < rows; ++r) finish_row(a, r0 + r, shift[r], sum[r], log_sum[r]);
+        }
+    }
+
+  private:
+    // exp of a lane past the end must not enter the sum.
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> keep_lanes(Vec<T> v, Full) {
+        return v;
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> keep_lanes(Vec<T> v, Tail<T> tail) {
+        T lanes[kWidth<T>];
+        store<T>(lanes, v);
+        return load_partial(lanes, tail);
+    }
+
+    template <class T>
+    static TRAINSTEP_INLINE void finish_row(const LossRows<T>& a, std::size_t row, T shift, T sum, T log_sum) {
+        const std::size_t n = a.columns;
+        const T *x = a.pred + row * n, *p = a.target.values ? a.target.values + row * n : nullptr;
+        T mass = 1;  // sum of the target's row
+        std::size_t label = 0;
+        if (p) {
+            T loss = 0;
+            mass = 0;
+            for (std::size_t j = 0; j < n; ++j) {
+                mass += p[j];
+                if (p[j] != T(0)) loss -= p[j] * ((x[j] - shift) - log_sum);  // 0 * log 0 = 0
+            }
+            a.loss[row] = loss;
+            if (a.correct) label = first_of(p, n, row_max(p, n));
+        } else {
+            label = std::size_t(a.target.labels[row]);
+            a.loss[row] = log_sum - (x[label] - shift);
+        }
+        if (a.correct) a.correct[row] = label < n && first_of(x, n, shift) == label;
+        if (!a.dpred) return;
+        T* dx = a.dpred + row * n;
+        const Vec<T> most = set1<T>(shift), share = set1<T>(a.scale * mass / sum), scale = set1<T>(a.scale);
+        if (p) {
+            for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
+                put<T>(dx + j, part, exp(get<T>(x + j, part) - most) * share - scale * get<T>(p + j, part));
+            });
+        } else {
+            for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
+                put<T>(dx + j, part, exp(get<T>(x + j, part) - most) * share);
+            });
+            dx[label] -= a.scale;
+        }
+    }
+};
+
+// loss = sum_j (x_j - t_j)^2;  dx = 2 (x - t)
+struct mse {
+    template <class T>
+    static void run(const LossRows<T>& a) {
+        const std::size_t n = a.columns;
+        const T twice = 2 * a.scale;
+        for (std::size_t r = 0; r < a.rows; ++r) {
+            const T *x = a.pred + r * n, *t = a.target.values + r * n;
+            Vec<T> total = zero<T>();
+            for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
+                const Vec<T> error = get<T>(x + j, part) - get<T>(t + j, part);
+                total = fma(error, error, total);
+                if (a.dpred) put<T>(a.dpred + r * n + j, part, twice * error);
+            });
+            a.loss[r] = reduce_add<T>(total);
+        }
+    }
+};
+
+}  // namespace trainstep::TRAINSTEP_ISA::losses
+#endif

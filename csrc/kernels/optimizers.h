@@ -1,0 +1,135 @@
+// Optimizers: the one list, and one functor per formula: how one vector of a parameter w, its gradient g and its states moves.
+//
+// What all of them share is done before the functor sees g (optimizer_loop below):
+//   g = scale * g (scale < 0 where the objective is maximized);  g += weight_decay * w (coupled);  g += l1 * sign(w);
+//   w *= 1 - lr * weight_decay (decoupled).
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/lists.h"
+
+// name, states
+#define TRAINSTEP_OPTIMIZERS(X) X(sgd, 1) X(adam, 2)
+
+namespace trainstep {
+TRAINSTEP_FAMILY(OptimizerKind, TRAINSTEP_OPTIMIZERS)
+
+inline constexpr int kMaxStates = 2;
+
+#define TRAINSTEP_STATES(name, states) states,
+inline constexpr int kOptimizerStates[] = {TRAINSTEP_OPTIMIZERS(TRAINSTEP_STATES)};
+#undef TRAINSTEP_STATES
+
+// Everything that a step of any optimizer depends on besides the arrays. An optimizer reads its own fields and no others.
+struct OptimizerOptions {
+    double lr = 1e-3;
+    double weight_decay = 0, l1 = 0;
+    bool decoupled_weight_decay = false, maximize = false;
+    double momentum = 0, dampening = 0;  // sgd
+    bool nesterov = false, lr_in_velocity = false;
+    double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // adam
+    bool bias_correction = true, eps_inside_sqrt = false;
+    std::int64_t step = 1;  // 1 for the first update
+    double grad_scale = 1;
+};
+
+}  // namespace trainstep
+
+#ifdef TRAINSTEP_ISA
+#include "kernels/loops.h"
+
+namespace trainstep::TRAINSTEP_ISA::optimizers {
+
+// beta^step by squaring: no library call, so the same bits on every level and system.
+inline double power(double beta, std::int64_t step) {
+    double result = 1;
+    for (; step > 0; step >>= 1, beta *= beta)
+        if (step & 1) result *= beta;
+    return result;
+}
+
+// SGD. Without momentum w -= lr * g. With it, PyTorch's form: buf = momentum * buf + (1 - dampening) * g, where the first step sets
+// buf = g; w -= lr * buf, or w -= lr * (g + momentum * buf) with nesterov. lr_in_velocity is the textbook form:
+// change = momentum * change + lr * g; w -= change. Sutskever et al. (ICML 2013), equations 1 to 4.
+template <class T>
+struct sgd {
+    T lr, momentum, keep, gain;  // buf = keep * buf + gain * g
+    bool nesterov, lr_in_velocity;
+
+    explicit sgd(const OptimizerOptions& o)
+        : lr(T(o.lr)), momentum(T(o.momentum)), nesterov(o.nesterov), lr_in_velocity(o.lr_in_velocity) {
+        const bool first = o.step == 1 && !lr_in_velocity;
+        keep = first ? T(0) : momentum;
+        gain = lr_in_velocity ? lr : first ? T(1) : T(1 - o.dampening);
+    }
+    int states() const { return momentum != T(0); }
+
+    TRAINSTEP_INLINE Vec<T> operator()(Vec<T> w, Vec<T> g, Vec<T>* state) const {
+        Vec<T>& buf = state[0];
+        if (momentum == T(0)) return fma(set1<T>(-lr), g, w);
+        buf = fma(set1<T>(keep), buf, gain * g);
+        if (lr_in_velocity) return w - buf;
+        return fma(set1<T>(-lr), nesterov ? fma(set1<T>(momentum), buf, g) : buf, w);
+    }
+};
+
+// Adam: m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps).
+// eps stands outside the root, as in the paper and PyTorch, unless eps_inside_sqrt; bias_correction = false leaves both corrections at 1.
+// Kingma and Ba (ICLR 2015), algorithm 1; decoupled decay: Loshchilov and Hutter (ICLR 2019), algorithm 2.
+template <class T>
+struct adam {
+    T beta1, beta2, gain1, gain2, step_size, correction2, eps;
+    bool eps_inside_sqrt;
+
+    explicit adam(const OptimizerOptions& o)
+        : beta1(T(o.beta1)), beta2(T(o.beta2)), gain1(T(1 - o.beta1)), gain2(T(1 - o.beta2)), eps(T(o.eps)),
+          eps_inside_sqrt(o.eps_inside_sqrt) {
+        step_size = T(o.bias_correction ? o.lr / (1 - power(o.beta1, o.step)) : o.lr);
+        correction2 = T(o.bias_correction ? 1 / (1 - power(o.beta2, o.step)) : 1);
+    }
+    int states() const { return 2; }
+
+    TRAINSTEP_INLINE Vec<T> operator()(Vec<T> w, Vec<T> g, Vec<T>* state) const {
+        Vec<T>&m = state[0], &v = state[1];
+        m = fma(set1<T>(beta1), m, gain1 * g);
+        v = fma(set1<T>(beta2), v, gain2 * g * g);
+        const Vec<T> variance = v * correction2;
+        const Vec<T> deviation = eps_inside_sqrt ? sqrt(variance + eps) : sqrt(variance) + eps;
+        return w - step_size * m / deviation;
+    }
+};
+
+// What every optimizer shares, around its functor. DECAYS: some decay is not zero; most calls have none and skip those operations.
+template <class T, bool decays, class Functor>
+TRAINSTEP_INLINE void step(T* w, T* const* states, const T* g, std::size_t n, const Functor& functor, const OptimizerOptions& o) {
+    const int count = functor.states();
+    const T scale = T(o.maximize ? -o.grad_scale : o.grad_scale), l1 = T(o.l1);
+    const T coupled = T(o.decoupled_weight_decay ? 0 : o.weight_decay);
+    const T shrink = T(o.decoupled_weight_decay ? 1 - o.lr * o.weight_decay : 1);
+    for_each_vector<T>(n, [&](std::size_t i, auto part) __attribute__((always_inline)) {
+        Vec<T> wi = get<T>(w + i, part), gi = scale * get<T>(g + i, part), state[kMaxStates] = {};
+        for (int s = 0; s < kMaxStates; ++s)
+            if (s < count) state[s] = get<T>(states[s] + i, part);
+        if constexpr (decays) {
+            gi = fma(set1<T>(coupled), wi, gi);
+            gi = fma(set1<T>(l1), sign<T>(wi), gi);
+            wi = wi * shrink;
+        }
+        put<T>(w + i, part, functor(wi, gi, state));
+        for (int s = 0; s < kMaxStates; ++s)
+            if (s < count) put<T>(states[s] + i, part, state[s]);
+    });
+}
+
+template <class T, template <class> class Functor>
+void run(T* w, T* const* states, const T* g, std::size_t n, const OptimizerOptions& options) {
+    const Functor<T> functor(options);
+    if (options.weight_decay != 0 || options.l1 != 0)
+        step<T, true>(w, states, g, n, functor, options);
+    else
+        step<T, false>(w, states, g, n, functor, options);
+}
+
+}  // namespace trainstep::TRAINSTEP_ISA::optimizers
+#endif

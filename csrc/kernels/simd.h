@@ -1,0 +1,319 @@
+// Vec<T>: one hardware vector of float or double, on the GCC/Clang vector extensions.
+//
+// One source serves every ISA level: the width comes from the compiler flags of the level, the arithmetic operators from the
+// language (+ - * / < == ?: act lane by lane). An intrinsic appears only here, behind a name, where the language has no word for it.
+// Included by per-ISA files only; everything lives in namespace trainstep::TRAINSTEP_ISA, so that no two levels share a symbol.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>  // integer_sequence: types only, no code
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#ifndef TRAINSTEP_ISA
+#error "TRAINSTEP_ISA names the namespace of the ISA level; CMakeLists.txt defines it for every k_*.cpp"
+#endif
+
+#define TRAINSTEP_INLINE inline __attribute__((always_inline))
+
+namespace trainstep::TRAINSTEP_ISA {
+
+#if defined(__AVX512F__)
+inline constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+inline constexpr int kVectorBytes = 32;
+#else
+inline constexpr int kVectorBytes = 16;  // SSE2, NEON
+#endif
+
+// Number of vector registers: it bounds the tile of the matrix product.
+#if defined(__AVX512F__) || defined(__aarch64__)
+inline constexpr int kVectorRegisters = 32;
+#else
+inline constexpr int kVectorRegisters = 16;
+#endif
+
+#if defined(__FMA__) || defined(__aarch64__)
+inline constexpr bool kHasFma = true;
+#else
+inline constexpr bool kHasFma = false;
+#endif
+
+template <class T>
+struct VecTraits;
+template <>
+struct VecTraits<float> {
+    typedef float vec __attribute__((vector_size(kVectorBytes)));
+    typedef std::int32_t integer __attribute__((vector_size(kVectorBytes)));  // same lanes: comparison results, bit patterns
+    typedef std::int32_t lane;
+    typedef std::uint32_t natural __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct VecTraits<double> {
+    typedef double vec __attribute__((vector_size(kVectorBytes)));
+    typedef std::int64_t integer __attribute__((vector_size(kVectorBytes)));
+    typedef std::int64_t lane;
+    typedef std::uint64_t natural __attribute__((vector_size(kVectorBytes)));
+};
+template <class T>
+using Vec = typename VecTraits<T>::vec;
+template <class T>
+using IVec = typename VecTraits<T>::integer;  // comparison of two Vec<T> gives an IVec<T>: all ones where true
+template <class T>
+using UVec = typename VecTraits<T>::natural;  // bit patterns to calculate with: a sum wraps, >> brings in zeros
+template <class T>
+inline constexpr int kWidth = kVectorBytes / int(sizeof(T));
+
+using F32 = Vec<float>;
+using F64 = Vec<double>;
+using I32 = IVec<float>;
+using I64 = IVec<double>;
+
+// Every lane holds x. (x - 0 keeps -0.0, which 0 + x would not.)
+template <class T>
+TRAINSTEP_INLINE Vec<T> set1(T x) {
+    return x - Vec<T>{};
+}
+template <class T>
+TRAINSTEP_INLINE IVec<T> iset1(typename VecTraits<T>::lane x) {
+    return x - IVec<T>{};
+}
+template <class T>
+TRAINSTEP_INLINE Vec<T> zero() {
+    return Vec<T>{};
+}
+
+// The same bits under the other type.
+TRAINSTEP_INLINE I32 as_bits(F32 x) { return (I32)x; }
+TRAINSTEP_INLINE I64 as_bits(F64 x) { return (I64)x; }
+TRAINSTEP_INLINE F32 as_float(I32 x) { return (F32)x; }
+TRAINSTEP_INLINE F64 as_float(I64 x) { return (F64)x; }
+
+// 0, 1, 2, ...
+TRAINSTEP_INLINE I32 lane_index_f32() {
+    I32 r{};
+    for (int i = 0; i < kWidth<float>; ++i) r[i] = i;
+    return r;
+}
+TRAINSTEP_INLINE I64 lane_index_f64() {
+    I64 r{};
+    for (int i = 0; i < kWidth<double>; ++i) r[i] = i;
+    return r;
+}
+
+// --- loads and stores; no alignment is asked for -----------------------------------------------------------------------------
+
+template <class T>
+struct Unaligned {
+    typedef T type __attribute__((vector_size(kVectorBytes), aligned(alignof(T)), may_alias));
+};
+
+template <class T>
+TRAINSTEP_INLINE Vec<T> load(const T* p) {
+    return *reinterpret_cast<const typename Unaligned<T>::type*>(p);
+}
+template <class T>
+TRAINSTEP_INLINE void store(T* p, Vec<T> v) {
+    *reinterpret_cast<typename Unaligned<T>::type*>(p) = v;
+}
+
+// Tail: the first n lanes, 0 <= n <= kWidth. Made once, used for many loads and stores; untouched lanes load as 0 and fault on nothing.
+#if defined(__AVX512F__)
+template <class T>
+struct Tail {
+    std::uint32_t mask;
+    TRAINSTEP_INLINE explicit Tail(std::ptrdiff_t n) : mask((1u << n) - 1u) {}
+};
+TRAINSTEP_INLINE F32 load_partial(const float* p, Tail<float> t) { return (F32)_mm512_maskz_loadu_ps((__mmask16)t.mask, p); }
+TRAINSTEP_INLINE F64 load_partial(const double* p, Tail<double> t) { return (F64)_mm512_maskz_loadu_pd((__mmask8)t.mask, p); }
+TRAINSTEP_INLINE void store_partial(float* p, Tail<float> t, F32 v) { _mm512_mask_storeu_ps(p, (__mmask16)t.mask, (__m512)v); }
+TRAINSTEP_INLINE void store_partial(double* p, Tail<double> t, F64 v) { _mm512_mask_storeu_pd(p, (__mmask8)t.mask, (__m512d)v); }
+#elif defined(__AVX2__)
+template <class T>
+struct Tail;
+template <>
+struct Tail<float> {
+    I32 mask;
+    TRAINSTEP_INLINE explicit Tail(std::ptrdiff_t n) : mask(lane_index_f32() < iset1<float>(std::int32_t(n))) {}
+};
+template <>
+struct Tail<double> {
+    I64 mask;
+    TRAINSTEP_INLINE explicit Tail(std::ptrdiff_t n) : mask(lane_index_f64() < iset1<double>(n)) {}
+};
+TRAINSTEP_INLINE F32 load_partial(const float* p, Tail<float> t) { return (F32)_mm256_maskload_ps(p, (__m256i)t.mask); }
+TRAINSTEP_INLINE F64 load_partial(const double* p, Tail<double> t) { return (F64)_mm256_maskload_pd(p, (__m256i)t.mask); }
+TRAINSTEP_INLINE void store_partial(float* p, Tail<float> t, F32 v) { _mm256_maskstore_ps(p, (__m256i)t.mask, (__m256)v); }
+TRAINSTEP_INLINE void store_partial(double* p, Tail<double> t, F64 v) { _mm256_maskstore_pd(p, (__m256i)t.mask, (__m256d)v); }
+#else
+template <class T>
+struct Tail {
+    int n;
+    TRAINSTEP_INLINE explicit Tail(std::ptrdiff_t count) : n(int(count)) {}
+};
+template <class T>
+TRAINSTEP_INLINE Vec<T> load_partial(const T* p, Tail<T> t) {
+    Vec<T> v{};
+    for (int i = 0; i < kWidth<T>; ++i)
+        if (i < t.n) v[i] = p[i];
+    return v;
+}
+template <class T>
+TRAINSTEP_INLINE void store_partial(T* p, Tail<T> t, Vec<T> v) {
+    for (int i = 0; i < kWidth<T>; ++i)
+        if (i < t.n) p[i] = v[i];
+}
+#endif
+
+// --- arithmetic that has no operator (the maskz forms with a full mask: g++ 12 warns of its own plain ones, PR 105593) -------
+
+// a * b + c, rounded once where the level has FMA and twice where it has not (generic on x86-64).
+#if defined(__AVX512F__)
+TRAINSTEP_INLINE F32 fma(F32 a, F32 b, F32 c) { return (F32)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+TRAINSTEP_INLINE F64 fma(F64 a, F64 b, F64 c) { return (F64)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+TRAINSTEP_INLINE F32 sqrt(F32 a) { return (F32)_mm512_maskz_sqrt_ps(0xffff, (__m512)a); }
+TRAINSTEP_INLINE F64 sqrt(F64 a) { return (F64)_mm512_maskz_sqrt_pd(0xff, (__m512d)a); }
+#elif defined(__AVX2__)
+TRAINSTEP_INLINE F32 fma(F32 a, F32 b, F32 c) { return (F32)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+TRAINSTEP_INLINE F64 fma(F64 a, F64 b, F64 c) { return (F64)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
+TRAINSTEP_INLINE F32 sqrt(F32 a) { return (F32)_mm256_sqrt_ps((__m256)a); }
+TRAINSTEP_INLINE F64 sqrt(F64 a) { return (F64)_mm256_sqrt_pd((__m256d)a); }
+#elif defined(__aarch64__)
+TRAINSTEP_INLINE F32 fma(F32 a, F32 b, F32 c) { return (F32)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+TRAINSTEP_INLINE F64 fma(F64 a, F64 b, F64 c) { return (F64)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+TRAINSTEP_INLINE F32 sqrt(F32 a) { return (F32)vsqrtq_f32((float32x4_t)a); }
+TRAINSTEP_INLINE F64 sqrt(F64 a) { return (F64)vsqrtq_f64((float64x2_t)a); }
+#else
+TRAINSTEP_INLINE F32 fma(F32 a, F32 b, F32 c) { return a * b + c; }
+TRAINSTEP_INLINE F64 fma(F64 a, F64 b, F64 c) { return a * b + c; }
+TRAINSTEP_INLINE F32 sqrt(F32 a) { return (F32)_mm_sqrt_ps((__m128)a); }
+TRAINSTEP_INLINE F64 sqrt(F64 a) { return (F64)_mm_sqrt_pd((__m128d)a); }
+#endif
+
+TRAINSTEP_INLINE F32 abs(F32 x) { return as_float(as_bits(x) & iset1<float>(0x7fffffff)); }
+TRAINSTEP_INLINE F64 abs(F64 x) { return as_float(as_bits(x) & iset1<double>(0x7fffffffffffffff)); }
+
+// |magnitude| with the sign of `sign`.
+TRAINSTEP_INLINE F32 copysign(F32 magnitude, F32 sign) {
+    return as_float((as_bits(magnitude) & iset1<float>(0x7fffffff)) | (as_bits(sign) & iset1<float>(INT32_MIN)));
+}
+TRAINSTEP_INLINE F64 copysign(F64 magnitude, F64 sign) {
+    return as_float((as_bits(magnitude) & iset1<double>(0x7fffffffffffffff)) | (as_bits(sign) & iset1<double>(INT64_MIN)));
+}
+
+// a > b ? a : b, so a NaN in either operand gives b: put the operand whose NaN must survive second. (The intrinsics say the same
+// in one instruction; g++ 12 makes two of the expression.)
+#if defined(__AVX512F__)
+TRAINSTEP_INLINE F32 max(F32 a, F32 b) { return (F32)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b); }
+TRAINSTEP_INLINE F64 max(F64 a, F64 b) { return (F64)_mm512_maskz_max_pd(0xff, (__m512d)a, (__m512d)b); }
+TRAINSTEP_INLINE F32 min(F32 a, F32 b) { return (F32)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b); }
+TRAINSTEP_INLINE F64 min(F64 a, F64 b) { return (F64)_mm512_maskz_min_pd(0xff, (__m512d)a, (__m512d)b); }
+#elif defined(__AVX2__)
+TRAINSTEP_INLINE F32 max(F32 a, F32 b) { return (F32)_mm256_max_ps((__m256)a, (__m256)b); }
+TRAINSTEP_INLINE F64 max(F64 a, F64 b) { return (F64)_mm256_max_pd((__m256d)a, (__m256d)b); }
+TRAINSTEP_INLINE F32 min(F32 a, F32 b) { return (F32)_mm256_min_ps((__m256)a, (__m256)b); }
+TRAINSTEP_INLINE F64 min(F64 a, F64 b) { return (F64)_mm256_min_pd((__m256d)a, (__m256d)b); }
+#else
+TRAINSTEP_INLINE F32 max(F32 a, F32 b) { return a > b ? a : b; }
+TRAINSTEP_INLINE F64 max(F64 a, F64 b) { return a > b ? a : b; }
+TRAINSTEP_INLINE F32 min(F32 a, F32 b) { return a < b ? a : b; }
+TRAINSTEP_INLINE F64 min(F64 a, F64 b) { return a < b ? a : b; }
+#endif
+
+// -1, 0 or 1 with the sign of x; 0 for 0, NaN for NaN.
+template <class T>
+TRAINSTEP_INLINE Vec<T> sign(Vec<T> x) {
+    return x == zero<T>() ? x : (x != x ? x : copysign(set1<T>(T(1)), x));
+}
+
+// --- powers of two (AVX-512 has them as instructions; elsewhere a few operations on the exponent field) ----------------------
+
+template <class T>
+inline constexpr int kMantissaBits = sizeof(T) == 4 ? 23 : 52;
+// x + kRounder rounds x to an integer, for |x| < 2^(kMantissaBits - 1), and leaves that integer in the low bits of the sum.
+template <class T>
+inline constexpr T kRounder = T(3LL << (kMantissaBits<T> - 1));
+
+// x * 2^n, rounded once, for an x near 1 (or NaN) and an integral n as far out as the result may overflow or be denormal;
+// n comes as shifted = n + kRounder, which is what rounding to n leaves.
+#if defined(__AVX512F__)
+TRAINSTEP_INLINE F32 ldexp(F32 x, F32 shifted) {
+    return (F32)_mm512_maskz_scalef_ps(0xffff, (__m512)x, (__m512)(shifted - set1<float>(kRounder<float>)));
+}
+TRAINSTEP_INLINE F64 ldexp(F64 x, F64 shifted) {
+    return (F64)_mm512_maskz_scalef_pd(0xff, (__m512d)x, (__m512d)(shifted - set1<double>(kRounder<double>)));
+}
+#else
+template <class T>
+TRAINSTEP_INLINE Vec<T> ldexp_in_two_steps(Vec<T> x, Vec<T> shifted) {
+    constexpr int field = kMantissaBits<T>;
+    const UVec<T> bits = (UVec<T>)shifted, one = (UVec<T>)set1<T>(T(1));
+    const UVec<T> half = (bits << (field - 1)) & (~UVec<T>{} << field);  // floor(n / 2) in the place of the exponent
+    return x * (Vec<T>)(one + half) * (Vec<T>)(one + ((bits << field) - half));
+}
+TRAINSTEP_INLINE F32 ldexp(F32 x, F32 shifted) { return ldexp_in_two_steps<float>(x, shifted); }
+TRAINSTEP_INLINE F64 ldexp(F64 x, F64 shifted) { return ldexp_in_two_steps<double>(x, shifted); }
+#endif
+
+// x = mantissa * 2^exponent with 0.75 <= mantissa < 1.5, denormals included. The exponent is -inf for +-0, +inf for +inf and NaN
+// for x < 0 and NaN, so that log(x) = log(mantissa) + exponent * log(2) holds for every x; the mantissa is then finite or NaN.
+template <class T>
+struct Parts {
+    Vec<T> mantissa, exponent;
+};
+#if defined(__AVX512F__)
+inline constexpr auto kPositiveOrNan = _MM_MANTISSA_SIGN_ENUM(3);  // the mantissa of -0 is 1, that of any other negative is NaN
+TRAINSTEP_INLINE Parts<float> frexp(F32 x) {
+    const __m512 m = _mm512_maskz_getmant_ps(0xffff, (__m512)x, _MM_MANT_NORM_p75_1p5, kPositiveOrNan);
+    return {(F32)m, (F32)_mm512_maskz_getexp_ps(0xffff, (__m512)x) - (F32)_mm512_maskz_getexp_ps(0xffff, m)};
+}
+TRAINSTEP_INLINE Parts<double> frexp(F64 x) {
+    const __m512d m = _mm512_maskz_getmant_pd(0xff, (__m512d)x, _MM_MANT_NORM_p75_1p5, kPositiveOrNan);
+    return {(F64)m, (F64)_mm512_maskz_getexp_pd(0xff, (__m512d)x) - (F64)_mm512_maskz_getexp_pd(0xff, m)};
+}
+#else
+template <class T>
+TRAINSTEP_INLINE Parts<T> frexp_by_bits(Vec<T> x) {
+    constexpr int field = kMantissaBits<T>, bias = sizeof(T) == 4 ? 127 : 1023;
+    constexpr T smallest_normal = sizeof(T) == 4 ? T(0x1p-126) : T(0x1p-1022), two_to_field = T(1LL << field);
+    const Vec<T> inf = set1<T>(T(__builtin_inf())), nan = set1<T>(T(__builtin_nan("")));
+    const UVec<T> lowest = (UVec<T>)set1<T>(T(0.75)), to_one = (UVec<T>)set1<T>(T(1)) - lowest;
+    const IVec<T> denormal = x < set1<T>(smallest_normal);
+    const UVec<T> bits = (UVec<T>)(denormal ? x * set1<T>(two_to_field) : x) + to_one;
+    const Vec<T> biased = (Vec<T>)((bits >> field) | (UVec<T>)set1<T>(two_to_field));  // 2^field + exponent + bias
+    const Vec<T> n = biased - (denormal ? set1<T>(two_to_field + T(bias + field)) : set1<T>(two_to_field + T(bias)));
+    return {(Vec<T>)((bits & ~(~UVec<T>{} << field)) + lowest), x > zero<T>() ? (x < inf ? n : x) : (x == zero<T>() ? -inf : nan)};
+}
+TRAINSTEP_INLINE Parts<float> frexp(F32 x) { return frexp_by_bits<float>(x); }
+TRAINSTEP_INLINE Parts<double> frexp(F64 x) { return frexp_by_bits<double>(x); }
+#endif
+
+// --- reductions over the lanes, in one fixed tree: lane i meets lane i + width/2, and so on ----------------------------------
+
+// Lanes turned by `by` places: lane i of the result is lane i + by.
+template <class T, int by, int... i>
+TRAINSTEP_INLINE Vec<T> rotate(Vec<T> v, std::integer_sequence<int, i...>) {
+    return __builtin_shufflevector(v, v, ((i + by) % kWidth<T>)...);
+}
+template <class T, int half, class Op>
+TRAINSTEP_INLINE T reduce_halves(Vec<T> v, Op op) {
+    if constexpr (half == 0)
+        return v[0];
+    else
+        return reduce_halves<T, half / 2>(op(v, rotate<T, half>(v, std::make_integer_sequence<int, kWidth<T>>{})), op);
+}
+template <class T>
+TRAINSTEP_INLINE T reduce_add(Vec<T> v) {
+    return reduce_halves<T, kWidth<T> / 2>(v, [](Vec<T> a, Vec<T> b) __attribute__((always_inline)) { return a + b; });
+}
+template <class T>
+TRAINSTEP_INLINE T reduce_max(Vec<T> v) {
+    return reduce_halves<T, kWidth<T> / 2>(v, [](Vec<T> a, Vec<T> b) __attribute__((always_inline)) { return max(a, b); });
+}
+
+}  // namespace trainstep::TRAINSTEP_ISA

@@ -1,0 +1,58 @@
+// KernelTable: the whole contract between the compiled kernels and the rest of the library.
+//
+// Each ISA level compiles the k_*.cpp files once, in a namespace of its own, and fills one table. A kernel works on one thread's share:
+// it knows neither threads nor Python, allocates nothing, and checks nothing.
+// Signatures go: outputs, inputs, sizes, parameters. d marks a gradient: dx is the gradient of the loss with respect to x.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/activations.h"
+#include "kernels/gemm.h"
+#include "kernels/losses.h"
+#include "kernels/optimizers.h"
+#include "kernels/vmath_list.h"
+
+namespace trainstep {
+
+TRAINSTEP_FAMILY(VmathFunction, TRAINSTEP_VMATH_FUNCTIONS)
+
+// One dtype's kernels.
+template <class T>
+struct Kernels {
+    using Map = void (*)(T* y, const T* x, std::size_t n);
+    using Zip = void (*)(T* dx, const T* dy, const T* y, std::size_t n);
+
+    Map vmath[kVmathFunctionCount];              // y = f(x)
+    Map activation[kActivationCount];            // y = f(x)
+    Zip activation_backward[kActivationCount];   // dx = dy * f'(x), from y
+
+    // The block of rows [m0, m1) and columns [n0, n1) of a product. scratch: gemm_scratch elements.
+    void (*gemm)(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1, T* scratch);
+    std::size_t gemm_scratch;
+    std::size_t gemm_tile_rows, gemm_tile_columns;  // cuts between threads fall on multiples of these
+
+    // db[n] = sum over m of dz[m, n], for the columns [n0, n1) of the (rows, columns) array dz; = or, with accumulate, +=.
+    void (*column_sum)(T* db, const T* dz, std::size_t rows, std::size_t columns, std::size_t n0, std::size_t n1, bool accumulate);
+
+    void (*loss[kLossCount])(const LossRows<T>& rows);
+
+    // One update of n elements, in place. states: as many arrays as the optimizer has.
+    void (*optimizer[kOptimizerKindCount])(T* w, T* const* states, const T* g, std::size_t n, const OptimizerOptions& options);
+};
+
+struct KernelTable {
+    Kernels<float> f32;
+    Kernels<double> f64;
+
+    template <class T>
+    const Kernels<T>& of() const {
+        if constexpr (sizeof(T) == 4)
+            return f32;
+        else
+            return f64;
+    }
+};
+
+}  // namespace trainstep

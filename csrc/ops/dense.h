@@ -1,0 +1,26 @@
+// The dense layer on whole arrays: y = f(x @ w + b) and its gradients. x (batch, in), w (in, out), b (out), y (batch, out), row-major.
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/table.h"
+
+namespace trainstep {
+
+// Any product, shared between threads in two dimensions.
+template <class T>
+void product(const Gemm<T>& g);
+
+// y = activation(x @ w + b); b may be null.
+template <class T>
+void dense(T* y, const T* x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in, std::size_t out);
+
+// The gradients from dz, the gradient with respect to x @ w + b:
+//   dw = x^T @ dz;  db = sum over the batch of dz;  dx = (dz @ w^T) * below'(x).
+// Each of dx, dw, db may be null. accumulate: dw and db are added to. below: the activation that made x, whose derivative dx is
+// multiplied by on its way to memory, so that it leaves as the dz of the layer below; identity for the plain dx.
+template <class T>
+void dense_backward(T* dx, T* dw, T* db, const T* dz, const T* x, const T* w, Activation below, bool accumulate, std::size_t batch,
+                    std::size_t in, std::size_t out);
+
+}  // namespace trainstep

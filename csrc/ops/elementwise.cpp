@@ -1,0 +1,30 @@
+#include "ops/elementwise.h"
+
+#include "runtime/isa.h"
+#include "runtime/parallel.h"
+
+namespace trainstep {
+
+namespace {
+constexpr std::size_t kGrain = 4096;       // elements: whole cache lines and whole vectors on every level
+constexpr double kNsPerElement = 0.5;      // exp, tanh and their like; bench/bench_call.py
+}  // namespace
+
+template <class T>
+void map(typename Kernels<T>::Map f, T* y, const T* x, std::size_t n) {
+    parallel_for(n, kGrain, kNsPerElement, [=](std::size_t begin, std::size_t end) { f(y + begin, x + begin, end - begin); });
+}
+
+template <class T>
+void activation_backward(Activation f, T* dx, const T* dy, const T* y, std::size_t n) {
+    const auto kernel = kernels().of<T>().activation_backward[int(f)];
+    parallel_for(n, kGrain, kNsPerElement,
+                 [=](std::size_t begin, std::size_t end) { kernel(dx + begin, dy + begin, y + begin, end - begin); });
+}
+
+template void map(Kernels<float>::Map, float*, const float*, std::size_t);
+template void map(Kernels<double>::Map, double*, const double*, std::size_t);
+template void activation_backward(Activation, float*, const float*, const float*, std::size_t);
+template void activation_backward(Activation, double*, const double*, const double*, std::size_t);
+
+}  // namespace trainstep

@@ -1,0 +1,38 @@
+// Dense: y = activation(x @ weight + bias), weight (in, out), bias (out).
+#pragma once
+
+#include "ops/dense.h"
+#include "program/layer.h"
+
+namespace trainstep {
+
+template <class T>
+class DenseLayer final : public Layer<T> {
+  public:
+    explicit DenseLayer(const LayerSpec& spec) : has_bias_(spec.bias) {
+        this->in = spec.in, this->out = spec.out, this->activation = spec.activation;
+    }
+
+    std::vector<ParameterSpec> parameters() const override {
+        std::vector<ParameterSpec> specs{{"weight", {this->in, this->out}}};
+        if (has_bias_) specs.push_back({"bias", {this->out}});
+        return specs;
+    }
+
+    void place(const std::vector<T*>& weights, const std::vector<T*>& gradients) override {
+        w_ = weights[0], dw_ = gradients[0];
+        if (has_bias_) b_ = weights[1], db_ = gradients[1];
+    }
+
+    void forward(T* y, const T* x, std::size_t batch) const override { dense(y, x, w_, b_, this->activation, batch, this->in, this->out); }
+
+    void backward(T* dx, const T* dz, const T* x, Activation below, bool accumulate, std::size_t batch) const override {
+        dense_backward(dx, dw_, db_, dz, x, w_, below, accumulate, batch, this->in, this->out);
+    }
+
+  private:
+    bool has_bias_;
+    T *w_ = nullptr, *b_ = nullptr, *dw_ = nullptr, *db_ = nullptr;
+};
+
+}  // namespace trainstep

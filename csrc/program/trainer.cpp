@@ -1,0 +1,116 @@
+#include "program/trainer.h"
+
+#include <algorithm>
+#include <mutex>
+
+#include "ops/losses.h"
+
+namespace trainstep {
+
+namespace {
+template <class T>
+constexpr InputDtype dtype_of = sizeof(T) == 4 ? InputDtype::float32_ : InputDtype::float64_;
+}
+
+template <class T>
+Trainer<T>::Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer<T>> optimizer)
+    : program_(std::move(program)), loss_(loss), optimizer_(std::move(optimizer)) {
+    const auto& parameters = program_->parameters();
+    for (std::size_t i = 0; i < parameters.size(); ++i) optimizer_->place(i, parameters[i].weight, parameters[i].gradient);
+}
+
+// The sum of the batch's losses; with_gradient leaves the gradient of their mean in the program's workspace.
+template <class T>
+double Trainer<T>::forward_and_loss(const Batch& batch, bool with_gradient, std::int32_t* correct) {
+    const std::size_t columns = program_->out();
+    if (row_loss_.size() < batch.rows) row_loss_.resize(batch.rows);
+    const T* pred = program_->forward(batch.x, batch.rows);
+    const T scale = T(1 / mean_count(loss_, batch.rows, columns));
+    T* dpred = with_gradient ? program_->output_gradient() : nullptr;
+    loss_rows(loss_, LossRows<T>{row_loss_.data(), dpred, correct, pred, batch.target, batch.rows, columns, scale});
+    return sum_in_order(row_loss_.data(), batch.rows);
+}
+
+template <class T>
+double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
+    const double loss = forward_and_loss(batch, true, correct);
+    program_->backward(nullptr, program_->output_gradient(), false);
+    optimizer_->step();
+    return loss;
+}
+
+template <class T>
+double Trainer<T>::step(const Table& x, const Targets<T>& y) {
+    const std::lock_guard held(program_->lock);
+    return train(gather(x, y, Pass{x.rows}, 0, x.rows), nullptr) / mean_count(loss_, x.rows, program_->out());
+}
+
+// The rows first .. first + rows of the pass, in place where they lie so, else copied into the workspace.
+template <class T>
+typename Trainer<T>::Batch Trainer<T>::gather(const Table& x, const Targets<T>& y, const Pass& pass, std::size_t first,
+                                              std::size_t rows) {
+    Batch batch{nullptr, {}, rows};
+    if (!pass.order && x.dtype == dtype_of<T>) {
+        batch.x = static_cast<const T*>(x.data) + first * x.columns;
+    } else {
+        T* buffer = program_->input_buffer(rows);
+        gather_rows(buffer, x, pass.order, first, rows);
+        batch.x = buffer;
+    }
+    if (y.labels) {
+        batch.target.labels = y.labels + first;
+        if (pass.order) {
+            if (label_buffer_.size() < rows) label_buffer_.resize(rows);
+            for (std::size_t i = 0; i < rows; ++i) label_buffer_[i] = y.labels[pass.order[first + i]];
+            batch.target.labels = label_buffer_.data();
+        }
+    } else if (!pass.order && y.values.dtype == dtype_of<T>) {
+        batch.target.values = static_cast<const T*>(y.values.data) + first * y.values.columns;
+    } else {
+        if (target_buffer_.size() < rows * y.values.columns) target_buffer_.resize(rows * y.values.columns);
+        gather_rows(target_buffer_.data(), y.values, pass.order, first, rows);
+        batch.target.values = target_buffer_.data();
+    }
+    return batch;
+}
+
+template <class T>
+template <class RunBatch>
+Totals Trainer<T>::for_each_batch(const Table& x, const Targets<T>& y, const Pass& pass, RunBatch run) {
+    Totals totals;
+    for (std::size_t first = 0; first < x.rows; first += pass.batch_size) {
+        const std::size_t rows = std::min(pass.batch_size, x.rows - first);
+        if (rows < pass.batch_size && pass.drop_last) break;
+        {
+            const std::lock_guard held(program_->lock);
+            std::int32_t* correct = nullptr;
+            if (is_classification(loss_)) {
+                if (row_correct_.size() < rows) row_correct_.resize(rows);
+                correct = row_correct_.data();
+            }
+            totals.loss += run(gather(x, y, pass, first, rows), correct);
+            for (std::size_t i = 0; correct && i < rows; ++i) totals.correct += correct[i];
+        }
+        totals.count += mean_count(loss_, rows, program_->out());
+        totals.rows += std::int64_t(rows);
+        ++totals.batches;
+        if (pass.air && !pass.air(pass.air_context, totals)) break;
+    }
+    return totals;
+}
+
+template <class T>
+Totals Trainer<T>::fit_epoch(const Table& x, const Targets<T>& y, const Pass& pass) {
+    return for_each_batch(x, y, pass, [this](const Batch& batch, std::int32_t* correct) { return train(batch, correct); });
+}
+
+template <class T>
+Totals Trainer<T>::evaluate(const Table& x, const Targets<T>& y, const Pass& pass) {
+    return for_each_batch(x, y, pass,
+                          [this](const Batch& batch, std::int32_t* correct) { return forward_and_loss(batch, false, correct); });
+}
+
+template class Trainer<float>;
+template class Trainer<double>;
+
+}  // namespace trainstep

@@ -1,0 +1,79 @@
+// Trainer: forward, loss, backward and update as one call, and the loop of an epoch around it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels/losses.h"
+#include "optim/optimizer.h"
+#include "program/gather.h"
+#include "program/program.h"
+
+namespace trainstep {
+
+// The targets of a whole table: labels (rows) or values (rows, columns), one of them.
+template <class T>
+struct Targets {
+    const std::int64_t* labels = nullptr;
+    Table values{};
+};
+
+// What a pass over a table adds up to.
+struct Totals {
+    double loss = 0;  // sum over rows (or elements) of the loss: divide by count
+    double count = 0;
+    std::int64_t correct = 0, rows = 0, batches = 0;
+};
+
+// Asked after every batch; false ends the pass there.
+using Air = bool (*)(void* context, const Totals& so_far);
+
+struct Pass {
+    std::size_t batch_size;
+    bool drop_last = false;
+    const std::int64_t* order = nullptr;  // (rows): the order of the rows, or null for the order of the table
+    Air air = nullptr;
+    void* air_context = nullptr;
+};
+
+template <class T>
+class Trainer {
+  public:
+    Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer<T>> optimizer);
+
+    // One step on a batch: the mean loss before the update.
+    double step(const Table& x, const Targets<T>& y);
+
+    // An epoch over a table: one step a batch.
+    Totals fit_epoch(const Table& x, const Targets<T>& y, const Pass& pass);
+
+    // Loss and accuracy over a table, with nothing written.
+    Totals evaluate(const Table& x, const Targets<T>& y, const Pass& pass);
+
+    Program<T>& program() { return *program_; }
+    Loss loss() const { return loss_; }
+
+  private:
+    struct Batch {
+        const T* x;
+        Target<T> target;
+        std::size_t rows;
+    };
+    Batch gather(const Table& x, const Targets<T>& y, const Pass& pass, std::size_t first, std::size_t rows);
+    double forward_and_loss(const Batch& batch, bool with_gradient, std::int32_t* correct);
+    double train(const Batch& batch, std::int32_t* correct);
+    template <class RunBatch>
+    Totals for_each_batch(const Table& x, const Targets<T>& y, const Pass& pass, RunBatch run);
+
+    std::shared_ptr<Program<T>> program_;
+    Loss loss_;
+    std::shared_ptr<Optimizer<T>> optimizer_;
+    // One number a row of the largest batch.
+    std::vector<T> row_loss_;
+    std::vector<std::int32_t> row_correct_;
+    std::vector<std::int64_t> label_buffer_;
+    std::vector<T> target_buffer_;
+};
+
+}  // namespace trainstep

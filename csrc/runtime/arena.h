@@ -1,0 +1,55 @@
+// Arena: one 64-byte aligned block of zeroed memory that many arrays are laid out in.
+#pragma once
+
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace trainstep {
+
+inline constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector
+
+// n elements of T take this many, so that the next array starts on a cache line.
+template <class T>
+constexpr std::size_t padded(std::size_t n) {
+    constexpr std::size_t line = kAlignment / sizeof(T);
+    return (n + line - 1) / line * line;
+}
+
+class Arena {
+  public:
+    Arena() = default;
+    explicit Arena(std::size_t bytes) : bytes_(bytes) {
+        if (bytes == 0) return;
+        if (bytes > std::size_t(-1) / 2) throw std::bad_alloc();
+        const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+        data_ = std::aligned_alloc(kAlignment, rounded);
+        if (!data_) throw std::bad_alloc();
+        std::memset(data_, 0, rounded);
+    }
+    Arena(Arena&& other) noexcept { swap(other); }
+    Arena& operator=(Arena&& other) noexcept {
+        swap(other);
+        return *this;
+    }
+    ~Arena() { std::free(data_); }
+
+    void* data() const { return data_; }
+    std::size_t bytes() const { return bytes_; }
+    template <class T>
+    T* as() const {
+        return static_cast<T*>(data_);
+    }
+
+  private:
+    void swap(Arena& other) noexcept {
+        std::swap(data_, other.data_);
+        std::swap(bytes_, other.bytes_);
+    }
+    void* data_ = nullptr;
+    std::size_t bytes_ = 0;
+};
+
+}  // namespace trainstep

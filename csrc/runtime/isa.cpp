@@ -1,0 +1,69 @@
+#include "runtime/isa.h"
+
+#include <cstdlib>
+#include <stdexcept>
+
+#include "kernels/table.h"
+#include "trainstep_isa_levels.h"  // made by CMakeLists.txt from its trainstep_add_isa rows
+
+namespace trainstep {
+
+namespace {
+
+// How each level is recognised. The builtins ask cpuid and, for the wide registers, whether the operating system saves them.
+namespace supported {
+bool generic() { return true; }
+#if defined(__x86_64__)
+bool avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool avx512() {
+    return avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
+}
+#elif defined(__aarch64__)
+bool neon() { return true; }
+#endif
+}  // namespace supported
+
+const IsaLevel* selected = nullptr;
+std::string reason;
+
+std::string supported_names() {
+    std::string names;
+    for (const IsaLevel& level : isa_levels())
+        if (level.supported()) names += (names.empty() ? "" : ", ") + std::string(level.name);
+    return names;
+}
+
+}  // namespace
+
+const std::vector<IsaLevel>& isa_levels() {
+#define TRAINSTEP_LEVEL(name, flags) {#name, flags, supported::name, name::kernel_table},
+    static const std::vector<IsaLevel> levels = {TRAINSTEP_ISA_LEVELS(TRAINSTEP_LEVEL)};
+#undef TRAINSTEP_LEVEL
+    return levels;
+}
+
+void select_isa() {
+    const char* wanted = std::getenv("TRAINSTEP_ISA");
+    if (wanted && *wanted) {
+        for (const IsaLevel& level : isa_levels()) {
+            if (level.name != std::string(wanted)) continue;
+            if (!level.supported())
+                throw std::invalid_argument("TRAINSTEP_ISA=" + std::string(wanted) +
+                                            ": this CPU does not support it; it supports " + supported_names());
+            selected = &level;
+            reason = "TRAINSTEP_ISA=" + std::string(wanted);
+            return;
+        }
+        throw std::invalid_argument("TRAINSTEP_ISA=" + std::string(wanted) + ": no such level; this CPU supports " + supported_names());
+    }
+    for (const IsaLevel& level : isa_levels())
+        if (level.supported()) selected = &level;
+    reason = "the widest level that this CPU supports";
+}
+
+const IsaLevel& selected_isa() { return *selected; }
+const std::string& selected_isa_reason() { return reason; }
+const KernelTable& kernels() { return selected->table(); }
+
+}  // namespace trainstep

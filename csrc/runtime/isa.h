@@ -1,0 +1,31 @@
+// The ISA levels compiled into this library, and the choice of one at import.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace trainstep {
+
+struct KernelTable;
+
+struct IsaLevel {
+    const char* name;                // "generic", "avx2", "avx512", "neon"
+    const char* flags;               // compiler flags of the level's k_*.cpp files
+    bool (*supported)();             // by this CPU and its operating system
+    const KernelTable& (*table)();
+};
+
+// Every compiled level, from the plainest to the widest.
+const std::vector<IsaLevel>& isa_levels();
+
+// Chooses the level: TRAINSTEP_ISA if it is set, else the widest that is supported. Throws std::invalid_argument where TRAINSTEP_ISA
+// names a level that does not exist or cannot run here. Called once, at import.
+void select_isa();
+
+const IsaLevel& selected_isa();
+const std::string& selected_isa_reason();
+
+// The table of the selected level: the one pointer between the formulas and their compiled forms.
+const KernelTable& kernels();
+
+}  // namespace trainstep

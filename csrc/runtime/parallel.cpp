@@ -1,0 +1,151 @@
+#include "runtime/parallel.h"
+
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+#include "runtime/arena.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#ifdef __linux__
+#include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace trainstep {
+
+namespace {
+
+std::atomic<int> wanted_threads{0};      // 0: the default
+std::atomic<bool> team_was_started{false};
+std::atomic<bool> team_lost_in_fork{false};  // libgomp's team does not survive fork(); entering it in the child would hang
+int default_threads = 1;
+
+// Costs of a parallel region, in ns. Measured on a 2-core Zen 4 with libgomp (bench/bench_threads.py): hot 0.7-2.6 us; after more
+// than 5 ms of idling the workers sleep, and waking them takes 85-110 us. A share must be worth the region's cost several times over.
+constexpr double kHotShare = 4e3;
+constexpr double kColdShare = 150e3;
+constexpr std::chrono::milliseconds kTeamStaysHot{4};
+
+thread_local std::chrono::steady_clock::time_point last_region{};
+
+bool team_is_cold() { return std::chrono::steady_clock::now() - last_region > kTeamStaysHot; }
+
+#if defined(_OPENMP) && defined(__linux__)
+// A sleeping worker is woken on the core where its caller spins for it, and the kernel needs a few milliseconds to part the two
+// (measured: 7.7 ms a region). So before a cold region the workers are told to stay off the caller's core: 0.1 ms instead.
+class WorkerPlaces {
+  public:
+    // Called by every worker, inside a region.
+    void enter(int part) {
+        if (part > 0 && part < kMost && !tid_[part]) tid_[part] = pid_t(syscall(SYS_gettid));
+    }
+    // Called by the caller, before a cold region.
+    void keep_off_this_core(int threads) {
+        const int core = sched_getcpu();
+        if (core < 0 || core >= CPU_SETSIZE || core == kept_off_) return;
+        cpu_set_t places;
+        if (sched_getaffinity(0, sizeof places, &places) != 0 || CPU_COUNT(&places) < 2 || threads > CPU_COUNT(&places)) return;
+        CPU_CLR(core, &places);
+        for (int part = 1; part < threads && part < kMost; ++part)
+            if (tid_[part]) sched_setaffinity(tid_[part], sizeof places, &places);
+        kept_off_ = core;
+    }
+
+  private:
+    static constexpr int kMost = 256;
+    pid_t tid_[kMost] = {};
+    int kept_off_ = -1;
+};
+thread_local WorkerPlaces worker_places;  // one team per calling thread, as libgomp keeps them
+#endif
+
+int positive_integer(const char* name, const char* text) {
+    char* end = nullptr;
+    const long n = std::strtol(text, &end, 10);
+    if (end == text || *end != '\0' || n < 1 || n > 4096)
+        throw std::invalid_argument(std::string(name) + "=" + text + ": expected an integer from 1 to 4096");
+    return int(n);
+}
+
+}  // namespace
+
+bool has_openmp() {
+#ifdef _OPENMP
+    return true;
+#else
+    return false;
+#endif
+}
+
+void init_threads() {
+#ifdef _OPENMP
+    default_threads = omp_get_max_threads();  // OMP_NUM_THREADS, else the affinity mask
+#endif
+    if (const char* text = std::getenv("TRAINSTEP_NUM_THREADS"); text && *text)
+        wanted_threads = positive_integer("TRAINSTEP_NUM_THREADS", text);
+#ifdef __linux__
+    pthread_atfork(nullptr, nullptr, [] { team_lost_in_fork = team_was_started.load(); });
+#endif
+}
+
+void set_num_threads(int n) { wanted_threads = n; }
+
+int num_threads() {
+#ifdef _OPENMP
+    const int limit = omp_get_max_threads();
+    int n = wanted_threads ? wanted_threads.load() : limit;
+    if (limit < default_threads && limit < n) n = limit;
+    return n;
+#else
+    return 1;
+#endif
+}
+
+int threads_for(double ns) {
+#ifdef _OPENMP
+    if (ns < 2 * kHotShare) return 1;
+    int n = num_threads();
+    if (n == 1 || team_lost_in_fork || omp_in_parallel()) return 1;
+    const double shares = ns / (ns < n * kColdShare && team_is_cold() ? kColdShare : kHotShare);
+    return shares < n ? (shares < 2 ? 1 : int(shares)) : n;
+#else
+    (void)ns;
+    return 1;
+#endif
+}
+
+void run_team(int threads, TeamBody body, void* context) {
+#ifdef _OPENMP
+    team_was_started = true;
+#ifdef __linux__
+    WorkerPlaces& places = worker_places;
+    if (team_is_cold()) places.keep_off_this_core(threads);
+#endif
+#pragma omp parallel num_threads(threads)
+    {
+#ifdef __linux__
+        places.enter(omp_get_thread_num());
+#endif
+        body(context, omp_get_thread_num(), omp_get_num_threads());
+    }
+    last_region = std::chrono::steady_clock::now();
+#else
+    (void)threads;
+    body(context, 0, 1);
+#endif
+}
+
+void* thread_scratch(std::size_t bytes) {
+    thread_local Arena buffer;
+    if (buffer.bytes() < bytes) buffer = Arena(bytes);
+    return buffer.data();
+}
+
+}  // namespace trainstep

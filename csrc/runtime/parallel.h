@@ -1,0 +1,54 @@
+// The one way to run work on several threads. Nothing else in the library knows of OpenMP.
+//
+// Results never depend on the number of threads: the work is split over outputs, or over chunks whose bounds follow from the
+// problem alone. The number of threads follows from the work: a second thread is used when it saves more than it costs to wake.
+#pragma once
+
+#include <cstddef>
+
+namespace trainstep {
+
+bool has_openmp();
+
+// The most threads that a call may use. n >= 1; set_num_threads(0) goes back to the default: TRAINSTEP_NUM_THREADS, else
+// OMP_NUM_THREADS, else the CPUs in the affinity mask. A lower limit set from outside through the runtime (threadpoolctl) is kept.
+int num_threads();
+void set_num_threads(int n);
+
+// Reads TRAINSTEP_NUM_THREADS and prepares for fork(). Throws std::invalid_argument on a value that is no positive integer.
+void init_threads();
+
+// How many threads pay for work that takes one thread `ns` nanoseconds. A team that has not run for some milliseconds sleeps, and
+// waking it costs a hundred times more than using a hot one.
+int threads_for(double ns);
+
+// Runs body(part, parts) for part = 0 .. parts-1 on `parts` <= threads threads; parts can be fewer where no more can be had.
+using TeamBody = void (*)(void* context, int part, int parts);
+void run_team(int threads, TeamBody body, void* context);
+
+template <class F>
+void run_team(int threads, F&& body) {
+    if (threads <= 1) return body(0, 1);
+    run_team(threads, [](void* f, int part, int parts) { (*static_cast<F*>(f))(part, parts); }, &body);
+}
+
+// body(begin, end) over [0, n) in contiguous ranges that start on multiples of `grain`; ns_per_item is one thread's time for an item.
+// body must give the same result however the range is cut at multiples of grain.
+template <class F>
+void parallel_for(std::size_t n, std::size_t grain, double ns_per_item, F&& body) {
+    const std::size_t chunks = (n + grain - 1) / grain;
+    int threads = threads_for(double(n) * ns_per_item);
+    if (std::size_t(threads) > chunks) threads = int(chunks);
+    run_team(threads, [&](int part, int parts) {
+        const std::size_t begin = chunks * std::size_t(part) / std::size_t(parts) * grain;
+        std::size_t end = chunks * std::size_t(part + 1) / std::size_t(parts) * grain;
+        if (end > n) end = n;
+        if (begin < end) body(begin, end);
+    });
+}
+
+// A 64-byte aligned buffer of this thread, at least `bytes` long, that keeps its place until this thread asks for more. For the
+// packed panels of a product: one user at a time.
+void* thread_scratch(std::size_t bytes);
+
+}  // namespace trainstep
