@@ -1,6 +1,7 @@
 #include "bindings/arrays.h"
 
-#include <cmath>
+#include <algorithm>
+#include <limits>
 
 namespace trainstep {
 
@@ -52,13 +53,14 @@ std::string shape_text(const py::array& a) { return tuple_text(a.shape(), std::s
 std::string shape_text(const std::vector<py::ssize_t>& shape) { return tuple_text(shape.data(), shape.size()); }
 std::string dtype_text(const py::array& a) { return py::str(a.dtype()); }
 
-py::array as_array(Site site, py::handle object) {
+py::array as_array(Site site, py::handle object, bool copy_allowed) {
     if (py::isinstance<py::array>(object)) return py::reinterpret_borrow<py::array>(object);
     const auto numpy = [] { return py::module_::import("numpy"); };
     try {
         if (py::hasattr(object, "__dlpack__")) return numpy().attr("from_dlpack")(object);
         if (PyObject_CheckBuffer(object.ptr()) && !py::isinstance<py::bytes>(object))
             return numpy().attr("asarray")(py::reinterpret_steal<py::object>(PyMemoryView_FromObject(object.ptr())));
+        if (copy_allowed && (py::isinstance<py::list>(object) || py::isinstance<py::tuple>(object))) return numpy().attr("array")(object);
     } catch (py::error_already_set& e) {
         type_error(site, "cannot be read as an array: " + std::string(py::str(e.value())) +
                              (py::hasattr(object, "requires_grad") ? " (detach a tensor that requires grad first)" : ""));
@@ -118,7 +120,7 @@ template py::array output<double>(Site, py::handle, const std::vector<py::ssize_
 
 template <class T>
 py::array in_place(Site site, py::handle object) {
-    py::array a = as_array(site, object);
+    py::array a = as_array(site, object, false);
     check_writable<T>(site, a);
     return a;
 }
@@ -145,16 +147,17 @@ py::array labels(Site site, py::handle object, py::ssize_t rows, py::ssize_t cla
 }
 
 template <class T>
-void check_no_nan(Site site, const py::array& a) {
+void check_target(Site site, const py::array& a, bool probabilities) {
     const T* x = data<T>(a);
-    T poison = 0;  // x * 0 is NaN for NaN, and for infinity, which is told apart below
-    for (py::ssize_t i = 0; i < a.size(); ++i) poison += x[i] * T(0);
-    if (poison == T(0)) return;
-    for (py::ssize_t i = 0; i < a.size(); ++i)
-        if (std::isnan(x[i])) value_error(site, "holds NaN at element " + std::to_string(i));
+    for (py::ssize_t i = 0; i < a.size(); ++i) {
+        const bool fits = probabilities ? x[i] >= 0 && x[i] <= std::numeric_limits<T>::max() : x[i] == x[i];
+        if (!fits)
+            value_error(site, "holds " + std::to_string(x[i]) + " at element " + std::to_string(i) + ", expected " +
+                                  (probabilities ? "finite probabilities of at least 0" : "numbers"));
+    }
 }
-template void check_no_nan<float>(Site, const py::array&);
-template void check_no_nan<double>(Site, const py::array&);
+template void check_target<float>(Site, const py::array&, bool);
+template void check_target<double>(Site, const py::array&, bool);
 
 Table table(Site site, py::handle object, std::size_t columns, py::array& keep_alive) {
     py::array a = as_array(site, object);

@@ -31,8 +31,9 @@ std::string shape_text(const py::array& a);
 std::string shape_text(const std::vector<py::ssize_t>& shape);
 std::string dtype_text(const py::array& a);
 
-// The object as a NumPy array over the same memory: an array, or anything with __dlpack__ or the buffer protocol.
-py::array as_array(Site site, py::handle object);
+// The object as a NumPy array over the same memory: an array, or anything with __dlpack__ or the buffer protocol. With copy_allowed
+// also a list or tuple of numbers, as NumPy reads it.
+py::array as_array(Site site, py::handle object, bool copy_allowed = true);
 
 template <class T>
 bool has_dtype(const py::array& a);
@@ -68,9 +69,9 @@ void check_apart(Site site, const py::array& a, Site other, const py::array& b);
 // Labels as int64, each checked to be in [0, classes).
 py::array labels(Site site, py::handle object, py::ssize_t rows, py::ssize_t classes);
 
-// ValueError where an element is NaN.
+// ValueError where an element of a target is NaN, or, among probabilities, negative or infinite.
 template <class T>
-void check_no_nan(Site site, const py::array& a);
+void check_target(Site site, const py::array& a, bool probabilities);
 
 // A table of rows for a model that takes `columns` features: any real dtype, (rows, columns) or (rows, ...) with that many elements a row.
 Table table(Site site, py::handle object, std::size_t columns, py::array& keep_alive);

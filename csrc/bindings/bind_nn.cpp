@@ -136,8 +136,8 @@ Targets<T> targets(Site site, py::handle y_in, std::size_t rows, std::size_t col
         value_error(site, "has shape " + shape_text(y) + ", expected (" + std::to_string(rows) + ", " + std::to_string(columns) + ")" +
                               (is_classification(loss) ? " or (" + std::to_string(rows) + ",)" : ""));
     result.values = table(site, y, columns, keep);
-    if (has_dtype<float>(keep)) check_no_nan<float>(site, keep);
-    if (has_dtype<double>(keep)) check_no_nan<double>(site, keep);
+    if (has_dtype<float>(keep)) check_target<float>(site, keep, is_classification(loss));
+    if (has_dtype<double>(keep)) check_target<double>(site, keep, is_classification(loss));
     return result;
 }
 

@@ -168,7 +168,7 @@ py::tuple loss_op(py::handle name, py::handle pred_in, py::handle target_in, py:
             if (shape_of(target) != shape_of(pred))
                 value_error(target_site, "has shape " + shape_text(target) + ", expected " + shape_text(pred) +
                                              (classes ? " or (" + std::to_string(rows) + ",)" : ""));
-            check_no_nan<T>(target_site, target);
+            check_target<T>(target_site, target, classes);
             wanted.values = data<T>(target);
         }
         py::array dpred = output<T>({me, "out"}, out, shape_of(pred), {&pred, &target});

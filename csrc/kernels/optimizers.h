@@ -54,21 +54,18 @@ inline double power(double beta, std::int64_t step) {
 // change = momentum * change + lr * g; w -= change. Sutskever et al. (ICML 2013), equations 1 to 4.
 template <class T>
 struct sgd {
-    T lr, momentum, keep, gain;  // buf = keep * buf + gain * g
-    bool nesterov, lr_in_velocity;
+    T lr, momentum, gain;  // gain: what g enters the buffer with
+    bool first, nesterov, lr_in_velocity;
 
     explicit sgd(const OptimizerOptions& o)
-        : lr(T(o.lr)), momentum(T(o.momentum)), nesterov(o.nesterov), lr_in_velocity(o.lr_in_velocity) {
-        const bool first = o.step == 1 && !lr_in_velocity;
-        keep = first ? T(0) : momentum;
-        gain = lr_in_velocity ? lr : first ? T(1) : T(1 - o.dampening);
-    }
+        : lr(T(o.lr)), momentum(T(o.momentum)), gain(T(o.lr_in_velocity ? o.lr : 1 - o.dampening)),
+          first(o.step == 1 && !o.lr_in_velocity), nesterov(o.nesterov), lr_in_velocity(o.lr_in_velocity) {}
     int states() const { return momentum != T(0); }
 
     TRAINSTEP_INLINE Vec<T> operator()(Vec<T> w, Vec<T> g, Vec<T>* state) const {
         Vec<T>& buf = state[0];
         if (momentum == T(0)) return fma(set1<T>(-lr), g, w);
-        buf = fma(set1<T>(keep), buf, gain * g);
+        buf = first ? g : fma(set1<T>(momentum), buf, gain * g);
         if (lr_in_velocity) return w - buf;
         return fma(set1<T>(-lr), nesterov ? fma(set1<T>(momentum), buf, g) : buf, w);
     }

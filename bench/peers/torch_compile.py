@@ -1,0 +1,79 @@
+"""PyTorch, compiled: loss, gradients and Adam in one graph, so that one call runs the whole step.
+
+Compiling only the loss, or a step with `loss.backward()` and `torch.optim.Adam` inside, was two to five times slower
+on small nets: those break into several graphs. The modes "reduce-overhead" and "max-autotune" are about CUDA graphs
+and GPU templates, and gained nothing on a CPU. `torch._fused_adam_` cannot be traced next to `torch.func.grad`, so
+Adam is written out and the compiler fuses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from peers.base import TrainProblem, TrainStep
+from peers.torch_eager import forward_loss, make_parameters, torch_versions
+
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+
+
+class CompiledStep(TrainStep):
+    """One full graph from Inductor, called from Python or through its C++ wrapper."""
+
+    variants = ("python_wrapper", "cpp_wrapper")
+
+    def __init__(self, problem: TrainProblem, variant: str, threads: int) -> None:
+        """Set the threads, which Inductor bakes into its code, and wrap the step."""
+        super().__init__(problem, variant, threads)
+        torch.set_num_threads(threads)
+        torch.set_grad_enabled(False)  # torch.func.grad works regardless; nothing here is meant for autograd
+        self.x, self.y = torch.from_numpy(problem.x), torch.from_numpy(problem.y)
+        options = {"cpp_wrapper": variant == "cpp_wrapper"}
+        self.compiled = torch.compile(self._make_step(problem.lr), fullgraph=True, dynamic=False, options=options)
+        self.reset()
+        self.step()
+
+    @staticmethod
+    def _make_step(lr: float) -> Callable[..., torch.Tensor]:
+        """Return the function to compile: it updates parameters and state in place and returns the loss."""
+        grad_and_loss = torch.func.grad_and_value(forward_loss)
+
+        def train_step(
+            parameters: list[torch.Tensor],
+            first: list[torch.Tensor],
+            second: list[torch.Tensor],
+            count: torch.Tensor,
+            x: torch.Tensor,
+            y: torch.Tensor,
+        ) -> torch.Tensor:
+            """One step of Adam, as torch.optim has it."""
+            gradients, loss = grad_and_loss(parameters, x, y)
+            count.add_(1)
+            rate = lr / (1 - BETA1**count)
+            root = torch.sqrt(1 - BETA2**count)
+            for p, g, m, v in zip(parameters, gradients, first, second, strict=True):
+                m.lerp_(g, 1 - BETA1)
+                v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
+                p.sub_(rate * m / (v.sqrt() / root + EPS))
+            return loss
+
+        return train_step
+
+    def reset(self) -> None:
+        """Make parameters and state anew; shapes stay, so nothing is compiled again."""
+        parameters = make_parameters(self.problem)
+        first, second = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
+        self.arguments = (parameters, first, second, torch.zeros(()), self.x, self.y)
+
+    def step(self) -> torch.Tensor:
+        """Do one step; the loss stays a tensor."""
+        return self.compiled(*self.arguments)
+
+    @staticmethod
+    def versions() -> dict[str, str]:
+        """Return PyTorch's version and instruction set."""
+        return torch_versions()
+
+
+TASKS = {"train_step": CompiledStep}

@@ -1,0 +1,123 @@
+"""One contender in a process of its own: reads commands as JSON lines, does them, answers in JSON lines.
+
+Started by harness.py in the interpreter that has the peer: `python worker.py PEER TASK THREADS`.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import sys
+import time
+from itertools import repeat
+from typing import IO, Any
+
+REHEAT_SECONDS = 0.02  # untimed calls before a block: caches, clock and thread team as in steady use
+
+
+def limit_cpus(threads: int) -> None:
+    """Keep this process on as many CPUs as it may use threads: the only limit that every peer heeds."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+def run_calls(peer: Any, calls: int) -> tuple[float, Any]:
+    """Return the seconds that `calls` steps and one synchronisation take, and the last loss."""
+    step = peer.step
+    start = time.perf_counter()
+    for _ in repeat(None, calls):
+        loss = step()
+    peer.sync(loss)
+    return time.perf_counter() - start, loss
+
+
+def run_for(peer: Any, seconds: float) -> float:
+    """Run steps, in doubling batches, until one batch takes half of `seconds`; return seconds per call."""
+    calls = 1
+    while (elapsed := run_calls(peer, calls)[0]) < seconds / 2:
+        calls *= 2
+    return elapsed / calls
+
+
+class Worker:
+    """The commands: each method takes the request's arguments and returns a dict to answer with."""
+
+    def __init__(self, peer_class: Any, threads: int) -> None:
+        """Remember what to build."""
+        self.peer_class, self.threads = peer_class, threads
+
+    def setup(self, problem: str) -> dict[str, Any]:
+        """Build every variant of the peer on the problem file and keep the fastest."""
+        loaded = self.peer_class.problem_type.load(problem)
+        made = {v: self.peer_class(loaded, v, self.threads) for v in self.peer_class.variants}
+        self.peer = next(iter(made.values()))
+        if len(made) == 1:
+            return {"variant": next(iter(made))}
+        seconds = {v: self._try(peer) for v, peer in made.items()}
+        variant = min(seconds, key=seconds.__getitem__)
+        self.peer = made[variant]
+        return {"variant": variant, "variant_seconds": seconds}
+
+    @staticmethod
+    def _try(peer: Any) -> float:
+        """Return a variant's best seconds per call of three short runs."""
+        peer.reset()
+        return min(run_for(peer, 0.1) for _ in range(3))
+
+    def losses(self, count: int) -> dict[str, Any]:
+        """Return the first losses, for comparison with the reference."""
+        return {"losses": self.peer.losses(count)}
+
+    def calibrate(self, warm_seconds: float, sample_seconds: float) -> dict[str, Any]:
+        """Warm up, then return how many calls fill one sample."""
+        run_for(self.peer, warm_seconds)
+        return {"calls": max(1, round(sample_seconds / run_for(self.peer, sample_seconds)))}
+
+    def block(self, calls: int, seconds: float, cold: int, idle_seconds: float) -> dict[str, Any]:
+        """Time one turn from the initial state: runs of `calls` calls for `seconds`, then `cold` calls after idling."""
+        self.peer.reset()
+        gc.collect()
+        gc.disable()
+        run_for(self.peer, REHEAT_SECONDS)
+        samples: list[float] = []
+        while sum(samples) < seconds:
+            elapsed, loss = run_calls(self.peer, calls)
+            samples.append(elapsed)
+        colds = [self._cold_call(idle_seconds) for _ in range(cold)]
+        gc.enable()
+        return {"seconds": [t / calls for t in samples], "cold_seconds": colds, "loss": float(loss)}
+
+    def _cold_call(self, idle_seconds: float) -> float:
+        """Return the seconds of one call after the process has slept."""
+        time.sleep(idle_seconds)
+        return run_calls(self.peer, 1)[0]
+
+
+def take_stdout() -> IO[str]:
+    """Keep the protocol's pipe to ourselves and send whatever a library prints to stderr."""
+    pipe = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    return pipe
+
+
+def main() -> None:
+    """Import the peer, say so, then answer requests until the input ends."""
+    pipe = take_stdout()
+    peer, task, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    limit_cpus(threads)
+    try:
+        peer_class = importlib.import_module(f"peers.{peer}").TASKS[task]
+    except ModuleNotFoundError as error:
+        print(json.dumps({"skip": f"{error.name} is not installed in {sys.executable}"}), file=pipe)
+        return
+    worker = Worker(peer_class, threads)
+    print(json.dumps({"versions": peer_class.versions()}), file=pipe)
+    for line in sys.stdin:
+        request = json.loads(line)
+        print(json.dumps(getattr(worker, request.pop("do"))(**request)), file=pipe)
+
+
+if __name__ == "__main__":
+    main()

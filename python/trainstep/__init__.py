@@ -1,0 +1,39 @@
+"""Fast, exact training steps for dense networks and fused optimizers on CPUs.
+
+Four levels, each usable alone: `ops` (and `reference`, the same in NumPy), bare formulas on arrays; `optim` and `init`,
+the things a trainer is made of; `nn`, networks; `Trainer`, training runs.
+"""
+
+try:
+    from trainstep import _core
+except ImportError as error:
+    if "TRAINSTEP_" in str(error):  # the core's own words about a setting: nothing to add
+        raise
+    raise ImportError(
+        f"trainstep's compiled core cannot be imported ({error}). Install the package (pip install .) rather than "
+        "importing it from its source tree, with the Python version that it was built for."
+    ) from error
+
+from trainstep import data, init, nn, ops, optim, reference
+from trainstep._runtime import config, get_num_threads, num_threads, set_num_threads, show_config
+from trainstep.history import History
+from trainstep.trainer import Trainer
+
+__version__: str = _core.__version__
+
+__all__ = [
+    "History",
+    "Trainer",
+    "__version__",
+    "config",
+    "data",
+    "get_num_threads",
+    "init",
+    "nn",
+    "num_threads",
+    "ops",
+    "optim",
+    "reference",
+    "set_num_threads",
+    "show_config",
+]

@@ -1,0 +1,126 @@
+"""The machine side: which kernels run, and on how many threads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from trainstep import _core
+
+
+def config() -> dict[str, Any]:
+    """Tell what this build is and how it runs here.
+
+    Returns
+    -------
+    config : dict
+        ``version``; ``isa``, the ISA level in use, and ``isa_reason``, why; ``isa_levels``, compiled, and
+        ``isa_supported``, of those that this CPU can run; ``openmp``, whether several threads can be used, and
+        ``num_threads``; ``compiler`` and ``flags``, the compiler flags of each level.
+
+    Examples
+    --------
+    >>> import trainstep as ts
+    >>> ts.config()["isa"] in ts.config()["isa_supported"]
+    True
+    """
+    return _core.config()
+
+
+def show_config() -> None:
+    """Print `config()`, a line each.
+
+    Examples
+    --------
+    >>> import trainstep as ts
+    >>> ts.show_config()  # doctest: +ELLIPSIS
+    version        ...
+    """
+    values = config()
+    flags = values.pop("flags")
+    if not values["openmp"]:
+        values["openmp"] = "no: built without OpenMP, one thread"
+    for name, value in values.items():
+        text = ", ".join(value) if isinstance(value, list) else str(value)
+        print(f"{name:<14} {text}")
+    for level, text in flags.items():
+        print(f"flags {level:<8} {text or '(those of the platform)'}")
+
+
+def get_num_threads() -> int:
+    """Tell the most threads that a call may use; small work uses fewer.
+
+    Returns
+    -------
+    n : int
+        What `set_num_threads` set, else ``TRAINSTEP_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the number of CPUs in
+        the process's affinity mask. A lower limit set by threadpoolctl holds.
+
+    Examples
+    --------
+    >>> import trainstep as ts
+    >>> ts.get_num_threads() >= 1
+    True
+    """
+    return _core.get_num_threads()
+
+
+def set_num_threads(n: int) -> None:
+    """Set the most threads that a call may use, for the whole process.
+
+    Results do not depend on it: the same seed gives the same bits on any number of threads.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+
+    Raises
+    ------
+    TypeError
+        Where n is no integer.
+    ValueError
+        Where n is not from 1 to 4096.
+
+    Examples
+    --------
+    >>> import trainstep as ts
+    >>> n = ts.get_num_threads()
+    >>> ts.set_num_threads(1)
+    >>> ts.get_num_threads()
+    1
+    >>> ts.set_num_threads(n)
+    """
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"set_num_threads: n is a {type(n).__name__}, expected an int")
+    if not 1 <= n <= 4096:
+        raise ValueError(f"set_num_threads: n is {n}, expected 1 <= n <= 4096")
+    _core.set_num_threads(n)
+
+
+@contextmanager
+def num_threads(n: int) -> Iterator[None]:
+    """Set the most threads for the calls within a ``with`` block.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `set_num_threads`.
+
+    Examples
+    --------
+    >>> import trainstep as ts
+    >>> with ts.num_threads(1):
+    ...     ts.get_num_threads()
+    1
+    """
+    before = get_num_threads()
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        _core.set_num_threads(before)

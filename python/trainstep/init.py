@@ -1,0 +1,380 @@
+"""Initial weights: ``f(shape, *, rng, dtype)`` gives an array of shape (fan_in, fan_out).
+
+``rng`` is an int seed or a NumPy Generator, from which a seed is drawn; the numbers come from the core's Philox generator, so
+they depend on neither the threads nor the ISA level.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from trainstep import _core
+
+Rng = int | np.random.Generator
+Initializer = Callable[..., NDArray[Any]]
+
+
+def _seed(rng: Rng) -> int:
+    if isinstance(rng, np.random.Generator):
+        return int(rng.integers(0, 2**64, dtype=np.uint64))
+    if isinstance(rng, bool) or not hasattr(rng, "__index__"):
+        raise TypeError(f"rng is a {type(rng).__name__}, expected an int or a numpy.random.Generator")
+    return int(rng) % 2**64
+
+
+def _empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise TypeError(f"dtype is {np.dtype(dtype)}, expected float32 or float64")
+    return np.empty(shape, dtype)
+
+
+def _uniform(shape: tuple[int, ...], rng: Rng, dtype: DTypeLike, limit: float) -> NDArray[Any]:
+    out = _empty(shape, dtype)
+    _core.random_uniform(out, _seed(rng), 0, -limit, limit)
+    return out
+
+
+def _normal(shape: tuple[int, ...], rng: Rng, dtype: DTypeLike, std: float) -> NDArray[Any]:
+    out = _empty(shape, dtype)
+    _core.random_normal(out, _seed(rng), 0, std)
+    return out
+
+
+def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    if len(shape) != 2:
+        raise ValueError(f"shape is {shape}, expected (fan_in, fan_out)")
+    return shape[0], shape[1]
+
+
+def he_normal(shape: tuple[int, ...], *, rng: Rng, dtype: DTypeLike = "float32") -> NDArray[Any]:
+    """Draw normal weights of variance 2 / fan_in.
+
+    w ~ N(0, 2 / fan_in)
+
+    Keeps the variance of the signal through ReLU layers.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (fan_in, fan_out).
+    rng : int or numpy.random.Generator
+        The seed, or where to draw one from.
+    dtype : dtype, default "float32"
+        float32 or float64.
+
+    Returns
+    -------
+    w : ndarray, shape `shape`, dtype `dtype`
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument is of a wrong kind, or shape is not (fan_in, fan_out).
+
+    References
+    ----------
+    He, Zhang, Ren, Sun: Delving deep into rectifiers (ICCV 2015), equation 10.
+
+    Examples
+    --------
+    >>> from trainstep import init
+    >>> w = init.he_normal((400, 200), rng=0)
+    >>> bool(abs(w.std() / (2 / 400) ** 0.5 - 1) < 0.02)
+    True
+    """
+    fan_in, _ = _fans(shape)
+    return _normal(shape, rng, dtype, math.sqrt(2 / fan_in))
+
+
+def he_uniform(shape: tuple[int, ...], *, rng: Rng, dtype: DTypeLike = "float32") -> NDArray[Any]:
+    """Draw uniform weights of variance 2 / fan_in.
+
+    w ~ U(-a, a), a = sqrt(6 / fan_in)
+
+    Keeps the variance of the signal through ReLU layers.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (fan_in, fan_out).
+    rng : int or numpy.random.Generator
+        The seed, or where to draw one from.
+    dtype : dtype, default "float32"
+        float32 or float64.
+
+    Returns
+    -------
+    w : ndarray, shape `shape`, dtype `dtype`
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument is of a wrong kind, or shape is not (fan_in, fan_out).
+
+    References
+    ----------
+    He, Zhang, Ren, Sun: Delving deep into rectifiers (ICCV 2015), equation 10.
+
+    Examples
+    --------
+    >>> from trainstep import init
+    >>> w = init.he_uniform((400, 200), rng=0)
+    >>> bool(abs(w).max() <= (6 / 400) ** 0.5)
+    True
+    """
+    fan_in, _ = _fans(shape)
+    return _uniform(shape, rng, dtype, math.sqrt(6 / fan_in))
+
+
+def xavier_normal(shape: tuple[int, ...], *, rng: Rng, dtype: DTypeLike = "float32") -> NDArray[Any]:
+    """Draw normal weights of variance 2 / (fan_in + fan_out).
+
+    w ~ N(0, 2 / (fan_in + fan_out))
+
+    Keeps the variance of signal and gradient through sigmoid and tanh layers.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (fan_in, fan_out).
+    rng : int or numpy.random.Generator
+        The seed, or where to draw one from.
+    dtype : dtype, default "float32"
+        float32 or float64.
+
+    Returns
+    -------
+    w : ndarray, shape `shape`, dtype `dtype`
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument is of a wrong kind, or shape is not (fan_in, fan_out).
+
+    References
+    ----------
+    Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks (AISTATS 2010), equation 12.
+
+    Examples
+    --------
+    >>> from trainstep import init
+    >>> w = init.xavier_normal((400, 200), rng=0)
+    >>> bool(abs(w.std() / (2 / (400 + 200)) ** 0.5 - 1) < 0.02)
+    True
+    """
+    fan_in, fan_out = _fans(shape)
+    return _normal(shape, rng, dtype, math.sqrt(2 / (fan_in + fan_out)))
+
+
+def xavier_uniform(shape: tuple[int, ...], *, rng: Rng, dtype: DTypeLike = "float32") -> NDArray[Any]:
+    """Draw uniform weights of variance 2 / (fan_in + fan_out).
+
+    w ~ U(-a, a), a = sqrt(6 / (fan_in + fan_out))
+
+    Keeps the variance of signal and gradient through sigmoid and tanh layers.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (fan_in, fan_out).
+    rng : int or numpy.random.Generator
+        The seed, or where to draw one from.
+    dtype : dtype, default "float32"
+        float32 or float64.
+
+    Returns
+    -------
+    w : ndarray, shape `shape`, dtype `dtype`
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument is of a wrong kind, or shape is not (fan_in, fan_out).
+
+    References
+    ----------
+    Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks (AISTATS 2010), equation 16.
+
+    Examples
+    --------
+    >>> from trainstep import init
+    >>> w = init.xavier_uniform((400, 200), rng=0)
+    >>> bool(abs(w).max() <= (6 / (400 + 200)) ** 0.5)
+    True
+    """
+    fan_in, fan_out = _fans(shape)
+    return _uniform(shape, rng, dtype, math.sqrt(6 / (fan_in + fan_out)))
+
+
+def lecun_normal(shape: tuple[int, ...], *, rng: Rng, dtype: DTypeLike = "float32") -> NDArray[Any]:
+    """Draw normal weights of variance 1 / fan_in.
+
+    w ~ N(0, 1 / fan_in)
+
+    Keeps the variance of the signal through linear layers.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (fan_in, fan_out).
+    rng : int or numpy.random.Generator
+        The seed, or where to draw one from.
+    dtype : dtype, default "float32"
+        float32 or float64.
+
+    Returns
+    -------
+    w : ndarray, shape `shape`, dtype `dtype`
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument is of a wrong kind, or shape is not (fan_in, fan_out).
+
+    References
+    ----------
+    LeCun, Bottou, Orr, Müller: Efficient BackProp (1998), equation 16.
+
+    Examples
+    --------
+    >>> from trainstep import init
+    >>> w = init.lecun_normal((400, 200), rng=0)
+    >>> bool(abs(w.std() / (1 / 400) ** 0.5 - 1) < 0.02)
+    True
+    """
+    fan_in, _ = _fans(shape)
+    return _normal(shape, rng, dtype, math.sqrt(1 / fan_in))
+
+
+def lecun_uniform(shape: tuple[int, ...], *, rng: Rng, dtype: DTypeLike = "float32") -> NDArray[Any]:
+    """Draw uniform weights of variance 1 / fan_in.
+
+    w ~ U(-a, a), a = sqrt(3 / fan_in)
+
+    Keeps the variance of the signal through linear layers.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (fan_in, fan_out).
+    rng : int or numpy.random.Generator
+        The seed, or where to draw one from.
+    dtype : dtype, default "float32"
+        float32 or float64.
+
+    Returns
+    -------
+    w : ndarray, shape `shape`, dtype `dtype`
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument is of a wrong kind, or shape is not (fan_in, fan_out).
+
+    References
+    ----------
+    LeCun, Bottou, Orr, Müller: Efficient BackProp (1998), equation 16.
+
+    Examples
+    --------
+    >>> from trainstep import init
+    >>> w = init.lecun_uniform((400, 200), rng=0)
+    >>> bool(abs(w).max() <= (3 / 400) ** 0.5)
+    True
+    """
+    fan_in, _ = _fans(shape)
+    return _uniform(shape, rng, dtype, math.sqrt(3 / fan_in))
+
+
+def zeros(shape: tuple[int, ...], *, rng: Rng | None = None, dtype: DTypeLike = "float32") -> NDArray[Any]:
+    """Give zeros: for biases, and for the last layer of a residual branch.
+
+    w = 0
+
+    As hidden weights they are refused by `trainstep.nn.Dense` unless asked for by name, since every unit of a layer would get the
+    same gradient and stay the same.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Any shape.
+    rng : int or numpy.random.Generator, optional
+        Not used; there so that all initialisers are called alike.
+    dtype : dtype, default "float32"
+        float32 or float64.
+
+    Returns
+    -------
+    w : ndarray, shape `shape`, dtype `dtype`
+
+    Raises
+    ------
+    TypeError
+        Where dtype is neither float32 nor float64.
+
+    References
+    ----------
+    The definition.
+
+    Examples
+    --------
+    >>> from trainstep import init
+    >>> init.zeros((2,))
+    array([0., 0.], dtype=float32)
+    """
+    out = _empty(shape, dtype)
+    out[...] = 0
+    return out
+
+
+glorot_normal, glorot_uniform = xavier_normal, xavier_uniform
+kaiming_normal, kaiming_uniform = he_normal, he_uniform
+
+# The one list: what a layer's ``init="..."`` may name.
+INITIALIZERS: dict[str, Initializer] = {
+    f.__name__: f for f in (zeros, he_normal, he_uniform, xavier_normal, xavier_uniform, lecun_normal, lecun_uniform)
+} | {
+    "glorot_normal": glorot_normal,
+    "glorot_uniform": glorot_uniform,
+    "kaiming_normal": kaiming_normal,
+    "kaiming_uniform": kaiming_uniform,
+}
+
+# What suits an activation where a layer's ``init`` is not given.
+_BY_ACTIVATION: dict[str | None, Initializer] = {"relu": he_normal}
+
+
+def for_activation(activation: str | None) -> Initializer:
+    """Choose the initialiser that suits an activation: He for ReLU, Xavier (Glorot) for the others.
+
+    f(activation) = he_normal where activation = relu, xavier_uniform elsewhere
+
+    Parameters
+    ----------
+    activation : str or None
+        The layer's activation.
+
+    Returns
+    -------
+    f : callable
+        An initialiser of this module.
+
+    Raises
+    ------
+    TypeError
+        Where activation cannot be a name.
+
+    References
+    ----------
+    He et al. (ICCV 2015), section 2.2; Glorot and Bengio (AISTATS 2010), section 4.2.
+
+    Examples
+    --------
+    >>> from trainstep import init
+    >>> init.for_activation("relu").__name__
+    'he_normal'
+    """
+    return _BY_ACTIVATION.get(activation, xavier_uniform)

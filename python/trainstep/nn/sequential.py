@@ -1,0 +1,390 @@
+"""Sequential: a list of layers, planned into one program over flat memory."""
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from trainstep import _core
+from trainstep.nn.layers import Dense, from_spec
+
+Array = NDArray[Any]
+
+_PROGRAMS = {"float32": _core.ProgramFloat32, "float64": _core.ProgramFloat64}
+_FORMAT = "trainstep-model-1"
+
+
+class Sequential:
+    """A network of layers, one after the other.
+
+    y = f_n(... f_2(f_1(x)))
+
+    The parameters lie in one arena, their gradients in another; `parameters` and `gradients` give views into them.
+
+    Parameters
+    ----------
+    *layers : Dense
+        The layers from input to output; each takes as many features as the one before it gives.
+    seed : int, default 0
+        What the initial weights follow from, and, unless the trainer has its own, the order of the data.
+    dtype : dtype, default "float32"
+        float32 or float64: parameters and all arithmetic.
+
+    Raises
+    ------
+    ValueError
+        Where there is no layer, or neighbours do not fit.
+    TypeError
+        Where a layer is none, or dtype is not float32 or float64.
+
+    References
+    ----------
+    Goodfellow, Bengio, Courville: Deep Learning (2016), chapter 6.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import trainstep as ts
+    >>> model = ts.nn.Sequential(ts.nn.Dense(64, 32, activation="relu"), ts.nn.Dense(32, 10), seed=0)
+    >>> model(np.zeros((5, 64), dtype="float32")).shape
+    (5, 10)
+    >>> {name: w.shape for name, w in model.parameters().items()}
+    {'0.weight': (64, 32), '0.bias': (32,), '1.weight': (32, 10), '1.bias': (10,)}
+    """
+
+    def __init__(self, *layers: Dense, seed: int = 0, dtype: DTypeLike = "float32") -> None:
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Dense):
+                raise TypeError(f"Sequential: layer {i} is a {type(layer).__name__}, expected a layer of trainstep.nn")
+        if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+            raise TypeError(f"Sequential: seed is a {type(seed).__name__}, expected an int")
+        name = np.dtype(dtype).name
+        if name not in _PROGRAMS:
+            raise TypeError(f"Sequential: dtype is {name}, expected float32 or float64")
+        self._layers = layers
+        self._seed = int(seed)
+        self._dtype = np.dtype(dtype)
+        self._program = _PROGRAMS[name]([layer.spec() for layer in layers])
+        for p, (parameter, view) in enumerate(self._program.parameters()):
+            layer_index, _, own_name = parameter.partition(".")
+            values = layers[int(layer_index)].initializers()[own_name](view.shape, rng=self._parameter_seed(p), dtype=name)
+            if np.shape(values) != view.shape:
+                raise ValueError(
+                    f"Sequential: the initialiser of {parameter} gave shape {np.shape(values)}, expected {view.shape}"
+                )
+            view[...] = values
+
+    def _parameter_seed(self, p: int) -> int:
+        """Give parameter p a seed of its own: a Philox block under the network's seed."""
+        seed = self._seed % 2**64
+        low, high, _, _ = _core.philox4x32((p, 0, 0, 0), (seed & 0xFFFFFFFF, seed >> 32))
+        return high << 32 | low
+
+    @property
+    def layers(self) -> tuple[Dense, ...]:
+        """The layers, from input to output."""
+        return self._layers
+
+    @property
+    def seed(self) -> int:
+        """The seed that the network was made with."""
+        return self._seed
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the parameters and of all arithmetic."""
+        return self._dtype
+
+    @property
+    def num_parameters(self) -> int:
+        """The number of trained numbers."""
+        return sum(view.size for view in self.parameters().values())
+
+    def __repr__(self) -> str:
+        inner = ",\n".join(f"    {layer!r}" for layer in self._layers)
+        return f"Sequential(\n{inner},\n    seed={self._seed}, dtype={self._dtype.name!r})"
+
+    def __call__(self, x: Any, *, out: Array | None = None) -> Array:
+        """Run the network on x: `predict` on all rows at once.
+
+        y = f_n(... f_2(f_1(x)))
+
+        Parameters
+        ----------
+        x : array, shape (rows, in_features) or (rows, ...) with as many elements a row
+            Any real dtype; it is cast to the network's.
+        out : ndarray, shape (rows, out_features), optional
+            Where to write y.
+
+        Returns
+        -------
+        y : ndarray, shape (rows, out_features)
+            An array of the caller's own.
+
+        Raises
+        ------
+        ValueError
+            Where the shape of x does not fit.
+        TypeError
+            Where x is no array of a real dtype.
+
+        References
+        ----------
+        Goodfellow, Bengio, Courville: Deep Learning (2016), algorithm 6.3.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import trainstep as ts
+        >>> model = ts.nn.Sequential(ts.nn.Dense(3, 2))
+        >>> model(np.ones((4, 3), dtype="uint8")).shape
+        (4, 2)
+        """
+        return self._program.predict(x, out)
+
+    def predict(self, x: Any, batch_size: int = 1024) -> Array:
+        """Run the network on many rows, in batches.
+
+        y = f_n(... f_2(f_1(x)))
+
+        Parameters
+        ----------
+        x : array, shape (rows, in_features)
+            Any real dtype; a batch at a time is read and cast, so x may be a memmap larger than memory.
+        batch_size : int, default 1024
+            Rows that are read at a time.
+
+        Returns
+        -------
+        y : ndarray, shape (rows, out_features)
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for a call of the model; ValueError where batch_size is below 1.
+
+        References
+        ----------
+        Goodfellow, Bengio, Courville: Deep Learning (2016), algorithm 6.3.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import trainstep as ts
+        >>> model = ts.nn.Sequential(ts.nn.Dense(3, 2))
+        >>> model.predict(np.ones((5000, 3)), batch_size=100).shape
+        (5000, 2)
+        """
+        if batch_size < 1:
+            raise ValueError(f"predict: batch_size is {batch_size}, expected at least 1")
+        if not isinstance(x, np.ndarray) or x.ndim < 2 or len(x) <= batch_size:
+            return self._program.predict(x)
+        y = np.empty((len(x), self._layers[-1].out_features), self._dtype)
+        for first in range(0, len(x), batch_size):
+            self._program.predict(x[first : first + batch_size], y[first : first + batch_size])
+        return y
+
+    def forward(self, x: Any, training: bool = False) -> Array:
+        """Run the network, and with ``training=True`` keep what `backward` needs.
+
+        y = f_n(... f_2(f_1(x)))
+
+        Parameters
+        ----------
+        x : array, shape (rows, in_features)
+            Any real dtype.
+        training : bool, default False
+            Whether a `backward` follows.
+
+        Returns
+        -------
+        y : ndarray, shape (rows, out_features)
+            An array of the caller's own.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for a call of the model.
+
+        References
+        ----------
+        Goodfellow, Bengio, Courville: Deep Learning (2016), algorithm 6.3.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import trainstep as ts
+        >>> model = ts.nn.Sequential(ts.nn.Dense(3, 2))
+        >>> y = model.forward(np.ones((4, 3)), training=True)
+        >>> model.backward(np.ones((4, 2), dtype="float32")).shape
+        (4, 3)
+        """
+        return self._program.forward(x) if training else self._program.predict(x)
+
+    def backward(self, dy: Any, need_dx: bool = True, accumulate: bool = False) -> Array | None:
+        """Back-propagate through the last ``forward(x, training=True)``.
+
+        dx = J^T dy, and the gradient of every parameter likewise, J being the Jacobian of the network
+
+        Parameters
+        ----------
+        dy : array, shape (rows, out_features), the network's dtype
+            The gradient with respect to the output.
+        need_dx : bool, default True
+            Whether the gradient with respect to x is wanted.
+        accumulate : bool, default False
+            Add to the gradients that `gradients` shows, rather than overwrite them.
+
+        Returns
+        -------
+        dx : ndarray, shape (rows, in_features), or None
+            None where ``need_dx=False``.
+
+        Raises
+        ------
+        RuntimeError
+            Where no ``forward(x, training=True)`` came before it, or another batch has been run since.
+        ValueError, TypeError
+            Where dy does not fit.
+
+        References
+        ----------
+        Rumelhart, Hinton, Williams: Learning representations by back-propagating errors (Nature 323, 1986), equations 4 to 7.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import trainstep as ts
+        >>> model = ts.nn.Sequential(ts.nn.Dense(3, 2))
+        >>> y = model.forward(np.ones((4, 3)), training=True)
+        >>> model.backward(np.ones((4, 2), dtype="float32"), need_dx=False)
+        >>> model.gradients()["0.bias"]
+        array([4., 4.], dtype=float32)
+        """
+        return self._program.backward(dy, need_dx, accumulate)
+
+    def parameters(self) -> dict[str, Array]:
+        """Give the parameters: writable views into the arena, by name."""
+        return dict(self._program.parameters())
+
+    def gradients(self) -> dict[str, Array]:
+        """Give the gradients of the last backward or training step: views, by the parameters' names."""
+        return dict(self._program.gradients())
+
+    def summary(self) -> str:
+        """Describe the layers, their shapes and their numbers of parameters, as text of a line each.
+
+        Returns
+        -------
+        text : str
+
+        Examples
+        --------
+        >>> import trainstep as ts
+        >>> print(ts.nn.Sequential(ts.nn.Dense(64, 10)).summary())
+        0  Dense(64, 10)  650 parameters
+        total             650 parameters
+        """
+        sizes = [0] * len(self._layers)
+        for name, view in self.parameters().items():
+            sizes[int(name.partition(".")[0])] += view.size
+        rows = [(f"{i}  {layer!r}", size) for i, (layer, size) in enumerate(zip(self._layers, sizes, strict=True))]
+        rows.append(("total", sum(sizes)))
+        width = max(len(text) for text, _ in rows)
+        return "\n".join(f"{text:<{width}}  {size:,} parameters" for text, size in rows)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a safetensors file: the parameters, and the structure in its metadata.
+
+        Parameters
+        ----------
+        path : str or path
+            The file. It appears whole or not at all: it is written beside its place, then renamed.
+
+        Raises
+        ------
+        OSError
+            Where the file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import trainstep as ts
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+        >>> ts.nn.Sequential(ts.nn.Dense(3, 2)).save(path)
+        >>> ts.nn.load(path).layers
+        (Dense(3, 2),)
+        """
+        from safetensors.numpy import save
+
+        structure = {
+            "format": _FORMAT,
+            "layers": json.dumps([layer.spec() for layer in self._layers]),
+            "seed": str(self._seed),
+            "dtype": self._dtype.name,
+        }
+        path = os.fspath(path)
+        partial = f"{path}.{os.getpid()}.partial"
+        try:
+            with open(partial, "wb") as file:
+                file.write(save({k: np.ascontiguousarray(v) for k, v in self.parameters().items()}, structure))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            if os.path.exists(partial):
+                os.remove(partial)
+
+
+def load(path: str | os.PathLike[str]) -> Sequential:
+    """Read a network that `Sequential.save` wrote.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+
+    Returns
+    -------
+    model : Sequential
+        With the same layers, parameters, seed and dtype. Initialisers are not in the file.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be read.
+    ValueError
+        Where it is no trainstep model, or a damaged one.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import trainstep as ts
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+    >>> model = ts.nn.Sequential(ts.nn.Dense(3, 2, activation="tanh"), seed=5)
+    >>> model.save(path)
+    >>> bool((ts.nn.load(path).parameters()["0.weight"] == model.parameters()["0.weight"]).all())
+    True
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise ValueError("its metadata does not name a trainstep model")
+            layers = [from_spec(spec) for spec in json.loads(metadata["layers"])]
+            model = Sequential(*layers, seed=int(metadata["seed"]), dtype=metadata["dtype"])
+            parameters = model.parameters()
+            if set(file.keys()) != set(parameters):
+                raise ValueError("its arrays are not those of its layers")
+            for name, view in parameters.items():
+                values = file.get_tensor(name)
+                if values.shape != view.shape or values.dtype != view.dtype:
+                    raise ValueError(f"{name} is {values.dtype} {values.shape}, expected {view.dtype} {view.shape}")
+                view[...] = values
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"load: {os.fspath(path)} is no whole trainstep model: {error}") from error
+    return model

@@ -1,0 +1,586 @@
+"""Optimizers: classes that step lists of arrays in place, and the bare formulas for one array.
+
+Names, defaults, state names and results are those of ``torch.optim``. eps stands outside the root, as there.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainstep import _core, reference
+from trainstep._docs import documented_by
+
+Array = NDArray[Any]
+Params = Iterable[Any] | Iterable[Mapping[str, Any]]
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "adam_step_", "sgd_step_"]
+
+_OPTIMIZERS = {"float32": _core.OptimizerFloat32, "float64": _core.OptimizerFloat64}
+
+
+def _numbers(who: str, options: Mapping[str, Any]) -> dict[str, float]:
+    """Turn options into the core's: plain numbers, with betas as beta1 and beta2."""
+    numbers: dict[str, float] = {}
+    for name, value in options.items():
+        if name == "betas":
+            if not isinstance(value, Sequence) or len(value) != 2:
+                raise ValueError(f"{who}: betas is {value!r}, expected two numbers")
+            numbers["beta1"], numbers["beta2"] = (_number(who, "betas", beta) for beta in value)
+        else:
+            numbers[name] = _number(who, name, value)
+    return numbers
+
+
+def _number(who: str, name: str, value: Any) -> float:
+    if isinstance(value, str) or not hasattr(value, "__float__"):
+        raise TypeError(f"{who}: {name} is a {type(value).__name__}, expected a number")
+    return float(value)
+
+
+class ParamGroup(dict[str, Any]):
+    """A param group: a dict of its parameters and options, whose options take effect when they are set."""
+
+    def __init__(self, values: Mapping[str, Any], changed: Callable[[str, Any], None]) -> None:
+        super().__init__(values)
+        self._changed = changed
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._changed(name, value)  # raises where the value cannot be taken
+        super().__setitem__(name, value)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Set several options, one after the other."""
+        for name, value in dict(*args, **kwargs).items():
+            self[name] = value
+
+
+class Optimizer:
+    """What all optimizers share: parameters in groups, options, states, and one fused step.
+
+    Not made directly: use `SGD`, `Adam` and the others.
+    """
+
+    _kind: ClassVar[str]
+    _state_names: ClassVar[tuple[str, ...]]
+
+    def __init__(self, params: Params | None, options: dict[str, Any]) -> None:
+        self._options = options
+        self._core: Any = None
+        self._steps_before_core = 0
+        self.param_groups: list[ParamGroup] = [ParamGroup(options | {"params": []}, self._option_setter(0))]
+        _core_check(self._kind, type(self).__name__, options)
+        if params is not None:
+            self._bind(params)
+
+    def _bind(self, params: Params) -> None:
+        """Take the parameters: made with them, or given a model's by the Trainer."""
+        who = type(self).__name__
+        if self._core is not None:
+            raise ValueError(f"{who}: it already has its parameters, expected an optimizer made without")
+        if isinstance(params, np.ndarray) or hasattr(params, "__dlpack__"):
+            raise TypeError(f"{who}: params is one array, expected a list of arrays or of param groups")
+        given = list(params)
+        if not given:
+            raise ValueError(f"{who}: params is empty, expected at least one array")
+        groups: list[Mapping[str, Any]] = (
+            [g for g in given if isinstance(g, Mapping)] if isinstance(given[0], Mapping) else [{"params": given}]
+        )
+        if len(groups) != len(given) and isinstance(given[0], Mapping):
+            raise TypeError(f"{who}: params mixes param groups and arrays")
+        taken: list[ParamGroup] = []
+        arrays: list[Any] = []
+        group_of: list[int] = []
+        for g, group in enumerate(groups):
+            unknown = set(group) - set(self.param_groups[0]) - {"params"}
+            if unknown or "params" not in group:
+                raise ValueError(
+                    f"{who}: params[{g}] has {'unknown option ' + sorted(unknown)[0] if unknown else 'no entry params'}"
+                )
+            # A group's own options, else those that the optimizer was made with or has been set to since.
+            values = {**self.param_groups[0], **group, "params": list(group["params"])}
+            taken.append(ParamGroup(values, self._option_setter(g)))
+            arrays += values["params"]
+            group_of += [g] * len(values["params"])
+        dtype = self._check_arrays(arrays)
+        self._core = _OPTIMIZERS[dtype](
+            self._kind,
+            who,
+            [_numbers(who, {k: v for k, v in g.items() if k != "params"}) for g in taken],
+            [np.size(a) for a in arrays],
+            group_of,
+        )
+        self.param_groups = taken
+        self._params = arrays
+        self._shapes = [tuple(np.shape(a)) for a in arrays]
+
+    def _check_arrays(self, arrays: list[Any]) -> str:
+        who = type(self).__name__
+        seen: list[tuple[int, int, int]] = []
+        names = set()
+        for i, array in enumerate(arrays):
+            view = array if isinstance(array, np.ndarray) else _as_array(array, f"{who}: params[{i}]")
+            if view.dtype.name not in _OPTIMIZERS:
+                raise TypeError(f"{who}: params[{i}] has dtype {view.dtype}, expected float32 or float64")
+            if not (view.flags.c_contiguous and view.flags.aligned and view.flags.writeable):
+                raise ValueError(f"{who}: params[{i}] is strided or read-only, expected a C-contiguous, writeable array")
+            names.add(view.dtype.name)
+            seen.append((view.ctypes.data, view.ctypes.data + view.nbytes, i))
+        if len(names) > 1:
+            raise TypeError(f"{who}: params has dtypes {' and '.join(sorted(names))}, expected one dtype")
+        for (_, end, i), (start, _, j) in zip(sorted(seen), sorted(seen)[1:], strict=False):
+            if start < end:
+                raise ValueError(f"{who}: params[{max(i, j)}] shares memory with params[{min(i, j)}]")
+        return names.pop()
+
+    def _option_setter(self, group: int) -> Callable[[str, Any], None]:
+        def changed(name: str, value: Any) -> None:
+            who = type(self).__name__
+            if name not in self._options:
+                raise ValueError(f"{who}: {name} is no option that can be set; options are {', '.join(self._options)}")
+            numbers = _numbers(who, {name: value})
+            if self._core is None:
+                current = {k: v for k, v in self.param_groups[group].items() if k != "params"}
+                _core_check(self._kind, who, current | {name: value})
+                return
+            for core_name, number in numbers.items():
+                self._core.set_option(who, group, core_name, number)
+
+        return changed
+
+    @property
+    def lr(self) -> float:
+        """The learning rate: that of the first param group; setting it sets all groups."""
+        return float(self.param_groups[0]["lr"])
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for group in self.param_groups:
+            group["lr"] = value
+
+    def step(self, grads: Sequence[Any]) -> None:
+        """Update every parameter in place, in one fused pass.
+
+        Parameters
+        ----------
+        grads : sequence of arrays
+            The gradient of each parameter, in the order of the parameters: same shape, same dtype. Left as they are.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where the gradients do not fit the parameters. Nothing has been written then.
+        RuntimeError
+            Where the optimizer has no parameters yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import trainstep as ts
+        >>> w = np.ones(2)
+        >>> ts.optim.SGD([w], lr=0.5).step([np.array([1.0, -1.0])])
+        >>> w
+        array([0.5, 1.5])
+        """
+        if self._core is None:
+            raise RuntimeError(f"{type(self).__name__}: it has no parameters yet; make it with params, or give it to a Trainer")
+        self._core.step(self._params, grads)
+
+    @property
+    def state(self) -> list[dict[str, Any]]:
+        """The state of each parameter: views by name, and ``step``, the number of updates."""
+        if self._core is None:
+            return []
+        return [
+            {"step": self._core.steps, **{name: self._core.state(i, s, shape) for s, name in enumerate(self._used_states(i))}}
+            for i, shape in enumerate(self._shapes)
+        ]
+
+    def _used_states(self, param: int) -> tuple[str, ...]:
+        """Name the states that parameter `param` has under its group's options."""
+        return self._state_names
+
+    @property
+    def state_nbytes(self) -> int:
+        """The memory that the states take, in bytes."""
+        return sum(v.nbytes for entry in self.state for v in entry.values() if isinstance(v, np.ndarray))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give states and options as plain dicts, in PyTorch's structure; the arrays are copies.
+
+        Returns
+        -------
+        state : dict
+            ``{"state": {i: {"step": ..., name: array}}, "param_groups": [{..., "params": [indices]}]}``
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import trainstep as ts
+        >>> ts.optim.Adam([np.ones(2)]).state_dict()["state"][0]["exp_avg"]
+        array([0., 0.])
+        """
+        at = 0
+        groups = []
+        for group in self.param_groups:
+            groups.append({**group, "params": list(range(at, at + len(group["params"])))})
+            at += len(group["params"])
+        return {
+            "state": {
+                i: {k: np.copy(v) if isinstance(v, np.ndarray) else v for k, v in entry.items()}
+                for i, entry in enumerate(self.state)
+            },
+            "param_groups": groups,
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take states and options from what `state_dict` gave.
+
+        Parameters
+        ----------
+        state_dict : dict
+            Of an optimizer of the same kind over parameters of the same shapes, in the same groups.
+
+        Raises
+        ------
+        ValueError
+            Where it does not fit. Nothing has been taken then.
+        """
+        who = type(self).__name__
+        groups, states = state_dict["param_groups"], state_dict["state"]
+        if len(groups) != len(self.param_groups) or len(states) != len(self.state):
+            raise ValueError(
+                f"{who}: state_dict has {len(groups)} groups and {len(states)} states, "
+                f"expected {len(self.param_groups)} and {len(self.state)}"
+            )
+        for mine, theirs in zip(self.param_groups, groups, strict=True):
+            if len(mine["params"]) != len(theirs["params"]):
+                raise ValueError(f"{who}: state_dict has a group of {len(theirs['params'])}, expected {len(mine['params'])}")
+            _core_check(self._kind, who, {k: theirs[k] for k in self._options if k in theirs})
+        steps = {int(entry["step"]) for entry in states.values()}
+        if len(steps) > 1:
+            raise ValueError(f"{who}: state_dict has parameters at steps {sorted(steps)}, expected one number")
+        for i, shape in enumerate(self._shapes):
+            for name, value in states[i].items():
+                if name != "step" and np.shape(value) != shape:
+                    raise ValueError(f"{who}: state_dict has {name} of shape {np.shape(value)} for {i}, expected {shape}")
+        for mine, theirs in zip(self.param_groups, groups, strict=True):
+            mine.update({k: theirs[k] for k in self._options if k in theirs})
+        for i, entry in enumerate(self.state):
+            for name, view in entry.items():
+                if name != "step":
+                    view[...] = states[i].get(name, 0)
+        if steps:
+            self._core.steps = steps.pop()
+
+    def __repr__(self) -> str:
+        options = {k: v for k, v in self.param_groups[0].items() if k != "params"}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in options.items())})"
+
+
+def _as_array(value: Any, where: str) -> Array:
+    try:
+        return np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(memoryview(value))
+    except (TypeError, BufferError, RuntimeError) as error:
+        raise TypeError(f"{where} is a {type(value).__name__}, expected an array ({error})") from error
+
+
+def _core_check(kind: str, who: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError where an option's value cannot be taken."""
+    _core.OptimizerFloat32(kind, who, [_numbers(who, options)], [], [])
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum.
+
+    g += weight_decay * w + l1 * sign(w);  buf = momentum * buf + (1 - dampening) * g, buf = g at the first step;
+    w -= lr * buf, or lr * (g + momentum * buf) with nesterov
+
+    Parameters
+    ----------
+    params : list of arrays or of param groups, optional
+        float32 or float64, all alike, C-contiguous; updated in place. Without, a Trainer gives it its model's.
+    lr : float, default 1e-3
+        Learning rate, at least 0.
+    momentum : float, default 0
+        How much of the last change is kept.
+    dampening : float, default 0
+        1 minus what the gradient enters the buffer with, from the second step on.
+    weight_decay : float, default 0
+        Coupled (L2) decay: added to the gradient.
+    nesterov : bool, default False
+        Nesterov's form; needs momentum and no dampening.
+    maximize : bool, default False
+        Step up the gradient.
+    l1 : float, default 0
+        Adds l1 * sign(w) to the gradient, 0 at w = 0.
+    lr_in_velocity : bool, default False
+        The textbook form: change = momentum * change + lr * g, change = 0 at the start; w -= change. The two forms differ
+        where lr changes between steps.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where an argument cannot be taken; the message names it.
+
+    References
+    ----------
+    Sutskever, Martens, Dahl, Hinton: On the importance of initialization and momentum in deep learning (ICML 2013),
+    equations 1 to 4; PyTorch's ``torch.optim.SGD`` for the form.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import trainstep as ts
+    >>> w = np.zeros(1)
+    >>> opt = ts.optim.SGD([w], lr=0.5, momentum=0.5)
+    >>> for _ in range(2):
+    ...     opt.step([np.ones(1)])
+    >>> w
+    array([-1.25])
+    """
+
+    _kind = "sgd"
+    _state_names = ("momentum_buffer",)
+
+    def __init__(
+        self,
+        params: Params | None = None,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        l1: float = 0.0,
+        lr_in_velocity: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+                "maximize": maximize,
+                "l1": l1,
+                "lr_in_velocity": lr_in_velocity,
+            },
+        )
+
+    def _used_states(self, param: int) -> tuple[str, ...]:
+        at = 0
+        for group in self.param_groups:
+            at += len(group["params"])
+            if param < at:
+                return self._state_names if group["momentum"] else ()
+        return ()
+
+
+class Adam(Optimizer):
+    """Adam: steps along a mean gradient, divided by its root mean square.
+
+    m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g^2;
+    w -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)
+
+    Parameters
+    ----------
+    params : list of arrays or of param groups, optional
+        float32 or float64, all alike, C-contiguous; updated in place. Without, a Trainer gives it its model's.
+    lr : float, default 1e-3
+        Learning rate, at least 0.
+    betas : (float, float), default (0.9, 0.999)
+        What the means keep at each step, each in [0, 1).
+    eps : float, default 1e-8
+        Added to the root (PyTorch and the paper's algorithm 1; Keras and the paper's section 2 have it before the bias
+        correction).
+    weight_decay : float, default 0
+        Coupled (L2) decay: added to the gradient.
+    decoupled_weight_decay : bool, default False
+        AdamW's decay instead: w *= 1 - lr * weight_decay.
+    maximize : bool, default False
+        Step up the gradient.
+    l1 : float, default 0
+        Adds l1 * sign(w) to the gradient, 0 at w = 0.
+    bias_correction : bool, default True
+        False leaves out both corrections 1 - beta^t.
+    eps_inside_sqrt : bool, default False
+        sqrt(v + eps) instead of sqrt(v) + eps.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where an argument cannot be taken; the message names it.
+
+    References
+    ----------
+    Kingma, Ba: Adam: a method for stochastic optimization (ICLR 2015), algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import trainstep as ts
+    >>> w = np.zeros(1)
+    >>> ts.optim.Adam([w], lr=0.5).step([np.array([7.0])])  # the first step is lr long, whatever the gradient
+    >>> w.round(6)
+    array([-0.5])
+    """
+
+    _kind = "adam"
+    _state_names = ("exp_avg", "exp_avg_sq")
+
+    def __init__(
+        self,
+        params: Params | None = None,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        decoupled_weight_decay: bool = False,
+        maximize: bool = False,
+        l1: float = 0.0,
+        bias_correction: bool = True,
+        eps_inside_sqrt: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "decoupled_weight_decay": decoupled_weight_decay,
+                "maximize": maximize,
+                "l1": l1,
+                "bias_correction": bias_correction,
+                "eps_inside_sqrt": eps_inside_sqrt,
+            },
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay.
+
+    w *= 1 - lr * weight_decay, then Adam's step
+
+    Parameters
+    ----------
+    params, lr, betas, eps, maximize, l1, bias_correction, eps_inside_sqrt
+        As for `Adam`.
+    weight_decay : float, default 0.01
+        The share of lr that a weight loses at each step.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where an argument cannot be taken; the message names it.
+
+    References
+    ----------
+    Loshchilov, Hutter: Decoupled weight decay regularization (ICLR 2019), algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import trainstep as ts
+    >>> w = np.ones(1)
+    >>> ts.optim.AdamW([w], lr=0.5, weight_decay=0.1).step([np.zeros(1)])
+    >>> w
+    array([0.95])
+    """
+
+    def __init__(
+        self,
+        params: Params | None = None,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        *,
+        maximize: bool = False,
+        l1: float = 0.0,
+        bias_correction: bool = True,
+        eps_inside_sqrt: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            decoupled_weight_decay=True,
+            maximize=maximize,
+            l1=l1,
+            bias_correction=bias_correction,
+            eps_inside_sqrt=eps_inside_sqrt,
+        )
+
+
+@documented_by(reference.sgd_step_, __name__)
+def sgd_step_(  # noqa: D103
+    w: Array,
+    g: Array,
+    momentum_buffer: Array | None = None,
+    *,
+    step: int = 1,
+    lr: float = 1e-3,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    maximize: bool = False,
+    l1: float = 0.0,
+    lr_in_velocity: bool = False,
+) -> None:
+    if momentum and momentum_buffer is None:
+        raise ValueError("sgd_step_: momentum_buffer is None, expected an array of the shape of w since momentum is not 0")
+    options = {
+        "lr": lr,
+        "momentum": momentum,
+        "dampening": dampening,
+        "weight_decay": weight_decay,
+        "nesterov": nesterov,
+        "maximize": maximize,
+        "l1": l1,
+        "lr_in_velocity": lr_in_velocity,
+    }
+    states = () if momentum_buffer is None else (("momentum_buffer", momentum_buffer),)
+    _core.step_array("sgd", "sgd_step_", w, g, states, step, options)
+
+
+@documented_by(reference.adam_step_, __name__)
+def adam_step_(  # noqa: D103
+    w: Array,
+    g: Array,
+    exp_avg: Array,
+    exp_avg_sq: Array,
+    *,
+    step: int = 1,
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled_weight_decay: bool = False,
+    maximize: bool = False,
+    l1: float = 0.0,
+    bias_correction: bool = True,
+    eps_inside_sqrt: bool = False,
+) -> None:
+    beta1, beta2 = betas
+    options = {
+        "lr": lr,
+        "beta1": beta1,
+        "beta2": beta2,
+        "eps": eps,
+        "weight_decay": weight_decay,
+        "decoupled_weight_decay": decoupled_weight_decay,
+        "maximize": maximize,
+        "l1": l1,
+        "bias_correction": bias_correction,
+        "eps_inside_sqrt": eps_inside_sqrt,
+    }
+    _core.step_array("adam", "adam_step_", w, g, (("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)), step, options)

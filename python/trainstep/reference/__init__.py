@@ -1,0 +1,41 @@
+"""The formulas in NumPy, in float64: the definition that the compiled :mod:`trainstep.ops` are held to.
+
+Each function has the name and the signature of its twin in ``trainstep.ops`` (the two ``_step_`` functions: in
+``trainstep.optim``). It computes in float64 and rounds once, to the dtype of its input. Who wants the float64 value
+passes float64.
+
+Nothing here is fast, on purpose: each function is its formula and nothing else.
+"""
+
+from .activations import (
+    ACTIVATIONS,
+    identity,
+    identity_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    tanh,
+    tanh_backward,
+)
+from .dense import dense, dense_backward
+from .losses import mse, softmax_cross_entropy
+from .optimizers import adam_step_, sgd_step_
+
+__all__ = [
+    "ACTIVATIONS",
+    "adam_step_",
+    "dense",
+    "dense_backward",
+    "identity",
+    "identity_backward",
+    "mse",
+    "relu",
+    "relu_backward",
+    "sgd_step_",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax_cross_entropy",
+    "tanh",
+    "tanh_backward",
+]

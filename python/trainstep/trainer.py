@@ -1,0 +1,315 @@
+"""Trainer: a model, a loss and an optimizer, run as one compiled step."""
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainstep import _core
+from trainstep.history import History
+from trainstep.nn import Sequential
+from trainstep.optim import Adam, Optimizer
+
+_TRAINERS = {"float32": _core.TrainerFloat32, "float64": _core.TrainerFloat64}
+_PROGRESS_INTERVAL = 0.1  # seconds between two updates of the bar
+
+
+class Trainer:
+    """Trains a model: forward, loss, backward and update in one call into the core.
+
+    w <- w - update(dL/dw), L = mean over the batch of loss(model(x), y)
+
+    Parameters
+    ----------
+    model : Sequential
+        What is trained, in place.
+    loss : str, default "softmax_cross_entropy"
+        ``softmax_cross_entropy`` (class indices or rows of probabilities) or ``mse``.
+    optimizer : Optimizer, optional
+        Made without parameters. Default: ``Adam()``.
+    seed : int, optional
+        What the order of the data follows from. Default: the model's.
+
+    Raises
+    ------
+    ValueError
+        Where loss is not known, or the optimizer has parameters already.
+    TypeError
+        Where model or optimizer is of another kind.
+
+    References
+    ----------
+    Goodfellow, Bengio, Courville: Deep Learning (2016), section 8.1.3.
+
+    Examples
+    --------
+    >>> import trainstep as ts
+    >>> x, y = ts.data.load_digits()
+    >>> model = ts.nn.Sequential(ts.nn.Dense(64, 32, activation="relu"), ts.nn.Dense(32, 10), seed=0)
+    >>> trainer = ts.Trainer(model, loss="softmax_cross_entropy", optimizer=ts.optim.Adam(lr=1e-2))
+    >>> history = trainer.fit(x, y, epochs=5, batch_size=64)
+    >>> history.history["accuracy"][-1] > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        loss: str = "softmax_cross_entropy",
+        optimizer: Optimizer | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if not isinstance(model, Sequential):
+            raise TypeError(f"Trainer: model is a {type(model).__name__}, expected a trainstep.nn.Sequential")
+        optimizer = Adam() if optimizer is None else optimizer
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"Trainer: optimizer is a {type(optimizer).__name__}, expected one of trainstep.optim")
+        if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__")):
+            raise TypeError(f"Trainer: seed is a {type(seed).__name__}, expected an int")
+        if loss not in _core.losses:
+            raise ValueError(f"Trainer: loss is {loss!r}, expected one of {', '.join(_core.losses)}")
+        optimizer._bind(list(model.parameters().values()))
+        self._model = model
+        self._optimizer = optimizer
+        self._seed = model.seed if seed is None else int(seed)
+        self._epoch = 0
+        self._core = _TRAINERS[model.dtype.name](model._program, loss, optimizer._core)
+
+    @property
+    def model(self) -> Sequential:
+        """The model that is trained."""
+        return self._model
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer, with the model's parameters."""
+        return self._optimizer
+
+    @property
+    def epoch(self) -> int:
+        """The number of epochs that have been completed."""
+        return self._epoch
+
+    @property
+    def steps(self) -> int:
+        """The number of updates so far."""
+        return int(self._optimizer._core.steps)
+
+    def step(self, x: Any, y: Any) -> float:
+        """Do one training step on a batch.
+
+        w <- w - update(dL/dw), L = mean over the batch of loss(model(x), y)
+
+        Parameters
+        ----------
+        x : array, shape (rows, in_features)
+            Any real dtype.
+        y : array
+            Class indices, shape (rows,), any integer dtype, or one row of targets for each row of x.
+
+        Returns
+        -------
+        loss : float
+            L before the update.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where x or y does not fit; nothing has been changed then.
+
+        References
+        ----------
+        Goodfellow, Bengio, Courville: Deep Learning (2016), algorithms 6.4 and 8.1.
+
+        Examples
+        --------
+        With ten classes and all weights zero the loss is ln 10.
+
+        >>> import numpy as np
+        >>> import trainstep as ts
+        >>> model = ts.nn.Sequential(ts.nn.Dense(3, 10, init="zeros"))
+        >>> round(ts.Trainer(model).step(np.ones((4, 3), dtype="float32"), np.arange(4)), 4)
+        2.3026
+        """
+        return self._core.step(x, y)
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation_data: tuple[Any, Any] | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        progress: bool = False,
+    ) -> History:
+        """Train for some more epochs.
+
+        Ctrl-C is answered between two batches: KeyboardInterrupt is raised with the model as the last whole step left it.
+
+        Parameters
+        ----------
+        x : array, shape (rows, in_features)
+            Any real dtype; batches are gathered and cast as they are used.
+        y : array
+            Class indices, shape (rows,), or one row of targets for each row of x.
+        epochs : int, default 1
+            Passes over x.
+        batch_size : int, default 32
+            Rows in a step; the last batch of an epoch may be smaller.
+        validation_data : (x, y), optional
+            What is evaluated after each epoch.
+        shuffle : bool, default True
+            Whether each epoch takes the rows in a new order, a function of (seed, epoch).
+        drop_last : bool, default False
+            Leave out a last batch that is smaller.
+        progress : bool, default False
+            Show a progress bar with loss and accuracy on stderr.
+
+        Returns
+        -------
+        history : History
+            Of this call: ``loss`` (mean over the epoch, before the updates), ``accuracy``, ``val_loss``, ``val_accuracy``,
+            ``lr`` and ``seconds`` (of training) for each epoch.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where an argument does not fit; nothing has been changed then.
+        KeyboardInterrupt
+            Where Ctrl-C was pressed.
+
+        References
+        ----------
+        Goodfellow, Bengio, Courville: Deep Learning (2016), section 8.1.3.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import trainstep as ts
+        >>> x = np.linspace(-1, 1, 200, dtype="float32").reshape(-1, 1)
+        >>> model = ts.nn.Sequential(ts.nn.Dense(1, 16, activation="tanh"), ts.nn.Dense(16, 1))
+        >>> trainer = ts.Trainer(model, loss="mse", optimizer=ts.optim.Adam(lr=0.01))
+        >>> history = trainer.fit(x, x**2, epochs=100, batch_size=20)
+        >>> history.history["loss"][-1] < 0.01
+        True
+        """
+        for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+            if isinstance(value, bool) or not hasattr(value, "__index__"):
+                raise TypeError(f"fit: {name} is a {type(value).__name__}, expected an int")
+            if value < 1:
+                raise ValueError(f"fit: {name} is {value}, expected at least 1")
+        if validation_data is not None:
+            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+                raise TypeError("fit: validation_data is no pair (x, y)")
+            self._check_table("validation_data", *validation_data)
+        self._check_table("x and y", x, y)
+        rows = len(x)
+        batches = rows // batch_size if drop_last else -(-rows // batch_size)
+        history = History()
+        bar = _Bar(epochs, batches) if progress else None
+        try:
+            for _ in range(epochs):
+                order = _core.permutation(rows, self._seed % 2**64, self._epoch) if shuffle else None
+                start = time.perf_counter()
+                loss, accuracy, _ = self._core.fit_epoch(
+                    x, y, batch_size, drop_last, order, bar.update if bar else None, _PROGRESS_INTERVAL
+                )
+                values = {"loss": loss, "accuracy": accuracy, "seconds": time.perf_counter() - start}
+                if validation_data is not None:
+                    values |= {f"val_{k}": v for k, v in self.evaluate(*validation_data).items()}
+                values["lr"] = self._optimizer.lr
+                self._epoch += 1
+                history.append(self._epoch, **{k: v for k, v in values.items() if v is not None})
+                if bar:
+                    bar.end_epoch(values)
+        finally:
+            if bar:
+                bar.close()
+        return history
+
+    def _check_table(self, name: str, x: Any, y: Any) -> None:
+        """Raise where x and y do not fit each other, before anything is trained; the core checks the rest."""
+        try:
+            unequal = len(x) != len(y)
+        except TypeError:
+            return  # not even a table: the core says what it is
+        if unequal:
+            raise ValueError(f"fit: {name} have {len(x)} and {len(y)} rows, expected as many in both")
+
+    def evaluate(self, x: Any, y: Any, batch_size: int = 1024) -> dict[str, float]:
+        """Measure loss and accuracy without changing anything.
+
+        L = mean over all rows of loss(model(x), y)
+
+        Parameters
+        ----------
+        x : array, shape (rows, in_features)
+            Any real dtype.
+        y : array
+            As for `step`.
+        batch_size : int, default 1024
+            Rows that are run at a time.
+
+        Returns
+        -------
+        measures : dict
+            ``loss``, and ``accuracy`` where the loss is one over classes.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where an argument does not fit.
+
+        References
+        ----------
+        Goodfellow, Bengio, Courville: Deep Learning (2016), section 5.1.2.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import trainstep as ts
+        >>> trainer = ts.Trainer(ts.nn.Sequential(ts.nn.Dense(3, 10, init="zeros")))
+        >>> measures = trainer.evaluate(np.ones((4, 3)), np.array([0, 1, 2, 3]))
+        >>> round(measures["loss"], 4), measures["accuracy"]
+        (2.3026, 0.25)
+        """
+        if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__"):
+            raise TypeError(f"evaluate: batch_size is a {type(batch_size).__name__}, expected an int")
+        if batch_size < 1:
+            raise ValueError(f"evaluate: batch_size is {batch_size}, expected at least 1")
+        loss, accuracy, _ = self._core.evaluate(x, y, batch_size)
+        return {"loss": loss} if accuracy is None else {"loss": loss, "accuracy": accuracy}
+
+
+class _Bar:
+    """A progress bar over all epochs, counted in batches."""
+
+    def __init__(self, epochs: int, batches: int) -> None:
+        from tqdm.auto import tqdm
+
+        self._batches = batches
+        self._done = 0
+        self._bar: Any = tqdm(total=epochs * batches, unit="step", dynamic_ncols=True)
+
+    def update(self, batches: int, rows: int, loss: float, accuracy: float | None) -> None:
+        """Show where the running epoch stands."""
+        self._bar.n = self._done + batches
+        self._show({"loss": loss, "accuracy": accuracy})
+
+    def end_epoch(self, values: dict[str, Any]) -> None:
+        """Show the measures of an epoch that has ended."""
+        self._done += self._batches
+        self._bar.n = self._done
+        self._show({k: v for k, v in values.items() if k not in ("lr", "seconds")})
+
+    def _show(self, values: dict[str, Any]) -> None:
+        self._bar.set_postfix({k: f"{v:.4f}" for k, v in values.items() if v is not None}, refresh=False)
+        self._bar.update(0)
+
+    def close(self) -> None:
+        """Draw the bar a last time."""
+        self._bar.refresh()
+        self._bar.close()

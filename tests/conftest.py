@@ -1,0 +1,53 @@
+"""What the tests of compiled code share: dtypes, thread counts, and sizes that straddle vectors.
+
+The ISA level is chosen once, at import, so a run of pytest tests one level. tests/run_levels.py runs them all, and is what
+``make test`` calls.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+import trainstep as ts
+
+VECTOR_BYTES = {"generic": 16, "avx2": 32, "avx512": 64, "neon": 16}
+
+
+def vector_width(dtype: object) -> int:
+    """The number of elements in a vector of the level under test."""
+    return VECTOR_BYTES[ts.config()["isa"]] // np.dtype(dtype).itemsize
+
+
+def straddling_sizes(dtype: object, grain: int = 4096) -> list[int]:
+    """Sizes around a vector, several vectors, and the grain that work is cut at between threads."""
+    width = vector_width(dtype)
+    return sorted({0, 1, width - 1, width, width + 1, 2 * width, 4 * width + 3, grain - 1, grain, grain + 1, 5 * grain + 7})
+
+
+def pytest_report_header() -> str:
+    config = ts.config()
+    return f"trainstep {config['version']}, ISA level {config['isa']} ({config['isa_reason']})"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def the_level_asked_for() -> None:
+    """A run that was asked for a level and uses another proves nothing."""
+    asked = os.environ.get("TRAINSTEP_ISA")
+    assert not asked or ts.config()["isa"] == asked
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> np.dtype:
+    return np.dtype(request.param)
+
+
+@pytest.fixture(params=[1, 2, 3], ids=lambda n: f"{n}threads")
+def threads(request: pytest.FixtureRequest) -> int:
+    with ts.num_threads(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20240229)

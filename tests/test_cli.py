@@ -1,0 +1,153 @@
+"""The command line: what it prints, what it writes, how it fails."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trainstep as ts
+from trainstep.cli import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning curves go to the current directory by default."""
+    monkeypatch.chdir(tmp_path)
+
+
+def check_error(capsys: Capture, arguments: list[str], status: int, pattern: str) -> None:
+    """Run and expect one line on stderr that matches, and this status."""
+    assert main(arguments) == status
+    err = capsys.readouterr().err
+    assert re.fullmatch(rf"trainstep: error: .*{pattern}.*\n", err), err
+
+
+def test_info_shows_the_configuration(capsys: Capture) -> None:
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert str(ts.config()["isa"]) in out
+    ts.show_config()
+    assert capsys.readouterr().out == out
+
+
+def test_version_and_help(capsys: Capture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"trainstep {ts.__version__}\n"
+    assert main(["--help"]) == 0
+    assert "train" in capsys.readouterr().out
+    assert main(["train", "--help"]) == 0
+    assert "--hidden" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["train"], "DATASET"),
+        (["train", "mnist"], "unknown data set 'mnist', choose from digits"),
+        (["train", "digits", "--hidden", "128,x"], "--hidden: '128,x' is not a list of widths such as 128,64"),
+        (["train", "digits", "--hidden", "128,0"], "--hidden: '128,0' is not a list of widths"),
+        (["train", "digits", "--hidden", ""], "--hidden: '' is not a list of widths"),
+        (["train", "digits", "--epochs", "0"], "--epochs: '0' is not a whole number of 1 or more"),
+        (["train", "digits", "--batch-size", "1.5"], "--batch-size: '1.5' is not a whole number"),
+        (["train", "digits", "--lr", "nan"], "--lr: 'nan' is not a number above 0"),
+        (["train", "digits", "--lr=-1"], "--lr: '-1' is not a number above 0"),
+        (["train", "digits", "--seed=-1"], "--seed: '-1' is not a whole number of 0 or more"),
+        (["train", "digits", "--optimizer", "foo"], "unknown name 'foo', choose from .*adam"),
+        (["train", "digits", "--save", "none/m.safetensors"], "--save: there is no directory none"),
+        (["train", "digits", "--save", "."], "--save: . is a directory"),
+        (["train", "digits", "--plot", "none/c.png"], "--plot: there is no directory none"),
+        (["train", "digits", "--plot", "c.doc"], "--plot: c.doc ends in none of .png"),
+        (["train", "digits", "--speed"], "unrecognized arguments: --speed"),
+    ],
+)
+def test_wrong_usage(capsys: Capture, monkeypatch: pytest.MonkeyPatch, arguments: list[str], pattern: str) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("wrong usage must be found before training")
+
+    monkeypatch.setattr(ts.Trainer, "fit", never)
+    check_error(capsys, arguments, 2, re.escape(pattern).replace(r"\.\*", ".*"))
+
+
+def test_unwritable_directory(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Root may write anywhere, so the answer of the system is replaced.
+    monkeypatch.setattr("os.access", lambda *_: False)
+    check_error(capsys, ["train", "digits", "--save", "m.safetensors"], 2, "--save: m.safetensors cannot be written")
+
+
+def test_failure_at_run_time(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full\nand more")
+
+    monkeypatch.setattr(ts.Trainer, "fit", fail)
+    check_error(capsys, ["train", "digits"], 1, "disk full and more")
+
+
+def test_interrupt(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = ts.Trainer.fit
+
+    def interrupted(self: ts.Trainer, *args: Any, **kwargs: Any) -> None:
+        fit(self, *args, **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ts.Trainer, "fit", interrupted)
+    assert main(["train", "digits", "--epochs", "1", "--batch-size", "32", "--no-progress"]) == 130
+    assert capsys.readouterr().err == "trainstep: interrupted after 45 steps\n"  # 1437 images in batches of 32
+
+
+def test_train_reports_and_writes(capsys: Capture) -> None:
+    arguments = ["train", "digits", "--hidden", "32", "--epochs", "3", "--batch-size", "64", "--lr", "0.005"]
+    arguments += ["--optimizer", "ADAM", "--seed", "7", "--save", "m.safetensors", "--no-progress"]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    out = captured.out
+    assert "1,437 training images, 360 held-out test images" in out
+    assert "network 64-32-10, 2,410 parameters; Adam, lr 0.005, batch 64, 3 epochs, seed 7" in out
+    accuracy = re.search(r"^test accuracy +(\d\.\d{4}) \((\d+) of 360\)$", out, re.MULTILINE)
+    assert accuracy is not None
+    assert float(accuracy[1]) == pytest.approx(int(accuracy[2]) / 360, abs=1e-4)
+    assert float(accuracy[1]) > 0.7
+    assert re.search(r"^total time +\d+\.\d\d s \(69 steps\)$", out, re.MULTILINE)
+    assert re.search(r"^time per step +\d+\.\d us$", out, re.MULTILINE)
+    assert re.search(rf"^ISA level +{ts.config()['isa']}$", out, re.MULTILINE)
+    assert re.search(rf"^threads +{ts.config()['num_threads']}$", out, re.MULTILINE)
+    assert Path("m.safetensors").stat().st_size > 2410 * 4
+
+
+def test_curves_are_drawn_where_matplotlib_is(capsys: Capture) -> None:
+    pytest.importorskip("matplotlib")
+    assert main(["train", "digits", "--epochs", "1", "--no-progress", "--plot", "c.png"]) == 0
+    assert Path("c.png").read_bytes().startswith(b"\x89PNG")
+    assert re.search(r"^learning curves +c\.png$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_curves_are_skipped_where_matplotlib_is_not(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["train", "digits", "--epochs", "1", "--no-progress"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^learning curves +skipped, .*pip install trainstep\[plot\]", out, re.MULTILINE)
+    assert not Path("learning-curves.png").exists()
+
+
+def test_defaults_reach_the_promised_accuracy(capsys: Capture) -> None:
+    assert main(["train", "digits", "--no-progress"]) == 0
+    accuracy = re.search(r"^test accuracy +(\d\.\d+)", capsys.readouterr().out, re.MULTILINE)
+    assert accuracy is not None
+    assert float(accuracy[1]) >= 0.97
+
+
+def test_module_runs_as_a_program(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "trainstep", "train", "digits", "--epochs", "2"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "test accuracy" in result.stdout
+    result = subprocess.run([*command[:4], "nothing"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr == "trainstep: error: unknown data set 'nothing', choose from digits\n"

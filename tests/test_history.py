@@ -1,0 +1,89 @@
+"""The record of a training run and its picture."""
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainstep import History
+
+
+def example(epochs: int = 5, *, accuracy: bool = True) -> History:
+    history = History()
+    for epoch in range(1, epochs + 1):
+        values = {"loss": 2.0 / epoch, "val_loss": 2.1 / epoch, "lr": 1e-3, "seconds": 0.01}
+        if accuracy:
+            values |= {"accuracy": 1 - 0.5 / epoch, "val_accuracy": 1 - 0.6 / epoch}
+        history.append(epoch, **values)
+    return history
+
+
+def test_append() -> None:
+    history = example(3)
+    assert history.epoch == [1, 2, 3]
+    assert history.history["loss"] == [2.0, 1.0, 2.0 / 3]
+    assert set(history.history) == {"loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds"}
+
+
+def test_lists_stay_as_long_as_epoch() -> None:
+    history = History()
+    history.append(1, loss=1.0)
+    history.append(2, loss=0.5, val_loss=0.75)
+    history.append(3, val_loss=0.5)
+    assert [math.isnan(v) for v in history.history["loss"]] == [False, False, True]
+    assert [math.isnan(v) for v in history.history["val_loss"]] == [True, False, False]
+
+
+def test_values_become_plain_numbers() -> None:
+    history = History()
+    history.append(np.int64(1), loss=np.float32(0.5))  # type: ignore[arg-type]
+    assert type(history.epoch[0]) is int
+    assert type(history.history["loss"][0]) is float
+
+
+def test_repr_is_short() -> None:
+    assert repr(History()) == "History(epochs=0)"
+    assert repr(example(1)) == "History(epochs=1, loss=2, val_loss=2.1, accuracy=0.5, val_accuracy=0.4)"
+
+
+@pytest.mark.parametrize("epochs", [1, 5, 40])
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_plot_writes_a_picture(tmp_path: Path, epochs: int, suffix: str) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / f"curves{suffix}"
+    example(epochs).plot(path)
+    assert path.read_bytes().startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
+    assert "matplotlib.pyplot" not in sys.modules  # it would choose a window system for the whole process
+
+
+def test_plot_has_a_panel_for_each_measure(tmp_path: Path) -> None:
+    image = pytest.importorskip("matplotlib.image")
+    widths = []
+    for name, history in {"one": example(accuracy=False), "two": example()}.items():
+        path = tmp_path / f"{name}.png"
+        history.plot(str(path))
+        widths.append(image.imread(path).shape[1])
+    assert widths[1] == 2 * widths[0]
+
+
+def test_plot_of_a_run_that_diverged(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    history = History()
+    for epoch, loss in enumerate([2.0, math.inf, math.nan], start=1):
+        history.append(epoch, loss=loss)
+    history.plot(tmp_path / "diverged.png")
+
+
+def test_plot_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(ValueError, match=r"History.plot: there is nothing to draw, no epoch was recorded"):
+        History().plot(tmp_path / "empty.png")
+    history = History()
+    history.append(1, lr=0.1)
+    with pytest.raises(ValueError, match="neither loss nor accuracy was recorded"):
+        history.plot(tmp_path / "empty.png")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"pip install trainstep\[plot\]"):
+        example().plot(tmp_path / "never.png")

@@ -1,0 +1,465 @@
+"""The reference against facts that do not come from it: finite differences, values worked out by hand, identities."""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainstep import reference
+
+Float64 = npt.NDArray[np.float64]
+INF, NAN = math.inf, math.nan
+NAMES = sorted(reference.ACTIVATIONS)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def numerical_gradient(f: Callable[[Float64], float], x: Float64, h: float = 1e-6) -> Float64:
+    """Central differences: (f(x + h) - f(x - h)) / 2h for each element."""
+    gradient = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        up, down = x.copy(), x.copy()
+        up[index] += h
+        down[index] -= h
+        gradient[index] = (f(up) - f(down)) / (2 * h)
+    return gradient
+
+
+# Activations
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None, max_examples=50)
+@given(x=st.lists(st.floats(-5, 5).filter(lambda v: abs(v) > 1e-3), min_size=1, max_size=5))
+def test_activation_backward_is_the_derivative(name: str, x: list[float]) -> None:
+    forward, backward = reference.ACTIVATIONS[name]
+    x64 = np.array(x)
+    dy = np.linspace(0.5, 2.0, len(x))
+    expected = numerical_gradient(lambda z: float(dy @ forward(z)), x64)
+    np.testing.assert_allclose(backward(dy, forward(x64)), expected, rtol=1e-6, atol=1e-8)
+
+
+def test_activation_values_by_hand() -> None:
+    x = np.array([-2.0, 0.0, math.log(3.0)])
+    np.testing.assert_array_equal(reference.identity(x), x)
+    np.testing.assert_array_equal(reference.relu(x), [0.0, 0.0, math.log(3.0)])
+    np.testing.assert_allclose(reference.sigmoid(x), [1 / (1 + math.exp(2.0)), 0.5, 0.75], rtol=1e-15)
+    np.testing.assert_allclose(reference.tanh(x), [math.tanh(-2.0), 0.0, 0.8], rtol=1e-15)  # (3 - 1/3) / (3 + 1/3)
+
+
+@given(x=st.floats(-700, 700))
+def test_sigmoid_identities(x: float) -> None:
+    plus, minus = reference.sigmoid([x, -x])
+    assert plus + minus == pytest.approx(1.0, rel=1e-15)
+    assert minus == pytest.approx(plus * math.exp(-x), rel=1e-13)
+    assert reference.tanh([x / 2])[0] == pytest.approx(2 * plus - 1, rel=1e-13, abs=1e-15)
+
+
+def test_extreme_inputs_give_limits_without_warnings() -> None:
+    x = np.array([-INF, -1e300, -800.0, -0.0, 800.0, 1e300, INF, NAN])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(reference.sigmoid(x), [0, 0, math.exp(-800.0), 0.5, 1, 1, 1, NAN])
+        np.testing.assert_array_equal(reference.tanh(x), [-1, -1, -1, 0, 1, 1, 1, NAN])
+        np.testing.assert_array_equal(reference.relu(x), [0, 0, 0, 0, 800, 1e300, INF, NAN])
+        np.testing.assert_array_equal(reference.identity(x), x)
+        for name in NAMES:
+            assert np.isnan(reference.ACTIVATIONS[name][1]([NAN], [1.0]))[0]
+
+
+def test_saturated_tanh_keeps_its_small_derivative() -> None:
+    y = np.nextafter(1.0, 0.0)
+    # 1 - y^2 = (1 - y)(1 + y), and here 1 - y is 2^-53 exactly.
+    np.testing.assert_allclose(reference.tanh_backward([1.0, 1.0], [y, -y]), 2.0**-52, rtol=1e-15)
+
+
+def test_relu_backward_at_zero_and_nan() -> None:
+    dy = np.array([1.0, INF, 2.0, 3.0])
+    np.testing.assert_array_equal(reference.relu_backward(dy, [0.0, -0.0, NAN, 1.0]), [0.0, 0.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0), (2, 3, 4)])
+def test_result_keeps_dtype_and_shape(name: str, shape: tuple[int, ...]) -> None:
+    forward, backward = reference.ACTIVATIONS[name]
+    x = rng().normal(size=shape)
+    y32 = forward(np.float32(x))
+    assert y32.dtype == np.float32
+    assert y32.shape == shape
+    # Computed in float64, rounded once.
+    np.testing.assert_array_equal(y32, forward(np.float32(x).astype(np.float64)).astype(np.float32))
+    dx = backward(np.ones_like(y32), y32)
+    assert dx.dtype == np.float32
+    assert dx.shape == shape
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_out_is_written_and_returned(name: str) -> None:
+    forward, backward = reference.ACTIVATIONS[name]
+    x = rng().normal(size=(3, 4))
+    expected = forward(x)
+    out = np.empty_like(x)
+    assert forward(x, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+    expected_dx = backward(x, expected)
+    assert backward(x, expected, out=x) is x  # out may be an input
+    np.testing.assert_array_equal(x, expected_dx)
+
+
+def test_identity_returns_a_copy() -> None:
+    x = np.ones(3)
+    assert not np.shares_memory(reference.identity(x), x)
+
+
+def test_activation_errors() -> None:
+    x = np.ones((2, 3))
+    read_only = np.empty((2, 3))
+    read_only.flags.writeable = False
+    with pytest.raises(TypeError, match="relu: x has dtype int64, wanted float32 or float64"):
+        reference.relu(np.ones(3, np.int64))
+    with pytest.raises(ValueError, match=r"relu: out has shape \(3,\), wanted \(2, 3\)"):
+        reference.relu(x, out=np.empty(3))
+    with pytest.raises(TypeError, match="relu: out is an array of float32, wanted a float64 array"):
+        reference.relu(x, out=np.empty((2, 3), np.float32))
+    with pytest.raises(ValueError, match="relu: out is read-only"):
+        reference.relu(x, out=read_only)
+    with pytest.raises(ValueError, match=r"tanh_backward: dy has shape \(3,\), y has \(2, 3\)"):
+        reference.tanh_backward(np.ones(3), x)
+    with pytest.raises(TypeError, match="tanh_backward: y has dtype float64, dy has float32"):
+        reference.tanh_backward(np.float32(x), x)
+
+
+# Dense
+
+
+def test_dense_by_hand() -> None:
+    x, w, b = np.array([[1.0, 2.0]]), np.array([[1.0, -1.0], [3.0, -2.0]]), np.array([0.5, 0.25])
+    np.testing.assert_array_equal(reference.dense(x, w), [[7.0, -5.0]])
+    np.testing.assert_array_equal(reference.dense(x, w, b), [[7.5, -4.75]])
+    np.testing.assert_array_equal(reference.dense(x, w, b, "relu"), [[7.5, 0.0]])
+
+
+def test_dense_float32_is_exact_where_float32_sums_are_not() -> None:
+    x = np.array([[1.0, 2.0**24, -(2.0**24)]], np.float32)
+    y = reference.dense(x, np.ones((3, 1), np.float32))
+    assert y.dtype == np.float32
+    assert y[0, 0] == 1.0
+
+
+@pytest.mark.parametrize("activation", [None, *NAMES])
+@settings(deadline=None, max_examples=15)
+@given(batch=st.integers(1, 4), inputs=st.integers(1, 4), outputs=st.integers(1, 4), seed=st.integers(0, 2**32 - 1))
+def test_dense_backward_is_the_derivative(
+    activation: str | None, batch: int, inputs: int, outputs: int, seed: int
+) -> None:
+    r = rng(seed)
+    x, w, b = r.normal(size=(batch, inputs)), r.normal(size=(inputs, outputs)), r.normal(size=outputs)
+    z = x @ w + b
+    # A kink within h of a pre-activation would make the difference quotient meaningless.
+    if np.abs(z).min() < 1e-4:
+        return
+    dy = r.normal(size=z.shape)
+
+    def objective(x: Float64, w: Float64, b: Float64) -> float:
+        return float((dy * reference.dense(x, w, b, activation)).sum())
+
+    dx, dw, db = reference.dense_backward(dy, x, w, reference.dense(x, w, b, activation), activation)
+    assert dx is not None
+    np.testing.assert_allclose(dx, numerical_gradient(lambda v: objective(v, w, b), x), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(dw, numerical_gradient(lambda v: objective(x, v, b), w), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(db, numerical_gradient(lambda v: objective(x, w, v), b), rtol=1e-5, atol=1e-7)
+
+
+def test_dense_backward_options() -> None:
+    r = rng()
+    dy, x, w = r.normal(size=(4, 2)), r.normal(size=(4, 3)), r.normal(size=(3, 2))
+    dx, dw, db = reference.dense_backward(dy, x, w)
+    assert dx is not None
+    none, dw2, db2 = reference.dense_backward(dy, x, w, need_dx=False)
+    assert none is None
+    np.testing.assert_array_equal(dw2, dw)
+    np.testing.assert_array_equal(db2, db)
+    out = (np.empty_like(x), np.empty_like(w), np.empty(2))
+    for got, given_array, expected in zip(reference.dense_backward(dy, x, w, out=out), out, (dx, dw, db), strict=True):
+        assert got is given_array
+        np.testing.assert_array_equal(given_array, expected)
+    assert reference.dense_backward(dy, x, w, need_dx=False, out=(None, *out[1:]))[0] is None
+
+
+def test_dense_errors() -> None:
+    x, w = np.ones((2, 3)), np.ones((4, 5))
+    with pytest.raises(ValueError, match="dense: x has 3 columns, w has 4 rows"):
+        reference.dense(x, w)
+    with pytest.raises(ValueError, match="dense: x has 1 dimensions, wanted 2"):
+        reference.dense(np.ones(4), w)
+    with pytest.raises(ValueError, match=r"dense: b has shape \(4,\), w has 5 columns"):
+        reference.dense(np.ones((2, 4)), w, np.ones(4))
+    with pytest.raises(ValueError, match="dense: activation is 'rellu', wanted None or one of identity, relu"):
+        reference.dense(np.ones((2, 4)), w, activation="rellu")
+    with pytest.raises(TypeError, match="dense: w has dtype float64, x has float32"):
+        reference.dense(np.ones((2, 4), np.float32), w)
+    dy, x = np.ones((2, 5)), np.ones((2, 4))
+    with pytest.raises(ValueError, match="dense_backward: y is None, and the derivative of tanh is taken from y"):
+        reference.dense_backward(dy, x, w, activation="tanh")
+    with pytest.raises(ValueError, match=r"dense_backward: dy has shape \(2, 4\), x @ w has \(2, 5\)"):
+        reference.dense_backward(x, x, w)
+    with pytest.raises(ValueError, match=r"dense_backward: y has shape \(2, 4\), dy has \(2, 5\)"):
+        reference.dense_backward(dy, x, w, x, "relu")
+    dw = np.full((4, 5), 7.0)
+    with pytest.raises(ValueError, match=r"dense_backward: out\[2\] \(db\) has shape \(4,\), wanted \(5,\)"):
+        reference.dense_backward(dy, x, w, out=(np.empty((2, 4)), dw, np.empty(4)))
+    assert (dw == 7.0).all()  # nothing is written before all is checked
+
+
+# Losses
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 1000])
+def test_cross_entropy_of_equal_logits_is_ln_c(classes: int) -> None:
+    loss, dlogits = reference.softmax_cross_entropy(np.zeros((4, classes)), np.arange(4) % classes)
+    assert isinstance(loss, float)
+    assert loss == pytest.approx(math.log(classes), rel=1e-14)
+    assert dlogits[0, 0] == pytest.approx((1 / classes - 1) / 4)
+
+
+def test_cross_entropy_by_hand() -> None:
+    # p = 1/4 and 3/4; labels 1 and 0.
+    logits = np.log(np.array([[1.0, 3.0], [1.0, 3.0]])) + np.array([[100.0], [-100.0]])
+    labels = np.array([1, 0], np.int32)
+    losses, dlogits = reference.softmax_cross_entropy(logits, labels, reduction="none")
+    np.testing.assert_allclose(losses, [math.log(4 / 3), math.log(4)], rtol=1e-13)
+    np.testing.assert_allclose(dlogits, [[0.25, -0.25], [-0.75, 0.75]], rtol=1e-13)
+    loss, dmean = reference.softmax_cross_entropy(logits, labels)
+    assert loss == pytest.approx(math.log(16 / 3) / 2)
+    np.testing.assert_allclose(dmean, dlogits / 2)
+    loss, dsum = reference.softmax_cross_entropy(logits, labels, reduction="sum")
+    assert loss == pytest.approx(math.log(16 / 3))
+    np.testing.assert_array_equal(dsum, dlogits)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("kind", ["indices", "probabilities", "weights"])
+@settings(deadline=None, max_examples=15)
+@given(batch=st.integers(1, 4), classes=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
+def test_cross_entropy_gradient(reduction: str, kind: str, batch: int, classes: int, seed: int) -> None:
+    r = rng(seed)
+    logits = r.normal(scale=3.0, size=(batch, classes))
+    labels: npt.NDArray[np.int64] | Float64 = r.integers(0, classes, batch)
+    if kind != "indices":
+        labels = r.random((batch, classes))
+    if kind == "probabilities":
+        labels = labels / labels.sum(axis=1, keepdims=True)
+
+    def objective(z: Float64) -> float:
+        return float(reference.softmax_cross_entropy(z, labels, reduction=reduction)[0])
+
+    _, dlogits = reference.softmax_cross_entropy(logits, labels, reduction=reduction)
+    np.testing.assert_allclose(dlogits, numerical_gradient(objective, logits), rtol=1e-5, atol=1e-8)
+
+
+def test_one_hot_rows_equal_indices() -> None:
+    logits, labels = rng().normal(size=(5, 4)).astype(np.float32), np.array([0, 3, 1, 1, 2])
+    by_index = reference.softmax_cross_entropy(logits, labels)
+    by_row = reference.softmax_cross_entropy(logits, np.eye(4, dtype=np.float32)[labels])
+    assert by_index[0] == by_row[0]
+    assert by_index[1].dtype == np.float32
+    np.testing.assert_array_equal(by_index[1], by_row[1])
+
+
+def test_cross_entropy_of_extreme_logits() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        losses, dlogits = reference.softmax_cross_entropy(
+            np.array([[1e300, -1e300], [1e300, -1e300], [0.0, -INF], [NAN, 0.0], [INF, 0.0]]),
+            np.array([0, 1, 0, 1, 0]),
+            reduction="none",
+        )
+    np.testing.assert_array_equal(losses, [0.0, 2e300, 0.0, NAN, NAN])
+    assert not np.signbit(losses).any()
+    np.testing.assert_array_equal(dlogits[:3], [[0, 0], [1, -1], [0, 0]])
+    assert np.isnan(dlogits[3:]).all()
+
+
+def test_mse_by_hand() -> None:
+    pred, target = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0.0, 4.0], [3.0, 1.0]])
+    loss, dpred = reference.mse(pred, target)
+    assert loss == (1 + 4 + 0 + 9) / 4
+    np.testing.assert_array_equal(dpred, np.array([[1.0, -2.0], [0.0, 3.0]]) / 2)
+    assert reference.mse(pred, target, reduction="sum")[0] == 14
+    losses, dsum = reference.mse(pred, target, reduction="none")
+    np.testing.assert_array_equal(losses, [[1, 4], [0, 9]])
+    np.testing.assert_array_equal(dsum, [[2, -4], [0, 6]])
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 2, 2)])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_mse_gradient(shape: tuple[int, ...], reduction: str) -> None:
+    pred, target = rng().normal(size=shape), rng(1).normal(size=shape)
+    out = np.empty(shape)
+    assert reference.mse(pred, target, reduction=reduction, out=out)[1] is out
+    expected = numerical_gradient(lambda p: float(reference.mse(p, target, reduction=reduction)[0]), pred)
+    np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_loss_errors() -> None:
+    logits = np.zeros((2, 3))
+    for bad in (-1, 3):
+        with pytest.raises(ValueError, match=rf"softmax_cross_entropy: labels\[1\] is {bad}, wanted 0 to 2"):
+            reference.softmax_cross_entropy(logits, np.array([0, bad]))
+    with pytest.raises(ValueError, match=r"labels has shape \(3,\), logits has 2 rows"):
+        reference.softmax_cross_entropy(logits, np.array([0, 1, 2]))
+    with pytest.raises(ValueError, match=r"labels\[1, 2\] is nan, wanted a probability"):
+        reference.softmax_cross_entropy(logits, np.array([[1.0, 0, 0], [0, 0, NAN]]))
+    with pytest.raises(TypeError, match="labels has dtype float32, wanted int32, int64 or float64 as logits"):
+        reference.softmax_cross_entropy(logits, np.zeros((2, 3), np.float32))
+    with pytest.raises(ValueError, match=r"logits is empty, its shape is \(0, 3\)"):
+        reference.softmax_cross_entropy(np.zeros((0, 3)), np.zeros(0, np.int64))
+    with pytest.raises(ValueError, match="reduction is 'avg', wanted one of mean, sum, none"):
+        reference.softmax_cross_entropy(logits, np.array([0, 1]), reduction="avg")
+    with pytest.raises(ValueError, match=r"mse: pred has shape \(2, 3\), target has \(3,\)"):
+        reference.mse(logits, np.zeros(3))
+    with pytest.raises(ValueError, match="mse: pred is empty"):
+        reference.mse(np.zeros(0), np.zeros(0))
+
+
+# Optimizers
+
+
+def test_sgd_by_hand() -> None:
+    w, g = np.array([1.0, -2.0, 0.0]), np.array([0.5, 0.5, 0.5])
+    kept = g.copy()
+    reference.sgd_step_(w, g, lr=0.5)
+    np.testing.assert_array_equal(w, [0.75, -2.25, -0.25])
+    np.testing.assert_array_equal(g, kept)
+
+
+# w after two steps from w = 1 with gradients 1 and 2, lr = 1/2, momentum = 1/2; worked out by hand.
+@pytest.mark.parametrize(
+    ("options", "expected_w", "expected_v"),
+    [
+        ({}, -0.75, 2.5),  # v = 1, 2.5; w = 1 - .5 - 1.25
+        ({"dampening": 0.5}, -0.25, 1.5),  # v = 1, .5 + .5*2
+        ({"nesterov": True}, -1.375, 2.5),  # d = 1 + .5*1, 2 + .5*2.5
+        ({"maximize": True}, 2.75, -2.5),
+        ({"lr_in_velocity": True}, -0.75, 1.25),  # v = .5, .25 + 1
+        ({"weight_decay": 1.0}, -1.5, 3.0),  # g = 1 + 1, v = 2, w = 0; g = 2 + 0, v = 3
+    ],
+)
+def test_sgd_momentum_by_hand(options: dict[str, Any], expected_w: float, expected_v: float) -> None:
+    w, v = np.array([1.0]), np.zeros(1)
+    for step, g in ((1, 1.0), (2, 2.0)):
+        reference.sgd_step_(w, np.array([g]), v, step=step, lr=0.5, momentum=0.5, **options)
+    assert w[0] == expected_w
+    assert v[0] == expected_v
+
+
+def test_velocity_forms_differ_when_lr_changes() -> None:
+    results = []
+    for lr_in_velocity in (False, True):
+        w, v = np.array([1.0]), np.zeros(1)
+        for step, lr in ((1, 1.0), (2, 0.5)):
+            reference.sgd_step_(w, np.ones(1), v, step=step, lr=lr, momentum=0.5, lr_in_velocity=lr_in_velocity)
+        results.append(w[0])
+    assert results == [-0.75, -1.0]  # 1 - 1 - .5*1.5;  1 - 1 - (.5*1 + .5)
+
+
+def test_penalties_are_gradients() -> None:
+    w, weight_decay, l1 = np.array([1.5, -0.5, 2.0]), 0.3, 0.2
+    penalty = numerical_gradient(lambda v: float(weight_decay / 2 * (v**2).sum() + l1 * np.abs(v).sum()), w)
+    moved = w.copy()
+    reference.sgd_step_(moved, np.zeros(3), lr=1.0, weight_decay=weight_decay, l1=l1)
+    np.testing.assert_allclose(w - moved, penalty, rtol=1e-8)
+    zero = np.zeros(1)
+    reference.sgd_step_(zero, np.zeros(1), lr=1.0, l1=1.0)
+    assert zero[0] == 0.0
+
+
+def test_adam_first_step_is_lr_long() -> None:
+    w, m, v = np.zeros(3), np.zeros(3), np.zeros(3)
+    reference.adam_step_(w, np.array([1e-3, -5.0, 1e4]), m, v, lr=0.25, eps=0.0)
+    np.testing.assert_allclose(w, [-0.25, 0.25, -0.25], rtol=1e-14)
+    np.testing.assert_allclose(m, np.array([1e-3, -5.0, 1e4]) * 0.1, rtol=1e-14)
+    np.testing.assert_allclose(v, np.array([1e-6, 25.0, 1e8]) * 0.001, rtol=1e-14)
+
+
+def test_adam_two_steps_by_hand() -> None:
+    w, m, v = np.zeros(1), np.zeros(1), np.zeros(1)
+    reference.adam_step_(w, np.array([1.0]), m, v, step=1, lr=1.0, betas=(0.5, 0.75), eps=0.0)
+    reference.adam_step_(w, np.array([3.0]), m, v, step=2, lr=1.0, betas=(0.5, 0.75), eps=0.0)
+    assert m[0] == 1.75  # .5*.5 + .5*3
+    assert v[0] == 2.4375  # .75*.25 + .25*9
+    assert w[0] == pytest.approx(-1.0 - (1.75 / 0.75) / math.sqrt(2.4375 / 0.4375), rel=1e-14)
+
+
+def test_adam_options_by_hand() -> None:
+    def first_step(w: float, g: float, **options: Any) -> float:
+        weights = np.array([w])
+        reference.adam_step_(weights, np.array([g]), np.zeros(1), np.zeros(1), lr=0.5, betas=(0.5, 0.75), **options)
+        return float(weights[0])
+
+    # m = g/2, v = g^2/4: without correction m / sqrt(v) is 1 for g > 0.
+    assert first_step(1.0, 3.0, bias_correction=False, eps=0.0) == 0.5
+    assert first_step(1.0, 2.0, bias_correction=False, eps=3.0) == 1 - 0.5 * 1 / (1 + 3)
+    assert first_step(1.0, 2.0, bias_correction=False, eps=3.0, eps_inside_sqrt=True) == 1 - 0.5 * 1 / 2
+    assert first_step(1.0, 2.0, eps=2.0) == 1 - 0.5 * 2 / (2 + 2)
+    assert first_step(1.0, 3.0, maximize=True, eps=0.0) == 1.5
+    # Decoupled: w shrinks by lr * decay = 0.05 by itself. Coupled: the decay is in g, and a first step is lr long.
+    assert first_step(1.0, 3.0, weight_decay=0.1, decoupled_weight_decay=True, eps=0.0) == pytest.approx(0.95 - 0.5)
+    assert first_step(1.0, 3.0, weight_decay=0.1, eps=0.0) == pytest.approx(0.5)
+    assert first_step(1.0, -0.1, weight_decay=0.3, eps=0.0) == pytest.approx(0.5)  # g = -0.1 + 0.3 > 0
+    assert first_step(1.0, -0.1, l1=0.3, eps=0.0) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_steps_keep_float32(decoupled: bool) -> None:
+    w, g, m, v = (rng(i).random(5).astype(np.float32) for i in range(4))
+    wide = [a.astype(np.float64) for a in (w, g, m, v)]
+    options: dict[str, Any] = {"step": 3, "weight_decay": 0.1, "decoupled_weight_decay": decoupled}
+    reference.adam_step_(w, g, m, v, **options)
+    reference.adam_step_(*wide, **options)
+    for narrow, exact in zip((w, g, m, v), wide, strict=True):
+        assert narrow.dtype == np.float32
+        np.testing.assert_array_equal(narrow, exact.astype(np.float32))
+
+
+def test_steps_work_on_views() -> None:
+    arena = np.ones((4, 3))
+    reference.sgd_step_(arena[:, 1], np.ones(4), lr=1.0)
+    np.testing.assert_array_equal(arena, [[1, 0, 1]] * 4)
+
+
+def test_optimizer_errors() -> None:
+    w, g, s = np.ones(3), np.ones(3), np.zeros(3)
+    read_only = np.ones(3)
+    read_only.flags.writeable = False
+    with pytest.raises(TypeError, match="sgd_step_: w is a list, wanted an ndarray"):
+        reference.sgd_step_([1.0], g)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"sgd_step_: g has shape \(2,\), w has \(3,\)"):
+        reference.sgd_step_(w, np.ones(2))
+    with pytest.raises(TypeError, match="sgd_step_: g has dtype float32, w has float64"):
+        reference.sgd_step_(w, g.astype(np.float32))
+    with pytest.raises(ValueError, match="sgd_step_: w is read-only"):
+        reference.sgd_step_(read_only, g)
+    with pytest.raises(ValueError, match=r"sgd_step_: momentum_buffer is None, and momentum is 0.9"):
+        reference.sgd_step_(w, g, momentum=0.9)
+    with pytest.raises(ValueError, match="sgd_step_: nesterov needs momentum above 0 and dampening 0"):
+        reference.sgd_step_(w, g, s, nesterov=True)
+    with pytest.raises(ValueError, match="sgd_step_: lr_in_velocity goes with neither"):
+        reference.sgd_step_(w, g, s, momentum=0.9, nesterov=True, lr_in_velocity=True)
+    with pytest.raises(ValueError, match=r"sgd_step_: lr is -1.0, wanted 0 or more"):
+        reference.sgd_step_(w, g, lr=-1.0)
+    with pytest.raises(ValueError, match="adam_step_: step is 0, wanted 1 or more"):
+        reference.adam_step_(w, g, s, s.copy(), step=0)
+    with pytest.raises(ValueError, match=r"adam_step_: betas is \(0.9, 1.0\)"):
+        reference.adam_step_(w, g, s, s.copy(), betas=(0.9, 1.0))
+    with pytest.raises(ValueError, match=r"adam_step_: exp_avg_sq has shape \(2,\)"):
+        reference.adam_step_(w, g, s, np.zeros(2))
+    np.testing.assert_array_equal(w, 1.0)
