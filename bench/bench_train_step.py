@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+
 from harness import Case, argument_parser, main, parse
 from peers.base import TrainProblem
 

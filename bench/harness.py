@@ -175,9 +175,7 @@ def relative_error(losses: Sequence[float], reference: Sequence[float]) -> float
 def time_block(contender: Contender, case: Case, seconds: float) -> None:
     """Give the contender one turn and check that its loss is still where training would have it."""
     result = contender.result
-    answer = contender.ask(
-        "block", calls=result.calls, seconds=seconds, cold=COLD_CALLS, idle_seconds=COLD_IDLE_SECONDS
-    )
+    answer = contender.ask("block", calls=result.calls, seconds=seconds, cold=COLD_CALLS, idle_seconds=COLD_IDLE_SECONDS)
     result.blocks.append(answer["seconds"])
     result.cold += answer["cold_seconds"]
     low, high = case.loss_range
@@ -331,9 +329,7 @@ def table(case: dict[str, Any]) -> str:
     others = [f"- {r['peer']}: {r['status']}: {r['reason']}" for r in case["rows"] if r["status"] != "timed"]
     if (case["busy_with_others"] or 0) > BUSY_LIMIT:
         share = f"{case['busy_with_others']:.0%}"
-        others.append(
-            f"- **Do not use these figures**: other processes kept {share} of the CPUs busy during this case."
-        )
+        others.append(f"- **Do not use these figures**: other processes kept {share} of the CPUs busy during this case.")
     return "\n".join(lines + ([""] if others else []) + others)
 
 

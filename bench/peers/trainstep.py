@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 import trainstep as ts
-
 from peers.base import TrainProblem, TrainStep
 
 

@@ -60,7 +60,8 @@ py::array as_array(Site site, py::handle object, bool copy_allowed) {
         if (py::hasattr(object, "__dlpack__")) return numpy().attr("from_dlpack")(object);
         if (PyObject_CheckBuffer(object.ptr()) && !py::isinstance<py::bytes>(object))
             return numpy().attr("asarray")(py::reinterpret_steal<py::object>(PyMemoryView_FromObject(object.ptr())));
-        if (copy_allowed && (py::isinstance<py::list>(object) || py::isinstance<py::tuple>(object))) return numpy().attr("array")(object);
+        if (copy_allowed && (py::isinstance<py::list>(object) || py::isinstance<py::tuple>(object)))
+            return numpy().attr("array")(object);
     } catch (py::error_already_set& e) {
         type_error(site, "cannot be read as an array: " + std::string(py::str(e.value())) +
                              (py::hasattr(object, "requires_grad") ? " (detach a tensor that requires grad first)" : ""));
@@ -136,7 +137,7 @@ py::array labels(Site site, py::handle object, py::ssize_t rows, py::ssize_t cla
     const char kind = a.dtype().kind();
     if (kind != 'i' && kind != 'u') type_error(site, "has dtype " + dtype_text(a) + ", expected integer class indices");
     check_shape(site, a, {rows});
-    py::array result = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>::ensure(a);
+    py::array result = py::array_t < std::int64_t, py::array::c_style | py::array::forcecast > ::ensure(a);
     if (!result) throw py::error_already_set();
     const std::int64_t* label = data<std::int64_t>(result);
     for (py::ssize_t i = 0; i < rows; ++i)

@@ -1,7 +1,7 @@
 // Arrays at the border: what Python hands in is checked here, before anything is read or written.
 //
-// Inputs may be strided (they are copied); outputs and arrays that are updated in place must be C-contiguous, aligned, writeable and of
-// the exact dtype and shape, and may share memory with an input only where the formula allows it.
+// Inputs may be strided (they are copied); outputs and arrays that are updated in place must be C-contiguous, aligned, writeable
+// and of the exact dtype and shape, and may share memory with an input only where the formula allows it.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -53,8 +53,8 @@ py::array contiguous(Site site, py::handle object);
 // ValueError unless a has that shape; -1 stands for any extent.
 void check_shape(Site site, const py::array& a, std::initializer_list<py::ssize_t> shape);
 
-// An array to write: `out` checked for T, shape, layout and overlap with `inputs`, or a new one where out is None. same_place_allowed:
-// an input that is the very same array may be overwritten (element-wise formulas).
+// An array to write: `out` checked for T, shape, layout and overlap with `inputs`, or a new one where out is None.
+// same_place_allowed: an input that is the very same array may be overwritten (element-wise formulas).
 template <class T>
 py::array output(Site site, py::handle out, const std::vector<py::ssize_t>& shape, std::initializer_list<const py::array*> inputs,
                  bool same_place_allowed = false);
@@ -73,7 +73,8 @@ py::array labels(Site site, py::handle object, py::ssize_t rows, py::ssize_t cla
 template <class T>
 void check_target(Site site, const py::array& a, bool probabilities);
 
-// A table of rows for a model that takes `columns` features: any real dtype, (rows, columns) or (rows, ...) with that many elements a row.
+// A table of rows for a model that takes `columns` features: any real dtype, (rows, columns) or (rows, ...) with that many elements
+// a row.
 Table table(Site site, py::handle object, std::size_t columns, py::array& keep_alive);
 
 template <class T>

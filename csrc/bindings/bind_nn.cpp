@@ -133,8 +133,8 @@ Targets<T> targets(Site site, py::handle y_in, std::size_t rows, std::size_t col
     }
     if (y.ndim() == 1 && columns == 1) y = y.reshape({py::ssize_t(-1), py::ssize_t(1)});
     if (y.ndim() != 2 || std::size_t(y.shape(0)) != rows || std::size_t(y.shape(1)) != columns)
-        value_error(site, "has shape " + shape_text(y) + ", expected (" + std::to_string(rows) + ", " + std::to_string(columns) + ")" +
-                              (is_classification(loss) ? " or (" + std::to_string(rows) + ",)" : ""));
+        value_error(site, "has shape " + shape_text(y) + ", expected (" + std::to_string(rows) + ", " + std::to_string(columns) +
+                              ")" + (is_classification(loss) ? " or (" + std::to_string(rows) + ",)" : ""));
     result.values = table(site, y, columns, keep);
     if (has_dtype<float>(keep)) check_target<float>(site, keep, is_classification(loss));
     if (has_dtype<double>(keep)) check_target<double>(site, keep, is_classification(loss));
@@ -210,8 +210,8 @@ class BoundTrainer {
         const Table xs = table({me, "x"}, x_in, trainer_.program().in(), x);
         const Targets<T> ys = targets<T>({me, "y"}, y_in, xs.rows, trainer_.program().out(), trainer_.loss(), y);
         if (drop_last && xs.rows < batch_size)
-            value_error({me, "batch_size"}, "is " + std::to_string(batch_size) + ", expected at most the " + std::to_string(xs.rows) +
-                                                " rows of x with drop_last");
+            value_error({me, "batch_size"}, "is " + std::to_string(batch_size) + ", expected at most the " +
+                                                std::to_string(xs.rows) + " rows of x with drop_last");
         const auto now = Clock::now();
         Breath breath{this, progress, std::chrono::duration<double>(interval), now, now};
         Pass pass{batch_size, drop_last, nullptr, breathe, &breath};
@@ -236,8 +236,8 @@ template <class T>
 void bind_trainer(py::module_& m, const char* name) {
     using B = BoundTrainer<T>;
     py::class_<B>(m, name)
-        .def(py::init<std::shared_ptr<Program<T>>, py::handle, std::shared_ptr<Optimizer<T>>>(), py::arg("program"), py::arg("loss"),
-             py::arg("optimizer"))
+        .def(py::init<std::shared_ptr<Program<T>>, py::handle, std::shared_ptr<Optimizer<T>>>(), py::arg("program"),
+             py::arg("loss"), py::arg("optimizer"))
         .def("step", &B::step, py::arg("x"), py::arg("y"))
         .def("fit_epoch", &B::fit_epoch, py::arg("x"), py::arg("y"), py::arg("batch_size"), py::arg("drop_last"), py::arg("order"),
              py::arg("progress"), py::arg("interval"))

@@ -39,7 +39,8 @@ py::array dense_op(py::handle x_in, py::handle w_in, py::handle b_in, py::handle
             check_shape({me, "b"}, b, {width});
         }
         const T* bias = b_in.is_none() ? nullptr : data<T>(b);
-        py::array y = bias ? output<T>({me, "out"}, out, {batch, width}, {&x, &w, &b}) : output<T>({me, "out"}, out, {batch, width}, {&x, &w});
+        py::array y = bias ? output<T>({me, "out"}, out, {batch, width}, {&x, &w, &b})
+                           : output<T>({me, "out"}, out, {batch, width}, {&x, &w});
         without_gil_if(batch * in * width > kKeepGil * 16, [&, to = mutable_data<T>(y)] {
             dense(to, data<T>(x), data<T>(w), bias, activation, std::size_t(batch), std::size_t(in), std::size_t(width));
         });
@@ -47,8 +48,8 @@ py::array dense_op(py::handle x_in, py::handle w_in, py::handle b_in, py::handle
     });
 }
 
-py::tuple dense_backward_op(py::handle dy_in, py::handle x_in, py::handle w_in, py::handle y_in, py::handle activation_in, bool need_dx,
-                            py::handle out) {
+py::tuple dense_backward_op(py::handle dy_in, py::handle x_in, py::handle w_in, py::handle y_in, py::handle activation_in,
+                            bool need_dx, py::handle out) {
     const char* me = "dense_backward";
     const auto activation = Activation(name_index(me, "activation", kActivationNames, activation_in, true));
     if (activation != Activation::identity && y_in.is_none())
@@ -64,7 +65,8 @@ py::tuple dense_backward_op(py::handle dy_in, py::handle x_in, py::handle w_in, 
     }
     return dispatch_float({me, "dy"}, dy_any, [&](auto tag) -> py::tuple {
         using T = decltype(tag);
-        const py::array dy = contiguous<T>({me, "dy"}, dy_any), x = contiguous<T>({me, "x"}, x_in), w = contiguous<T>({me, "w"}, w_in);
+        const py::array dy = contiguous<T>({me, "dy"}, dy_any), x = contiguous<T>({me, "x"}, x_in),
+                        w = contiguous<T>({me, "w"}, w_in);
         check_shape({me, "x"}, x, {-1, -1});
         const py::ssize_t batch = x.shape(0), in = x.shape(1);
         check_shape({me, "w"}, w, {in, -1});
@@ -133,8 +135,7 @@ py::array activation_backward_op(py::handle name, py::handle dy_in, py::handle y
         if (shape_of(dy) != shape_of(y)) value_error({me, "y"}, "has shape " + shape_text(y) + ", expected " + shape_text(dy));
         py::array dx = output<T>({me, "out"}, out, shape_of(dy), {&dy, &y}, true);
         T* to = mutable_data<T>(dx);
-        without_gil_if(dy.size() > kKeepGil,
-                       [&] { activation_backward(f, to, data<T>(dy), data<T>(y), std::size_t(dy.size())); });
+        without_gil_if(dy.size() > kKeepGil, [&] { activation_backward(f, to, data<T>(dy), data<T>(y), std::size_t(dy.size())); });
         return dx;
     });
 }
@@ -175,8 +176,8 @@ py::tuple loss_op(py::handle name, py::handle pred_in, py::handle target_in, py:
         py::array row_loss(py::dtype::of<T>(), classes ? std::vector<py::ssize_t>{rows} : shape_of(pred));
         const double count = reduction == Reduction::mean ? mean_count(loss, std::size_t(rows), std::size_t(columns)) : 1;
         T* row_loss_to = mutable_data<T>(row_loss);
-        const LossRows<T> a{row_loss_to, mutable_data<T>(dpred), nullptr, data<T>(pred), wanted, std::size_t(rows), std::size_t(columns),
-                            T(1 / count)};
+        const LossRows<T> a{row_loss_to,       mutable_data<T>(dpred), nullptr,     data<T>(pred), wanted,
+                            std::size_t(rows), std::size_t(columns),   T(1 / count)};
         without_gil_if(rows * columns > kKeepGil, [&] { loss_rows(loss, a); });
         if (reduction == Reduction::none) return py::make_tuple(row_loss, dpred);
         return py::make_tuple(sum_in_order(row_loss_to, std::size_t(rows)) / count, dpred);

@@ -59,7 +59,8 @@ void step_arrays(Optimizer<T>& optimizer, const py::sequence& weights, const py:
     const char* me = "step";
     const auto& arrays = optimizer.arrays();
     if (std::size_t(py::len(gradients)) != arrays.size())
-        value_error({me, "grads"}, "has " + std::to_string(py::len(gradients)) + " arrays, expected " + std::to_string(arrays.size()));
+        value_error({me, "grads"},
+                    "has " + std::to_string(py::len(gradients)) + " arrays, expected " + std::to_string(arrays.size()));
     std::vector<py::array> keep;
     keep.reserve(arrays.size());
     std::vector<std::pair<T*, const T*>> places;
@@ -83,28 +84,30 @@ template <class T>
 void bind_optimizer(py::module_& m, const char* name) {
     using O = Optimizer<T>;
     py::class_<O, std::shared_ptr<O>>(m, name)
-        .def(py::init([](py::handle kind_name, const std::string& who, const py::list& groups, const std::vector<std::size_t>& sizes,
-                         const std::vector<std::size_t>& group_of) {
+        .def(py::init([](py::handle kind_name, const std::string& who, const py::list& groups,
+                         const std::vector<std::size_t>& sizes, const std::vector<std::size_t>& group_of) {
                  const auto kind = OptimizerKind(name_index("Optimizer", "kind", kOptimizerKindNames, kind_name));
                  std::vector<OptimizerOptions> options;
                  for (const auto& group : groups) options.push_back(options_from(who, kind, py::cast<py::dict>(group)));
                  return std::make_shared<O>(kind, std::move(options), sizes, group_of);
              }),
              py::arg("kind"), py::arg("who"), py::arg("groups"), py::arg("sizes"), py::arg("group_of"))
-        .def("set_option",
-             [](O& self, const std::string& who, std::size_t group, const std::string& option, double value) {
-                 OptimizerOptions changed = self.options(group);
-                 set_option(changed, option, value);
-                 check_options(who, self.kind(), changed);
-                 self.options(group) = changed;
-             },
-             py::arg("who"), py::arg("group"), py::arg("name"), py::arg("value"))
+        .def(
+            "set_option",
+            [](O& self, const std::string& who, std::size_t group, const std::string& option, double value) {
+                OptimizerOptions changed = self.options(group);
+                set_option(changed, option, value);
+                check_options(who, self.kind(), changed);
+                self.options(group) = changed;
+            },
+            py::arg("who"), py::arg("group"), py::arg("name"), py::arg("value"))
         .def("step", step_arrays<T>, py::arg("params"), py::arg("grads"))
-        .def("state",
-             [](py::object self, std::size_t i, std::size_t s, const std::vector<py::ssize_t>& shape) {
-                 return py::array(py::dtype::of<T>(), shape, py::cast<O&>(self).arrays().at(i).states[s], self);
-             },
-             py::arg("param"), py::arg("state"), py::arg("shape"))
+        .def(
+            "state",
+            [](py::object self, std::size_t i, std::size_t s, const std::vector<py::ssize_t>& shape) {
+                return py::array(py::dtype::of<T>(), shape, py::cast<O&>(self).arrays().at(i).states[s], self);
+            },
+            py::arg("param"), py::arg("state"), py::arg("shape"))
         .def_readwrite("steps", &O::steps);
 }
 

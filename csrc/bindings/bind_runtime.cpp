@@ -54,26 +54,43 @@ void fill(const char* function, py::handle out, F f) {
 void bind_runtime(py::module_& m) {
     m.def("config", config);
     m.def("get_num_threads", num_threads);
-    m.def("set_num_threads", [](int n) {
-        if (n < 0 || n > 4096)
-            throw py::value_error("set_num_threads: n is " + std::to_string(n) + ", expected 1 <= n <= 4096, or 0 for the default");
-        set_num_threads(n);
-    }, py::arg("n"));
-    m.def("philox4x32", [](std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) {
-        const PhiloxCounter word = philox4x32(counter, key);
-        return py::make_tuple(word[0], word[1], word[2], word[3]);
-    }, py::arg("counter"), py::arg("key"));
-    m.def("random_uniform", [](py::handle out, std::uint64_t seed, std::uint32_t stream, double low, double high) {
-        fill("random_uniform", out, [=](auto* x, std::size_t n) { random_uniform(x, n, {seed, Purpose::init, stream}, low, high); });
-    }, py::arg("out"), py::arg("seed"), py::arg("stream"), py::arg("low"), py::arg("high"));
-    m.def("random_normal", [](py::handle out, std::uint64_t seed, std::uint32_t stream, double std) {
-        fill("random_normal", out, [=](auto* x, std::size_t n) { random_normal(x, n, {seed, Purpose::init, stream}, std); });
-    }, py::arg("out"), py::arg("seed"), py::arg("stream"), py::arg("std"));
-    m.def("permutation", [](std::size_t n, std::uint64_t seed, std::uint32_t epoch) {
-        py::array_t<std::int64_t> order{py::ssize_t(n)};
-        random_permutation(order.mutable_data(), n, {seed, Purpose::shuffle, epoch});
-        return order;
-    }, py::arg("n"), py::arg("seed"), py::arg("epoch"));
+    m.def(
+        "set_num_threads",
+        [](int n) {
+            if (n < 0 || n > 4096)
+                throw py::value_error("set_num_threads: n is " + std::to_string(n) +
+                                      ", expected 1 <= n <= 4096, or 0 for the default");
+            set_num_threads(n);
+        },
+        py::arg("n"));
+    m.def(
+        "philox4x32",
+        [](std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) {
+            const PhiloxCounter word = philox4x32(counter, key);
+            return py::make_tuple(word[0], word[1], word[2], word[3]);
+        },
+        py::arg("counter"), py::arg("key"));
+    m.def(
+        "random_uniform",
+        [](py::handle out, std::uint64_t seed, std::uint32_t stream, double low, double high) {
+            fill("random_uniform", out,
+                 [=](auto* x, std::size_t n) { random_uniform(x, n, {seed, Purpose::init, stream}, low, high); });
+        },
+        py::arg("out"), py::arg("seed"), py::arg("stream"), py::arg("low"), py::arg("high"));
+    m.def(
+        "random_normal",
+        [](py::handle out, std::uint64_t seed, std::uint32_t stream, double std) {
+            fill("random_normal", out, [=](auto* x, std::size_t n) { random_normal(x, n, {seed, Purpose::init, stream}, std); });
+        },
+        py::arg("out"), py::arg("seed"), py::arg("stream"), py::arg("std"));
+    m.def(
+        "permutation",
+        [](std::size_t n, std::uint64_t seed, std::uint32_t epoch) {
+            py::array_t<std::int64_t> order{py::ssize_t(n)};
+            random_permutation(order.mutable_data(), n, {seed, Purpose::shuffle, epoch});
+            return order;
+        },
+        py::arg("n"), py::arg("seed"), py::arg("epoch"));
 }
 
 }  // namespace trainstep

@@ -1,7 +1,8 @@
-// The matrix product C = A @ B, blocked, with a prologue (packing) and an epilogue (bias, activation, or an activation's derivative).
+// The matrix product C = A @ B, blocked, with a prologue (packing) and an epilogue (bias, activation, or an activation's
+// derivative).
 //
-// Every element of C is one chain of fused multiply-adds over k within blocks of kBlockK, and the blocks are added in order. The chain
-// does not depend on the tile an element falls in, on whether operands were packed, or on how C was shared between threads.
+// Every element of C is one chain of fused multiply-adds over k within blocks of kBlockK, and the blocks are added in order. The
+// chain does not depend on the tile an element falls in, on whether operands were packed, or on how C was shared between threads.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +25,8 @@ struct Gemm {
     // Epilogue: c = activation(c + bias).
     const T* bias = nullptr;  // (n), or null
     Activation activation = Activation::identity;
-    // Epilogue of a backward product: c = c * derivative'(output), output laid out as C: the gradient goes on through the activation
-    // that made `output`.
+    // Epilogue of a backward product: c = c * derivative'(output), output laid out as C: the gradient goes on through the
+    // activation that made `output`.
     const T* output = nullptr;
     Activation derivative = Activation::identity;
 };
@@ -37,7 +38,8 @@ struct Gemm {
 
 namespace trainstep::TRAINSTEP_ISA {
 
-// A tile of C in registers: kTileRows rows of kTileVectors vectors. It takes rows * vectors accumulators, the vectors of B and one of A.
+// A tile of C in registers: kTileRows rows of kTileVectors vectors. It takes rows * vectors accumulators, the vectors of B and one
+// of A.
 inline constexpr int kTileVectors = 2;
 inline constexpr int kTileRows = kVectorRegisters == 32 ? 12 : kHasFma ? 6 : 4;
 // Few rows (batch 1) leave too few independent chains to hide the latency of an fma, so up to kShortRows rows take wider tiles.
@@ -53,9 +55,10 @@ template <class T>
 inline constexpr std::size_t kBlockN = 4096 / sizeof(T);
 
 template <class T>
-inline constexpr std::size_t kGemmScratch = (kBlockM + kBlockN<T>) * kBlockK;
+inline constexpr std::size_t kGemmScratch = (kBlockM + kBlockN<T>)*kBlockK;
 
-// How a micro-kernel finds its operands. Vector v of B's row p is at b + (v / kTileVectors) * b_panel + p * b_k + (v % kTileVectors) * width.
+// How a micro-kernel finds its operands. Vector v of B's row p is at b + (v / kTileVectors) * b_panel + p * b_k + (v %
+// kTileVectors) * width.
 template <class T>
 struct Panels {
     const T* a;
@@ -167,8 +170,8 @@ void pack_a(T* packed, const T* a, std::size_t a_row, std::size_t a_k, std::size
     }
 }
 
-// The transpose of a width x width block: out[i][j] = in[j][i]. log2(width) rounds, each of which swaps off-diagonal blocks of half the
-// size of the round before.
+// The transpose of a width x width block: out[i][j] = in[j][i]. log2(width) rounds, each of which swaps off-diagonal blocks of half
+// the size of the round before.
 template <class T, int half, int... i>
 TRAINSTEP_INLINE void swap_blocks(Vec<T>& x, Vec<T>& y, std::integer_sequence<int, i...>) {
     constexpr int width = kWidth<T>;
@@ -236,8 +239,8 @@ void activate_block(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_
     for (std::size_t i = m0; i < m1; ++i) {
         T* c = g.c + i * g.ldc + n0;
         switch (g.activation) {
-#define TRAINSTEP_FORWARD(name)  \
-    case Activation::name:       \
+#define TRAINSTEP_FORWARD(name)                                                                                          \
+    case Activation::name:                                                                                               \
         map<T>(c, c, n1 - n0, [](Vec<T> x) __attribute__((always_inline)) { return activations::name::forward<T>(x); }); \
         break;
             TRAINSTEP_ACTIVATIONS(TRAINSTEP_FORWARD)
@@ -252,9 +255,10 @@ void differentiate_block(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::
         T* c = g.c + i * g.ldc + n0;
         const T* y = g.output + i * g.ldc + n0;
         switch (g.derivative) {
-#define TRAINSTEP_BACKWARD(name) \
-    case Activation::name:       \
-        zip<T>(c, c, y, n1 - n0, [](Vec<T> dy, Vec<T> out) __attribute__((always_inline)) { return activations::name::backward<T>(dy, out); }); \
+#define TRAINSTEP_BACKWARD(name)                                                                                              \
+    case Activation::name:                                                                                                    \
+        zip<T>(c, c, y, n1 - n0,                                                                                              \
+               [](Vec<T> dy, Vec<T> out) __attribute__((always_inline)) { return activations::name::backward<T>(dy, out); }); \
         break;
             TRAINSTEP_ACTIVATIONS(TRAINSTEP_BACKWARD)
 #undef TRAINSTEP_BACKWARD
@@ -275,8 +279,8 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
     T* const packed_a = scratch;
     T* const packed_b = scratch + kBlockM * kBlockK;
     const std::size_t m = m1 - m0, n = n1 - n0;
-    // Packing pays when a panel is read often and its rows lie too far apart to be read in place: a row per page, or all rows in one
-    // set of L1 (measured: bench/bench_dense.py).
+    // Packing pays when a panel is read often and its rows lie too far apart to be read in place: a row per page, or all rows in
+    // one set of L1 (measured: bench/bench_dense.py).
     const bool pack_the_b = g.b_column != 1 || (m > 2 * kTileRows && g.k * g.n * sizeof(T) > 64 * 1024);
     const bool pack_the_a = n > 4 * columns && m * g.k * sizeof(T) > 64 * 1024;
 
@@ -313,8 +317,8 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
                         } else {
                             p.a = g.a + (ic + ir) * g.a_row + pc * g.a_k, p.a_row = g.a_row, p.a_k = g.a_k;
                         }
-                        kMicroKernels<T>.entries[masked][vectors - 1][rows - 1](g.c + (ic + ir) * g.ldc + jc + jr, g.ldc, p, tail, partial,
-                                                                               finish);
+                        kMicroKernels<T>.entries[masked][vectors - 1][rows - 1](g.c + (ic + ir) * g.ldc + jc + jr, g.ldc, p, tail,
+                                                                                partial, finish);
                     }
                     jr += nr;
                 }

@@ -8,20 +8,19 @@ namespace {
 
 template <class T>
 void fill(Kernels<T>& k) {
-#define TRAINSTEP_VMATH(name)                                                                                      \
-    k.vmath[int(VmathFunction::name)] = [](T* y, const T* x, std::size_t n) {                                      \
-        map<T>(y, x, n, [](Vec<T> v) __attribute__((always_inline)) { return TRAINSTEP_ISA::name(v); });           \
+#define TRAINSTEP_VMATH(name)                                                                            \
+    k.vmath[int(VmathFunction::name)] = [](T* y, const T* x, std::size_t n) {                            \
+        map<T>(y, x, n, [](Vec<T> v) __attribute__((always_inline)) { return TRAINSTEP_ISA::name(v); }); \
     };
     TRAINSTEP_VMATH_FUNCTIONS(TRAINSTEP_VMATH)
 #undef TRAINSTEP_VMATH
-#define TRAINSTEP_ACTIVATION(name)                                                                                 \
-    k.activation[int(Activation::name)] = [](T* y, const T* x, std::size_t n) {                                    \
-        map<T>(y, x, n, [](Vec<T> v) __attribute__((always_inline)) { return activations::name::forward<T>(v); }); \
-    };                                                                                                             \
-    k.activation_backward[int(Activation::name)] = [](T* dx, const T* dy, const T* y, std::size_t n) {             \
-        zip<T>(dx, dy, y, n, [](Vec<T> d, Vec<T> v) __attribute__((always_inline)) {                               \
-            return activations::name::backward<T>(d, v);                                                           \
-        });                                                                                                        \
+#define TRAINSTEP_ACTIVATION(name)                                                                                      \
+    k.activation[int(Activation::name)] = [](T* y, const T* x, std::size_t n) {                                         \
+        map<T>(y, x, n, [](Vec<T> v) __attribute__((always_inline)) { return activations::name::forward<T>(v); });      \
+    };                                                                                                                  \
+    k.activation_backward[int(Activation::name)] = [](T* dx, const T* dy, const T* y, std::size_t n) {                  \
+        zip<T>(dx, dy, y, n,                                                                                            \
+               [](Vec<T> d, Vec<T> v) __attribute__((always_inline)) { return activations::name::backward<T>(d, v); }); \
     };
     TRAINSTEP_ACTIVATIONS(TRAINSTEP_ACTIVATION)
 #undef TRAINSTEP_ACTIVATION

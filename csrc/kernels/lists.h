@@ -10,8 +10,8 @@
 #define TRAINSTEP_NAME(name, ...) #name,
 
 // enum class Family { ... }, kFamily = their number, family_names[].
-#define TRAINSTEP_FAMILY(Family, list)                                     \
-    enum class Family : int { list(TRAINSTEP_ENUMERATOR) };                \
+#define TRAINSTEP_FAMILY(Family, list)                                       \
+    enum class Family : int { list(TRAINSTEP_ENUMERATOR) };                  \
     inline constexpr std::size_t k##Family##Count = 0 list(TRAINSTEP_COUNT); \
     inline constexpr std::string_view k##Family##Names[] = {list(TRAINSTEP_NAME)};
 

@@ -1,4 +1,5 @@
-// Loops over arrays: full vectors, then one partial vector. Every remainder of an element-wise kernel is handled here and nowhere else.
+// Loops over arrays: full vectors, then one partial vector. Every remainder of an element-wise kernel is handled here and nowhere
+// else.
 #pragma once
 
 #include "kernels/simd.h"
@@ -35,7 +36,8 @@ TRAINSTEP_INLINE void for_each_vector(std::size_t n, Body body) {
 // y[i] = f(x[i])
 template <class T, class F>
 TRAINSTEP_INLINE void map(T* y, const T* x, std::size_t n, F f) {
-    for_each_vector<T>(n, [=](std::size_t i, auto part) __attribute__((always_inline)) { put<T>(y + i, part, f(get<T>(x + i, part))); });
+    for_each_vector<T>(
+        n, [=](std::size_t i, auto part) __attribute__((always_inline)) { put<T>(y + i, part, f(get<T>(x + i, part))); });
 }
 
 // z[i] = f(x[i], y[i])

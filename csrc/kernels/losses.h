@@ -1,5 +1,5 @@
-// Losses: the one list, and one struct per formula. A loss takes the network's last output and the target, and gives the loss of each
-// row and the gradient of their sum; the mean is taken by the caller, who knows the whole batch.
+// Losses: the one list, and one struct per formula. A loss takes the network's last output and the target, and gives the loss of
+// each row and the gradient of their sum; the mean is taken by the caller, who knows the whole batch.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ struct LossRows {
     const T* pred;          // (rows, columns)
     Target<T> target;
     std::size_t rows, columns;
-    T scale;                // factor of dpred: 1/batch for the mean over rows, and so on
+    T scale;  // factor of dpred: 1/batch for the mean over rows, and so on
 };
 
 }  // namespace trainstep
@@ -66,7 +66,8 @@ TRAINSTEP_INLINE std::size_t first_of(const T* x, std::size_t n, T value) {
 }
 
 // loss = log(sum_j exp(x_j - max)) - (x_label - max), or -sum_j p_j log softmax(x)_j for probability rows p;
-// dx = softmax(x) * sum(p) - p, with p one-hot for a label. Bishop, Pattern Recognition and Machine Learning (2006), 4.108 and 4.109.
+// dx = softmax(x) * sum(p) - p, with p one-hot for a label. Bishop, Pattern Recognition and Machine Learning (2006), 4.108
+// and 4.109.
 struct softmax_cross_entropy {
     template <class T>
     static void run(const LossRows<T>& a) {

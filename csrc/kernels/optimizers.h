@@ -58,8 +58,12 @@ struct sgd {
     bool first, nesterov, lr_in_velocity;
 
     explicit sgd(const OptimizerOptions& o)
-        : lr(T(o.lr)), momentum(T(o.momentum)), gain(T(o.lr_in_velocity ? o.lr : 1 - o.dampening)),
-          first(o.step == 1 && !o.lr_in_velocity), nesterov(o.nesterov), lr_in_velocity(o.lr_in_velocity) {}
+        : lr(T(o.lr)),
+          momentum(T(o.momentum)),
+          gain(T(o.lr_in_velocity ? o.lr : 1 - o.dampening)),
+          first(o.step == 1 && !o.lr_in_velocity),
+          nesterov(o.nesterov),
+          lr_in_velocity(o.lr_in_velocity) {}
     int states() const { return momentum != T(0); }
 
     TRAINSTEP_INLINE Vec<T> operator()(Vec<T> w, Vec<T> g, Vec<T>* state) const {
@@ -72,15 +76,19 @@ struct sgd {
 };
 
 // Adam: m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps).
-// eps stands outside the root, as in the paper and PyTorch, unless eps_inside_sqrt; bias_correction = false leaves both corrections at 1.
-// Kingma and Ba (ICLR 2015), algorithm 1; decoupled decay: Loshchilov and Hutter (ICLR 2019), algorithm 2.
+// eps stands outside the root, as in the paper and PyTorch, unless eps_inside_sqrt; bias_correction = false leaves both corrections
+// at 1. Kingma and Ba (ICLR 2015), algorithm 1; decoupled decay: Loshchilov and Hutter (ICLR 2019), algorithm 2.
 template <class T>
 struct adam {
     T beta1, beta2, gain1, gain2, step_size, correction2, eps;
     bool eps_inside_sqrt;
 
     explicit adam(const OptimizerOptions& o)
-        : beta1(T(o.beta1)), beta2(T(o.beta2)), gain1(T(1 - o.beta1)), gain2(T(1 - o.beta2)), eps(T(o.eps)),
+        : beta1(T(o.beta1)),
+          beta2(T(o.beta2)),
+          gain1(T(1 - o.beta1)),
+          gain2(T(1 - o.beta2)),
+          eps(T(o.eps)),
           eps_inside_sqrt(o.eps_inside_sqrt) {
         step_size = T(o.bias_correction ? o.lr / (1 - power(o.beta1, o.step)) : o.lr);
         correction2 = T(o.bias_correction ? 1 / (1 - power(o.beta2, o.step)) : 1);

@@ -1,8 +1,8 @@
 // Vec<T>: one hardware vector of float or double, on the GCC/Clang vector extensions.
 //
 // One source serves every ISA level: the width comes from the compiler flags of the level, the arithmetic operators from the
-// language (+ - * / < == ?: act lane by lane). An intrinsic appears only here, behind a name, where the language has no word for it.
-// Included by per-ISA files only; everything lives in namespace trainstep::TRAINSTEP_ISA, so that no two levels share a symbol.
+// language (+ - * / < == ?: act lane by lane). An intrinsic appears only here, behind a name, where the language has no word for
+// it. Included by per-ISA files only; everything lives in namespace trainstep::TRAINSTEP_ISA, so that no two levels share a symbol.
 #pragma once
 
 #include <cstddef>
@@ -122,7 +122,8 @@ TRAINSTEP_INLINE void store(T* p, Vec<T> v) {
     *reinterpret_cast<typename Unaligned<T>::type*>(p) = v;
 }
 
-// Tail: the first n lanes, 0 <= n <= kWidth. Made once, used for many loads and stores; untouched lanes load as 0 and fault on nothing.
+// Tail: the first n lanes, 0 <= n <= kWidth. Made once, used for many loads and stores; untouched lanes load as 0 and fault on
+// nothing.
 #if defined(__AVX512F__)
 template <class T>
 struct Tail {

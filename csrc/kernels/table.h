@@ -1,8 +1,8 @@
 // KernelTable: the whole contract between the compiled kernels and the rest of the library.
 //
-// Each ISA level compiles the k_*.cpp files once, in a namespace of its own, and fills one table. A kernel works on one thread's share:
-// it knows neither threads nor Python, allocates nothing, and checks nothing.
-// Signatures go: outputs, inputs, sizes, parameters. d marks a gradient: dx is the gradient of the loss with respect to x.
+// Each ISA level compiles the k_*.cpp files once, in a namespace of its own, and fills one table. A kernel works on one thread's
+// share: it knows neither threads nor Python, allocates nothing, and checks nothing. Signatures go: outputs, inputs, sizes,
+// parameters. d marks a gradient: dx is the gradient of the loss with respect to x.
 #pragma once
 
 #include <cstddef>
@@ -24,9 +24,9 @@ struct Kernels {
     using Map = void (*)(T* y, const T* x, std::size_t n);
     using Zip = void (*)(T* dx, const T* dy, const T* y, std::size_t n);
 
-    Map vmath[kVmathFunctionCount];              // y = f(x)
-    Map activation[kActivationCount];            // y = f(x)
-    Zip activation_backward[kActivationCount];   // dx = dy * f'(x), from y
+    Map vmath[kVmathFunctionCount];             // y = f(x)
+    Map activation[kActivationCount];           // y = f(x)
+    Zip activation_backward[kActivationCount];  // dx = dy * f'(x), from y
 
     // The block of rows [m0, m1) and columns [n0, n1) of a product. scratch: gemm_scratch elements.
     void (*gemm)(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1, T* scratch);

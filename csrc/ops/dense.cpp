@@ -90,8 +90,8 @@ template void product(const Gemm<float>&);
 template void product(const Gemm<double>&);
 template void dense(float*, const float*, const float*, const float*, Activation, std::size_t, std::size_t, std::size_t);
 template void dense(double*, const double*, const double*, const double*, Activation, std::size_t, std::size_t, std::size_t);
-template void dense_backward(float*, float*, float*, const float*, const float*, const float*, Activation, bool, std::size_t, std::size_t,
-                             std::size_t);
+template void dense_backward(float*, float*, float*, const float*, const float*, const float*, Activation, bool, std::size_t,
+                             std::size_t, std::size_t);
 template void dense_backward(double*, double*, double*, const double*, const double*, const double*, Activation, bool, std::size_t,
                              std::size_t, std::size_t);
 

@@ -1,4 +1,5 @@
-// The dense layer on whole arrays: y = f(x @ w + b) and its gradients. x (batch, in), w (in, out), b (out), y (batch, out), row-major.
+// The dense layer on whole arrays: y = f(x @ w + b) and its gradients. x (batch, in), w (in, out), b (out), y (batch, out),
+// row-major.
 #pragma once
 
 #include <cstddef>

@@ -6,8 +6,8 @@
 namespace trainstep {
 
 namespace {
-constexpr std::size_t kGrain = 4096;       // elements: whole cache lines and whole vectors on every level
-constexpr double kNsPerElement = 0.5;      // exp, tanh and their like; bench/bench_call.py
+constexpr std::size_t kGrain = 4096;   // elements: whole cache lines and whole vectors on every level
+constexpr double kNsPerElement = 0.5;  // exp, tanh and their like; bench/bench_call.py
 }  // namespace
 
 template <class T>

@@ -6,7 +6,7 @@
 namespace trainstep {
 
 namespace {
-constexpr std::size_t kChunk = 16384;  // elements: the arrays of one chunk fit L2
+constexpr std::size_t kChunk = 16384;   // elements: the arrays of one chunk fit L2
 constexpr double kNsPerElement = 0.25;  // Adam, in L2, bound by its divider (bench/bench_call.py)
 }  // namespace
 

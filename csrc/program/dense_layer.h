@@ -24,7 +24,9 @@ class DenseLayer final : public Layer<T> {
         if (has_bias_) b_ = weights[1], db_ = gradients[1];
     }
 
-    void forward(T* y, const T* x, std::size_t batch) const override { dense(y, x, w_, b_, this->activation, batch, this->in, this->out); }
+    void forward(T* y, const T* x, std::size_t batch) const override {
+        dense(y, x, w_, b_, this->activation, batch, this->in, this->out);
+    }
 
     void backward(T* dx, const T* dz, const T* x, Activation below, bool accumulate, std::size_t batch) const override {
         dense_backward(dx, dw_, db_, dz, x, w_, below, accumulate, batch, this->in, this->out);

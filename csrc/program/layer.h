@@ -41,9 +41,9 @@ class Layer {
 
     virtual void forward(T* y, const T* x, std::size_t batch) const = 0;
 
-    // dz: the gradient with respect to what the layer's activation is applied to. Writes the gradients of the parameters (adds to them
-    // with accumulate) and, where dx is not null, dx = the gradient with respect to x times below'(x): the dz of the layer below,
-    // which ends in the activation `below`.
+    // dz: the gradient with respect to what the layer's activation is applied to. Writes the gradients of the parameters (adds to
+    // them with accumulate) and, where dx is not null, dx = the gradient with respect to x times below'(x): the dz of the layer
+    // below, which ends in the activation `below`.
     virtual void backward(T* dx, const T* dz, const T* x, Activation below, bool accumulate, std::size_t batch) const = 0;
 
     std::size_t in = 0, out = 0;

@@ -64,10 +64,10 @@ class Program {
     std::vector<Parameter<T>> parameters_;
     Arena weight_arena_, gradient_arena_, workspace_;
 
-    std::size_t reserved_ = 0;     // rows that the workspace has room for
-    T* input_ = nullptr;           // (rows, in)
-    std::vector<T*> outputs_;      // one per layer: (rows, layer.out)
-    T* gradients_[2] = {};         // (rows, widest layer)
+    std::size_t reserved_ = 0;  // rows that the workspace has room for
+    T* input_ = nullptr;        // (rows, in)
+    std::vector<T*> outputs_;   // one per layer: (rows, layer.out)
+    T* gradients_[2] = {};      // (rows, widest layer)
 
     const T* x_ = nullptr;  // of the last forward
     std::size_t batch_ = 0;

@@ -16,8 +16,8 @@ bool generic() { return true; }
 #if defined(__x86_64__)
 bool avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 bool avx512() {
-    return avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl");
+    return avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 #elif defined(__aarch64__)
 bool neon() { return true; }
@@ -55,7 +55,8 @@ void select_isa() {
             reason = "TRAINSTEP_ISA=" + std::string(wanted);
             return;
         }
-        throw std::invalid_argument("TRAINSTEP_ISA=" + std::string(wanted) + ": no such level; this CPU supports " + supported_names());
+        throw std::invalid_argument("TRAINSTEP_ISA=" + std::string(wanted) + ": no such level; this CPU supports " +
+                                    supported_names());
     }
     for (const IsaLevel& level : isa_levels())
         if (level.supported()) selected = &level;

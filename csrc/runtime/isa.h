@@ -9,17 +9,17 @@ namespace trainstep {
 struct KernelTable;
 
 struct IsaLevel {
-    const char* name;                // "generic", "avx2", "avx512", "neon"
-    const char* flags;               // compiler flags of the level's k_*.cpp files
-    bool (*supported)();             // by this CPU and its operating system
+    const char* name;     // "generic", "avx2", "avx512", "neon"
+    const char* flags;    // compiler flags of the level's k_*.cpp files
+    bool (*supported)();  // by this CPU and its operating system
     const KernelTable& (*table)();
 };
 
 // Every compiled level, from the plainest to the widest.
 const std::vector<IsaLevel>& isa_levels();
 
-// Chooses the level: TRAINSTEP_ISA if it is set, else the widest that is supported. Throws std::invalid_argument where TRAINSTEP_ISA
-// names a level that does not exist or cannot run here. Called once, at import.
+// Chooses the level: TRAINSTEP_ISA if it is set, else the widest that is supported. Throws std::invalid_argument where
+// TRAINSTEP_ISA names a level that does not exist or cannot run here. Called once, at import.
 void select_isa();
 
 const IsaLevel& selected_isa();

@@ -22,13 +22,14 @@ namespace trainstep {
 
 namespace {
 
-std::atomic<int> wanted_threads{0};      // 0: the default
+std::atomic<int> wanted_threads{0};  // 0: the default
 std::atomic<bool> team_was_started{false};
 std::atomic<bool> team_lost_in_fork{false};  // libgomp's team does not survive fork(); entering it in the child would hang
 int default_threads = 1;
 
 // Costs of a parallel region, in ns. Measured on a 2-core Zen 4 with libgomp (bench/bench_threads.py): hot 0.7-2.6 us; after more
-// than 5 ms of idling the workers sleep, and waking them takes 85-110 us. A share must be worth the region's cost several times over.
+// than 5 ms of idling the workers sleep, and waking them takes 85-110 us. A share must be worth the region's cost several times
+// over.
 constexpr double kHotShare = 4e3;
 constexpr double kColdShare = 150e3;
 constexpr std::chrono::milliseconds kTeamStaysHot{4};

@@ -32,8 +32,8 @@ void run_team(int threads, F&& body) {
     run_team(threads, [](void* f, int part, int parts) { (*static_cast<F*>(f))(part, parts); }, &body);
 }
 
-// body(begin, end) over [0, n) in contiguous ranges that start on multiples of `grain`; ns_per_item is one thread's time for an item.
-// body must give the same result however the range is cut at multiples of grain.
+// body(begin, end) over [0, n) in contiguous ranges that start on multiples of `grain`; ns_per_item is one thread's time for an
+// item. body must give the same result however the range is cut at multiples of grain.
 template <class F>
 void parallel_for(std::size_t n, std::size_t grain, double ns_per_item, F&& body) {
     const std::size_t chunks = (n + grain - 1) / grain;

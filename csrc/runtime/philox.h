@@ -1,6 +1,6 @@
-// Philox4x32-10: a counter-based random generator. (key, counter) gives four 32-bit words, so that a draw depends on what it is for,
-// never on which thread or ISA level asks, or on what was drawn before.
-// Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3 (SC 2011), section 3.3.
+// Philox4x32-10: a counter-based random generator. (key, counter) gives four 32-bit words, so that a draw depends on what it is
+// for, never on which thread or ISA level asks, or on what was drawn before. Salmon, Moraes, Dror, Shaw: Parallel random numbers:
+// as easy as 1, 2, 3 (SC 2011), section 3.3.
 #pragma once
 
 #include <array>

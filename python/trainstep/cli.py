@@ -35,6 +35,7 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser that leaves it to main() to print errors, in one line and without the usage."""
 
     def error(self, message: str) -> NoReturn:
+        """Hand the message to main()."""
         raise UsageError(message)
 
 

@@ -3,9 +3,6 @@
 import time
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from trainstep import _core
 from trainstep.history import History
 from trainstep.nn import Sequential

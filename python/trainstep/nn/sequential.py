@@ -71,9 +71,7 @@ class Sequential:
             layer_index, _, own_name = parameter.partition(".")
             values = layers[int(layer_index)].initializers()[own_name](view.shape, rng=self._parameter_seed(p), dtype=name)
             if np.shape(values) != view.shape:
-                raise ValueError(
-                    f"Sequential: the initialiser of {parameter} gave shape {np.shape(values)}, expected {view.shape}"
-                )
+                raise ValueError(f"Sequential: the initialiser of {parameter} gave shape {np.shape(values)}, expected {view.shape}")
             view[...] = values
 
     def _parameter_seed(self, p: int) -> int:

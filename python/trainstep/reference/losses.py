@@ -154,9 +154,7 @@ def _check_reduction(function: str, reduction: str) -> None:
         raise ValueError(f"{function}: reduction is {reduction!r}, wanted one of mean, sum, none")
 
 
-def _probabilities(
-    function: str, labels: npt.ArrayLike, shape: tuple[int, ...], dtype: np.dtype[np.floating]
-) -> Float64:
+def _probabilities(function: str, labels: npt.ArrayLike, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Float64:
     """Return the labels as rows of probabilities, shape (B, C)."""
     rows, classes = shape
     given = np.asarray(labels)

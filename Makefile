@@ -1,0 +1,69 @@
+# make demo    train a digit classifier        make bench   compare a training step with the peers
+# make test    the tests, on every ISA level   make lint    formats, types, spelling
+#
+# Each target sets up what it needs: the environment .venv (peers: bench/.venv-peers) and the package, built from this tree.
+PYTHON ?= python3
+VENV := .venv
+PEERS := bench/.venv-peers
+# Kept when a build fails half-way, so that the next one goes on from there.
+BUILD := --no-build-isolation -C build-dir=build/{wheel_tag}
+PIP := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-peers test-no-openmp bench lint format clean
+
+demo: install
+	$(VENV)/bin/trainstep train digits
+
+test: install
+	$(VENV)/bin/python tests/run_levels.py -m "not slow and not peers" -q
+
+# Against PyTorch and scikit-learn.
+test-peers: $(PEERS)/bin/python
+	$(PEERS)/bin/python $(PIP) --group peers
+	$(PEERS)/bin/python $(PIP) $(BUILD) --force-reinstall --no-deps .
+	$(PEERS)/bin/python -m pytest -q -m peers tests
+
+# A build without OpenMP runs on one thread, and gives the same bits.
+test-no-openmp: $(VENV)/.ready
+	rm -rf build/no-openmp && mkdir -p build/no-openmp
+	$(VENV)/bin/python $(PIP) --no-build-isolation --no-deps --target build/no-openmp/site \
+	    -C build-dir=build/no-openmp/cmake -C cmake.define.TRAINSTEP_OPENMP=OFF .
+	PYTHONPATH=build/no-openmp/site TRAINSTEP_EXPECT_OPENMP=0 $(VENV)/bin/python -m pytest -q -m "not slow and not peers" tests
+
+bench: install $(PEERS)/bin/python
+	$(PEERS)/bin/python $(PIP) -r bench/requirements-peers.txt
+	mkdir -p bench/results
+	$(VENV)/bin/python bench/bench_dense.py
+	$(VENV)/bin/python bench/bench_train_step.py --json bench/results/train_step.json --markdown bench/results/train_step.md
+
+lint: $(VENV)/.ready
+	$(VENV)/bin/python $(PIP) --group lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/codespell
+	$(VENV)/bin/clang-format --dry-run --Werror $(shell git ls-files 'csrc/*.h' 'csrc/*.cpp')
+
+format: $(VENV)/.ready
+	$(VENV)/bin/python $(PIP) --group lint
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/clang-format -i $(shell git ls-files 'csrc/*.h' 'csrc/*.cpp')
+
+.PHONY: install
+install: $(VENV)/.ready
+	$(VENV)/bin/python $(PIP) $(BUILD) ".[test]"
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP) --upgrade "pip>=25.1"
+	$(VENV)/bin/python $(PIP) --group build
+	touch $@
+
+$(PEERS)/bin/python:
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python $(PIP) --upgrade "pip>=25.1"
+	$(PEERS)/bin/python $(PIP) --group build
+
+clean:
+	rm -rf build $(VENV) $(PEERS)
