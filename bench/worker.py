@@ -87,7 +87,7 @@ class Worker:
             samples.append(elapsed)
         colds = [self._cold_call(idle_seconds) for _ in range(cold)]
         gc.enable()
-        return {"seconds": [t / calls for t in samples], "cold_seconds": colds, "loss": float(loss)}
+        return {"seconds": [t / calls for t in samples], "cold_seconds": colds, "loss": self.peer.scalar(loss)}
 
     def _cold_call(self, idle_seconds: float) -> float:
         """Return the seconds of one call after the process has slept."""

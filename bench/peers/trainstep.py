@@ -1,11 +1,12 @@
-"""trainstep: one call into C++ per step."""
+"""trainstep: one call into C++."""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import trainstep as ts
-from peers.base import TrainProblem, TrainStep
+from peers.base import Dense, TrainProblem, TrainStep
 
 
 class TrainstepStep(TrainStep):
@@ -37,4 +38,14 @@ class TrainstepStep(TrainStep):
         return {"trainstep": ts.__version__, "isa": str(ts.config()["isa"])}
 
 
-TASKS = {"train_step": TrainstepStep}
+class TrainstepDense(Dense):
+    """`ops.dense`."""
+
+    versions = staticmethod(TrainstepStep.versions)
+
+    def step(self) -> Any:
+        """Do one product."""
+        return ts.ops.dense(self.problem.x, self.problem.w, out=self.y)
+
+
+TASKS = {"train_step": TrainstepStep, "dense": TrainstepDense}

@@ -89,17 +89,17 @@ template py::array contiguous<float>(Site, py::handle);
 template py::array contiguous<double>(Site, py::handle);
 
 void check_shape(Site site, const py::array& a, std::initializer_list<py::ssize_t> shape) {
-    bool fits = std::size_t(a.ndim()) == shape.size();
-    py::ssize_t d = 0;
-    std::string wanted = "(";
-    for (py::ssize_t extent : shape) {
-        fits = fits && (extent < 0 || a.shape(d) == extent);
-        wanted += (d ? ", " : "") + (extent < 0 ? std::string("any") : std::to_string(extent));
-        ++d;
+    bool fits = std::size_t(a.ndim()) == shape.size(), empty = false;
+    for (py::ssize_t d = 0; fits && d < a.ndim(); ++d) {
+        const py::ssize_t wanted = shape.begin()[d];
+        fits = wanted < 0 || a.shape(d) == wanted;
+        empty = empty || a.shape(d) == 0;
     }
-    if (!fits) value_error(site, "has shape " + shape_text(a) + ", expected " + wanted + (d == 1 ? ",)" : ")"));
-    for (py::ssize_t i = 0; i < a.ndim(); ++i)
-        if (a.shape(i) == 0) value_error(site, "has shape " + shape_text(a) + ", expected no extent of 0");
+    if (fits && !empty) return;  // the messages are made only where they are wanted
+    if (fits) value_error(site, "has shape " + shape_text(a) + ", expected no extent of 0");
+    std::string wanted = "(";
+    for (py::ssize_t extent : shape) wanted += (wanted.size() > 1 ? ", " : "") + (extent < 0 ? "any" : std::to_string(extent));
+    value_error(site, "has shape " + shape_text(a) + ", expected " + wanted + (shape.size() == 1 ? ",)" : ")"));
 }
 
 template <class T>

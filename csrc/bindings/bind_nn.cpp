@@ -74,8 +74,9 @@ py::array forward(Program<T>& program, py::handle x_in) {
     const std::lock_guard held(program.lock);
     T* input = program.input_buffer(t.rows);
     gather_rows(input, t, nullptr, 0, t.rows);
-    const T* result = program.forward(input, t.rows);
-    std::copy(result, result + t.rows * program.out(), to);
+    program.begin(input, t.rows);
+    program.forward({0, t.rows});
+    std::copy(program.output(), program.output() + t.rows * program.out(), to);
     return y;
 }
 
@@ -100,7 +101,8 @@ py::object backward(Program<T>& program, py::handle dy_in, bool need_dx, bool ac
     }
     const WithoutGil released;
     std::copy(data<T>(dy), data<T>(dy) + dy.size(), program.output_gradient());
-    program.backward(dx_to, program.output_gradient(), accumulate);
+    program.backward_inputs(dx_to, {0, batch});
+    for (std::size_t layer = program.layers(); layer-- > 0;) program.backward_parameters(layer, accumulate, Team{0, 1});
     held.unlock();
     return dx;
 }

@@ -93,8 +93,11 @@ py::tuple dense_backward_op(py::handle dy_in, py::handle x_in, py::handle w_in, 
         T* dz_to = activation != Activation::identity ? mutable_data<T>(dz) : nullptr;
         without_gil_if(batch * in * width > kKeepGil * 16, [&] {
             if (dz_to) activation_backward(activation, dz_to, data<T>(dy), data<T>(y), std::size_t(batch * width));
-            dense_backward(dx, dw_to, db_to, dz_from, data<T>(x), data<T>(w), Activation::identity, false, std::size_t(batch),
-                           std::size_t(in), std::size_t(width));
+            dense_backward_parameters(dw_to, db_to, dz_from, data<T>(x), false, std::size_t(batch), std::size_t(in),
+                                      std::size_t(width));
+            if (dx)
+                dense_backward_input(dx, dz_from, data<T>(x), data<T>(w), Activation::identity, std::size_t(batch), std::size_t(in),
+                                     std::size_t(width));
         });
         return py::make_tuple(dx_result, dw, db);
     });

@@ -236,6 +236,7 @@ void pack_b(T* packed, const T* b, std::size_t b_k, std::size_t b_column, std::s
 
 template <class T>
 void activate_block(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1) {
+    if (g.activation == Activation::identity) return;
     for (std::size_t i = m0; i < m1; ++i) {
         T* c = g.c + i * g.ldc + n0;
         switch (g.activation) {
@@ -251,6 +252,7 @@ void activate_block(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_
 
 template <class T>
 void differentiate_block(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1) {
+    if (g.derivative == Activation::identity) return;
     for (std::size_t i = m0; i < m1; ++i) {
         T* c = g.c + i * g.ldc + n0;
         const T* y = g.output + i * g.ldc + n0;
@@ -266,6 +268,43 @@ void differentiate_block(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::
     }
 }
 
+// --- one column: C (m, 1), the last layer of a regression or of a yes-or-no question -----------------------------------------
+
+// Rows of A are contiguous here, and so is the column B: each element of C is a dot product over vectors of k, one vector of
+// partial sums a row (a tile of the general kernel would leave all but one lane of every vector idle). Four rows at a time hide the
+// latency.
+template <class T, int rows>
+TRAINSTEP_INLINE void dot_rows(T* c, const T* a, std::size_t a_row, const T* b, std::size_t k) {
+    Vec<T> sum[rows] = {};
+    for_each_vector<T>(k, [&](std::size_t p, auto part) __attribute__((always_inline)) {
+        const Vec<T> bv = get<T>(b + p, part);
+        for (int r = 0; r < rows; ++r) sum[r] = fma(get<T>(a + r * a_row + p, part), bv, sum[r]);
+    });
+    for (int r = 0; r < rows; ++r) c[r] = reduce_add<T>(sum[r]);
+}
+
+template <class T>
+bool is_one_column(const Gemm<T>& g) {
+    return g.n == 1 && g.ldc == 1 && g.a_k == 1 && g.b_k == 1;
+}
+
+template <class T>
+void gemv(const Gemm<T>& g, std::size_t m0, std::size_t m1) {
+    T chunk[64];  // results of a few rows, on their way to C
+    for (std::size_t i = m0; i < m1; i += 64) {
+        const std::size_t n = m1 - i < 64 ? m1 - i : 64;
+        std::size_t r = 0;
+        for (; r + 4 <= n; r += 4) dot_rows<T, 4>(chunk + r, g.a + (i + r) * g.a_row, g.a_row, g.b, g.k);
+        for (; r < n; ++r) dot_rows<T, 1>(chunk + r, g.a + (i + r) * g.a_row, g.a_row, g.b, g.k);
+        for (r = 0; r < n; ++r) {
+            T x = chunk[r];
+            if (g.accumulate) x = g.c[i + r] + x;
+            if (g.bias) x = x + g.bias[0];
+            g.c[i + r] = x;
+        }
+    }
+}
+
 // --- the loops around the micro-kernel ---------------------------------------------------------------------------------------
 
 template <class T>
@@ -275,6 +314,13 @@ TRAINSTEP_INLINE std::size_t least(T a, T b) {
 
 template <class T>
 void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1, T* scratch) {
+    if (is_one_column(g)) {
+        gemv(g, m0, m1);
+        Gemm<T> row = g;  // a column of C is contiguous: for the epilogue it is one row of m elements
+        row.m = 1, row.n = g.m, row.ldc = g.m;
+        activate_block(row, 0, 1, m0, m1);
+        return differentiate_block(row, 0, 1, m0, m1);
+    }
     constexpr std::size_t columns = kTileColumns<T>, width = kWidth<T>;
     T* const packed_a = scratch;
     T* const packed_b = scratch + kBlockM * kBlockK;
@@ -322,9 +368,8 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
                     }
                     jr += nr;
                 }
-                if (last_k && g.activation != Activation::relu && g.activation != Activation::identity)
-                    activate_block(g, ic, ic + mc, jc, jc + nc);
-                if (last_k && g.derivative != Activation::identity) differentiate_block(g, ic, ic + mc, jc, jc + nc);
+                if (last_k && g.activation != Activation::relu) activate_block(g, ic, ic + mc, jc, jc + nc);
+                if (last_k) differentiate_block(g, ic, ic + mc, jc, jc + nc);
             }
         }
     }

@@ -28,6 +28,17 @@ struct LossRows {
     Target<T> target;
     std::size_t rows, columns;
     T scale;  // factor of dpred: 1/batch for the mean over rows, and so on
+
+    // The rows [begin, end) of these.
+    LossRows part(std::size_t begin, std::size_t end) const {
+        LossRows p = *this;
+        p.loss += begin, p.pred += begin * columns, p.rows = end - begin;
+        if (dpred) p.dpred += begin * columns;
+        if (correct) p.correct += begin;
+        if (target.labels) p.target.labels += begin;
+        if (target.values) p.target.values += begin * columns;
+        return p;
+    }
 };
 
 }  // namespace trainstep

@@ -49,29 +49,39 @@ inline double power(double beta, std::int64_t step) {
     return result;
 }
 
+// Each struct below holds its forms for a dtype, and `choose` calls f with the one that the options ask for. A form says how many
+// states it moves, and moves one vector: w and the states in place, for the gradient g.
+
 // SGD. Without momentum w -= lr * g. With it, PyTorch's form: buf = momentum * buf + (1 - dampening) * g, where the first step sets
 // buf = g; w -= lr * buf, or w -= lr * (g + momentum * buf) with nesterov. lr_in_velocity is the textbook form:
 // change = momentum * change + lr * g; w -= change. Sutskever et al. (ICML 2013), equations 1 to 4.
 template <class T>
 struct sgd {
-    T lr, momentum, gain;  // gain: what g enters the buffer with
-    bool first, nesterov, lr_in_velocity;
+    struct plain {
+        static constexpr int states = 0;
+        T lr;
 
-    explicit sgd(const OptimizerOptions& o)
-        : lr(T(o.lr)),
-          momentum(T(o.momentum)),
-          gain(T(o.lr_in_velocity ? o.lr : 1 - o.dampening)),
-          first(o.step == 1 && !o.lr_in_velocity),
-          nesterov(o.nesterov),
-          lr_in_velocity(o.lr_in_velocity) {}
-    int states() const { return momentum != T(0); }
+        TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>*, Vec<T> g) const { w = fma(set1<T>(-lr), g, w); }
+    };
+    struct with_momentum {
+        static constexpr int states = 1;
+        T lr, momentum, gain;  // gain: what g enters the buffer with
+        bool first, nesterov, lr_in_velocity;
 
-    TRAINSTEP_INLINE Vec<T> operator()(Vec<T> w, Vec<T> g, Vec<T>* state) const {
-        Vec<T>& buf = state[0];
-        if (momentum == T(0)) return fma(set1<T>(-lr), g, w);
-        buf = first ? g : fma(set1<T>(momentum), buf, gain * g);
-        if (lr_in_velocity) return w - buf;
-        return fma(set1<T>(-lr), nesterov ? fma(set1<T>(momentum), buf, g) : buf, w);
+        TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
+            Vec<T>& buf = state[0];
+            buf = first ? g : fma(set1<T>(momentum), buf, gain * g);
+            if (lr_in_velocity)
+                w = w - buf;
+            else
+                w = fma(set1<T>(-lr), nesterov ? fma(set1<T>(momentum), buf, g) : buf, w);
+        }
+    };
+    template <class F>
+    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, F f) {
+        if (o.momentum == 0) return f(plain{T(o.lr)});
+        f(with_momentum{T(o.lr), T(o.momentum), T(o.lr_in_velocity ? o.lr : 1 - o.dampening), o.step == 1 && !o.lr_in_velocity,
+                        o.nesterov, o.lr_in_velocity});
     }
 };
 
@@ -80,60 +90,57 @@ struct sgd {
 // at 1. Kingma and Ba (ICLR 2015), algorithm 1; decoupled decay: Loshchilov and Hutter (ICLR 2019), algorithm 2.
 template <class T>
 struct adam {
-    T beta1, beta2, gain1, gain2, step_size, correction2, eps;
-    bool eps_inside_sqrt;
+    struct form {
+        static constexpr int states = 2;
+        T beta1, beta2, gain1, gain2, step_size, correction2, eps;
+        bool eps_inside_sqrt;
 
-    explicit adam(const OptimizerOptions& o)
-        : beta1(T(o.beta1)),
-          beta2(T(o.beta2)),
-          gain1(T(1 - o.beta1)),
-          gain2(T(1 - o.beta2)),
-          eps(T(o.eps)),
-          eps_inside_sqrt(o.eps_inside_sqrt) {
-        step_size = T(o.bias_correction ? o.lr / (1 - power(o.beta1, o.step)) : o.lr);
-        correction2 = T(o.bias_correction ? 1 / (1 - power(o.beta2, o.step)) : 1);
-    }
-    int states() const { return 2; }
-
-    TRAINSTEP_INLINE Vec<T> operator()(Vec<T> w, Vec<T> g, Vec<T>* state) const {
-        Vec<T>&m = state[0], &v = state[1];
-        m = fma(set1<T>(beta1), m, gain1 * g);
-        v = fma(set1<T>(beta2), v, gain2 * g * g);
-        const Vec<T> variance = v * correction2;
-        const Vec<T> deviation = eps_inside_sqrt ? sqrt(variance + eps) : sqrt(variance) + eps;
-        return w - step_size * m / deviation;
+        TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
+            Vec<T>&m = state[0], &v = state[1];
+            m = fma(set1<T>(beta1), m, gain1 * g);
+            v = fma(set1<T>(beta2), v, gain2 * g * g);
+            const Vec<T> variance = v * correction2;
+            const Vec<T> deviation = eps_inside_sqrt ? sqrt(variance + eps) : sqrt(variance) + eps;
+            w = w - step_size * m / deviation;
+        }
+    };
+    template <class F>
+    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, F f) {
+        const double correction1 = o.bias_correction ? 1 - power(o.beta1, o.step) : 1;
+        const double correction2 = o.bias_correction ? 1 - power(o.beta2, o.step) : 1;
+        f(form{T(o.beta1), T(o.beta2), T(1 - o.beta1), T(1 - o.beta2), T(o.lr / correction1), T(1 / correction2), T(o.eps),
+               o.eps_inside_sqrt});
     }
 };
 
-// What every optimizer shares, around its functor. DECAYS: some decay is not zero; most calls have none and skip those operations.
-template <class T, bool decays, class Functor>
-TRAINSTEP_INLINE void step(T* w, T* const* states, const T* g, std::size_t n, const Functor& functor, const OptimizerOptions& o) {
-    const int count = functor.states();
+// What every optimizer shares, around its form. decays: some decay is not zero; most calls have none and skip those operations.
+template <class T, bool decays, class Form>
+TRAINSTEP_INLINE void step(T* w, T* const* states, const T* g, std::size_t n, const Form& form, const OptimizerOptions& o) {
     const T scale = T(o.maximize ? -o.grad_scale : o.grad_scale), l1 = T(o.l1);
     const T coupled = T(o.decoupled_weight_decay ? 0 : o.weight_decay);
     const T shrink = T(o.decoupled_weight_decay ? 1 - o.lr * o.weight_decay : 1);
     for_each_vector<T>(n, [&](std::size_t i, auto part) __attribute__((always_inline)) {
-        Vec<T> wi = get<T>(w + i, part), gi = scale * get<T>(g + i, part), state[kMaxStates] = {};
-        for (int s = 0; s < kMaxStates; ++s)
-            if (s < count) state[s] = get<T>(states[s] + i, part);
+        Vec<T> wi = get<T>(w + i, part), gi = scale * get<T>(g + i, part), state[kMaxStates];
+        for (int s = 0; s < Form::states; ++s) state[s] = get<T>(states[s] + i, part);
         if constexpr (decays) {
             gi = fma(set1<T>(coupled), wi, gi);
             gi = fma(set1<T>(l1), sign<T>(wi), gi);
             wi = wi * shrink;
         }
-        put<T>(w + i, part, functor(wi, gi, state));
-        for (int s = 0; s < kMaxStates; ++s)
-            if (s < count) put<T>(states[s] + i, part, state[s]);
+        form(wi, state, gi);
+        put<T>(w + i, part, wi);
+        for (int s = 0; s < Form::states; ++s) put<T>(states[s] + i, part, state[s]);
     });
 }
 
-template <class T, template <class> class Functor>
+template <class T, template <class> class Optimizer>
 void run(T* w, T* const* states, const T* g, std::size_t n, const OptimizerOptions& options) {
-    const Functor<T> functor(options);
-    if (options.weight_decay != 0 || options.l1 != 0)
-        step<T, true>(w, states, g, n, functor, options);
-    else
-        step<T, false>(w, states, g, n, functor, options);
+    Optimizer<T>::choose(options, [&](const auto& form) __attribute__((always_inline)) {
+        if (options.weight_decay != 0 || options.l1 != 0)
+            step<T, true>(w, states, g, n, form, options);
+        else
+            step<T, false>(w, states, g, n, form, options);
+    });
 }
 
 }  // namespace trainstep::TRAINSTEP_ISA::optimizers

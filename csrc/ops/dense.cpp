@@ -35,19 +35,22 @@ Grid grid_for(int parts, std::size_t m, std::size_t n, std::size_t tile_rows, st
 
 template <class T>
 void product(const Gemm<T>& g) {
+    if (g.n == 1 && g.ldc == 1 && g.a_row == 1 && g.a_k != 1 && !g.bias && g.derivative == Activation::identity) {
+        // A column whose factors lie along A's rows (dw of a layer of one unit) is the row C^T = B^T @ A^T of the same products.
+        Gemm<T> row = g;
+        row.m = 1, row.n = g.m, row.ldc = g.m;
+        row.a = g.b, row.a_row = 1, row.a_k = g.b_k;
+        row.b = g.a, row.b_k = g.a_k, row.b_column = 1;
+        return product(row);
+    }
     const Kernels<T>& k = kernels().of<T>();
     const double ns = 2.0 * double(g.m) * double(g.n) * double(g.k) / kFlopsPerNs * (sizeof(T) / 4.0);
-    run_team(threads_for(ns), [&](int part, int parts) {
-        const Grid grid = grid_for(parts, g.m, g.n, k.gemm_tile_rows, k.gemm_tile_columns);
-        const auto cut = [](std::size_t size, std::size_t tile, int i, int of) {
-            const std::size_t at = ceil_div(size, tile) * std::size_t(i) / std::size_t(of) * tile;
-            return at < size ? at : size;
-        };
-        const int row = part / grid.columns, column = part % grid.columns;
-        const std::size_t m0 = cut(g.m, k.gemm_tile_rows, row, grid.rows), m1 = cut(g.m, k.gemm_tile_rows, row + 1, grid.rows);
-        const std::size_t n0 = cut(g.n, k.gemm_tile_columns, column, grid.columns);
-        const std::size_t n1 = cut(g.n, k.gemm_tile_columns, column + 1, grid.columns);
-        if (m0 < m1 && n0 < n1) k.gemm(g, m0, m1, n0, n1, static_cast<T*>(thread_scratch(k.gemm_scratch * sizeof(T))));
+    run_team(threads_for(ns), [&](Team team) {
+        const Grid grid = grid_for(team.parts, g.m, g.n, k.gemm_tile_rows, k.gemm_tile_columns);
+        const Range m = share_of(g.m, k.gemm_tile_rows, {team.part / grid.columns, grid.rows});
+        const Range n = share_of(g.n, k.gemm_tile_columns, {team.part % grid.columns, grid.columns});
+        if (m.begin < m.end && n.begin < n.end)
+            k.gemm(g, m.begin, m.end, n.begin, n.end, static_cast<T*>(thread_scratch(k.gemm_scratch * sizeof(T))));
     });
 }
 
@@ -62,37 +65,42 @@ void dense(T* y, const T* x, const T* w, const T* b, Activation activation, std:
 }
 
 template <class T>
-void dense_backward(T* dx, T* dw, T* db, const T* dz, const T* x, const T* w, Activation below, bool accumulate, std::size_t batch,
-                    std::size_t in, std::size_t out) {
-    if (dw) {
+void dense_backward_parameters(T* dw, T* db, const T* dz, const T* x, bool accumulate, std::size_t batch, std::size_t in,
+                               std::size_t out, Team team) {
+    const Range rows = share_of(in, 1, team);
+    if (rows.begin < rows.end) {
         Gemm<T> g{};
-        g.c = dw, g.ldc = out, g.m = in, g.n = out, g.k = batch, g.accumulate = accumulate;
-        g.a = x, g.a_row = 1, g.a_k = in;
+        g.c = dw + rows.begin * out, g.ldc = out, g.m = rows.end - rows.begin, g.n = out, g.k = batch, g.accumulate = accumulate;
+        g.a = x + rows.begin, g.a_row = 1, g.a_k = in;
         g.b = dz, g.b_k = out, g.b_column = 1;
         product(g);
     }
-    if (db) {
-        const auto column_sum = kernels().of<T>().column_sum;
-        parallel_for(out, 64, 0.1 * double(batch),
-                     [=](std::size_t n0, std::size_t n1) { column_sum(db, dz, batch, out, n0, n1, accumulate); });
-    }
-    if (dx) {
-        Gemm<T> g{};
-        g.c = dx, g.ldc = in, g.m = batch, g.n = in, g.k = out;
-        g.a = dz, g.a_row = out, g.a_k = 1;
-        g.b = w, g.b_k = 1, g.b_column = out;
-        g.output = x, g.derivative = below;
-        product(g);
-    }
+    if (!db) return;
+    const Range columns = share_of(out, 1, team);
+    const auto column_sum = kernels().of<T>().column_sum;
+    parallel_for(columns.end - columns.begin, 64, 0.1 * double(batch), [=](std::size_t n0, std::size_t n1) {
+        column_sum(db, dz, batch, out, columns.begin + n0, columns.begin + n1, accumulate);
+    });
 }
 
-template void product(const Gemm<float>&);
-template void product(const Gemm<double>&);
-template void dense(float*, const float*, const float*, const float*, Activation, std::size_t, std::size_t, std::size_t);
-template void dense(double*, const double*, const double*, const double*, Activation, std::size_t, std::size_t, std::size_t);
-template void dense_backward(float*, float*, float*, const float*, const float*, const float*, Activation, bool, std::size_t,
-                             std::size_t, std::size_t);
-template void dense_backward(double*, double*, double*, const double*, const double*, const double*, Activation, bool, std::size_t,
-                             std::size_t, std::size_t);
+template <class T>
+void dense_backward_input(T* dx, const T* dz, const T* x, const T* w, Activation below, std::size_t batch, std::size_t in,
+                          std::size_t out) {
+    Gemm<T> g{};
+    g.c = dx, g.ldc = in, g.m = batch, g.n = in, g.k = out;
+    g.a = dz, g.a_row = out, g.a_k = 1;
+    g.b = w, g.b_k = 1, g.b_column = out;
+    g.output = x, g.derivative = below;
+    product(g);
+}
+
+#define TRAINSTEP_INSTANTIATE(T)                                                                                            \
+    template void product(const Gemm<T>&);                                                                                  \
+    template void dense(T*, const T*, const T*, const T*, Activation, std::size_t, std::size_t, std::size_t);               \
+    template void dense_backward_parameters(T*, T*, const T*, const T*, bool, std::size_t, std::size_t, std::size_t, Team); \
+    template void dense_backward_input(T*, const T*, const T*, const T*, Activation, std::size_t, std::size_t, std::size_t);
+TRAINSTEP_INSTANTIATE(float)
+TRAINSTEP_INSTANTIATE(double)
+#undef TRAINSTEP_INSTANTIATE
 
 }  // namespace trainstep

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "kernels/table.h"
+#include "runtime/parallel.h"
 
 namespace trainstep {
 
@@ -17,11 +18,16 @@ template <class T>
 void dense(T* y, const T* x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in, std::size_t out);
 
 // The gradients from dz, the gradient with respect to x @ w + b:
-//   dw = x^T @ dz;  db = sum over the batch of dz;  dx = (dz @ w^T) * below'(x).
-// Each of dx, dw, db may be null. accumulate: dw and db are added to. below: the activation that made x, whose derivative dx is
-// multiplied by on its way to memory, so that it leaves as the dz of the layer below; identity for the plain dx.
+//   dw = x^T @ dz;  db = sum over the batch of dz;  or, with accumulate, dw and db are added to. db may be null.
+// A team computes its share: the rows of dw and the elements of db that share_of(extent, 1, team) gives.
 template <class T>
-void dense_backward(T* dx, T* dw, T* db, const T* dz, const T* x, const T* w, Activation below, bool accumulate, std::size_t batch,
-                    std::size_t in, std::size_t out);
+void dense_backward_parameters(T* dw, T* db, const T* dz, const T* x, bool accumulate, std::size_t batch, std::size_t in,
+                               std::size_t out, Team team = {0, 1});
+
+// dx = (dz @ w^T) * below'(x). below: the activation that made x, whose derivative dx is multiplied by on its way to memory, so
+// that it leaves as the dz of the layer below; identity for the plain dx.
+template <class T>
+void dense_backward_input(T* dx, const T* dz, const T* x, const T* w, Activation below, std::size_t batch, std::size_t in,
+                          std::size_t out);
 
 }  // namespace trainstep

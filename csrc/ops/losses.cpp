@@ -15,15 +15,7 @@ template <class T>
 void loss_rows(Loss loss, const LossRows<T>& a) {
     const auto kernel = kernels().of<T>().loss[int(loss)];
     const double ns_per_row = 10 + 1.0 * double(a.columns);
-    parallel_for(a.rows, 64, ns_per_row, [&](std::size_t begin, std::size_t end) {
-        LossRows<T> part = a;
-        part.loss += begin, part.pred += begin * a.columns, part.rows = end - begin;
-        if (a.dpred) part.dpred += begin * a.columns;
-        if (a.correct) part.correct += begin;
-        if (a.target.labels) part.target.labels += begin;
-        if (a.target.values) part.target.values += begin * a.columns;
-        kernel(part);
-    });
+    parallel_for(a.rows, 64, ns_per_row, [&](std::size_t begin, std::size_t end) { kernel(a.part(begin, end)); });
 }
 
 template <class T>

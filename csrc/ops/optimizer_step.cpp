@@ -11,13 +11,15 @@ constexpr double kNsPerElement = 0.25;  // Adam, in L2, bound by its divider (be
 }  // namespace
 
 template <class T>
+void optimizer_step_range(OptimizerKind kind, const StepArray<T>& a, Range elements) {
+    T* states[kMaxStates];
+    for (int s = 0; s < kMaxStates; ++s) states[s] = a.states[s] ? a.states[s] + elements.begin : nullptr;
+    kernels().of<T>().optimizer[int(kind)](a.w + elements.begin, states, a.g + elements.begin, elements.end - elements.begin,
+                                           *a.options);
+}
+
+template <class T>
 void optimizer_step(OptimizerKind kind, const StepArray<T>* arrays, std::size_t count) {
-    const auto kernel = kernels().of<T>().optimizer[int(kind)];
-    const auto step_part = [kernel](const StepArray<T>& a, std::size_t begin, std::size_t end) {
-        T* states[kMaxStates];
-        for (int s = 0; s < kMaxStates; ++s) states[s] = a.states[s] ? a.states[s] + begin : nullptr;
-        kernel(a.w + begin, states, a.g + begin, end - begin, *a.options);
-    };
     std::size_t total = 0;
     for (std::size_t i = 0; i < count; ++i) total += arrays[i].n;
     // The arrays lie end to end on one line, which is cut at multiples of kChunk; an array is cut where the line is.
@@ -27,11 +29,13 @@ void optimizer_step(OptimizerKind kind, const StepArray<T>* arrays, std::size_t 
             const std::size_t n = arrays[i].n;
             if (at + n <= begin) continue;
             const std::size_t from = begin > at ? begin - at : 0, to = end < at + n ? end - at : n;
-            step_part(arrays[i], from, to);
+            optimizer_step_range(kind, arrays[i], {from, to});
         }
     });
 }
 
+template void optimizer_step_range(OptimizerKind, const StepArray<float>&, Range);
+template void optimizer_step_range(OptimizerKind, const StepArray<double>&, Range);
 template void optimizer_step(OptimizerKind, const StepArray<float>*, std::size_t);
 template void optimizer_step(OptimizerKind, const StepArray<double>*, std::size_t);
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/table.h"
+#include "runtime/parallel.h"
 
 namespace trainstep {
 
@@ -21,5 +22,9 @@ struct StepArray {
 // Steps all arrays in one parallel region, cut into chunks of equal size that do not depend on the number of threads.
 template <class T>
 void optimizer_step(OptimizerKind kind, const StepArray<T>* arrays, std::size_t count);
+
+// Steps a range of one array, on the calling thread.
+template <class T>
+void optimizer_step_range(OptimizerKind kind, const StepArray<T>& array, Range elements);
 
 }  // namespace trainstep

@@ -42,10 +42,17 @@ class Optimizer {
 
     // One update of every parameter, in place.
     void step() {
+        begin_step();
+        update_all();
+    }
+
+    // The same in pieces, for who updates a part as soon as its gradient is there: begin_step once, then every element once.
+    void begin_step() {
         ++steps;
         for (OptimizerOptions& o : options_) o.step = steps;
-        optimizer_step(kind_, arrays_.data(), arrays_.size());
     }
+    void update_all() { optimizer_step(kind_, arrays_.data(), arrays_.size()); }
+    void update(std::size_t i, Range elements) { optimizer_step_range(kind_, arrays_[i], elements); }
 
     OptimizerKind kind() const { return kind_; }
     OptimizerOptions& options(std::size_t group) { return options_[group]; }

@@ -24,13 +24,16 @@ class DenseLayer final : public Layer<T> {
         if (has_bias_) b_ = weights[1], db_ = gradients[1];
     }
 
-    void forward(T* y, const T* x, std::size_t batch) const override {
-        dense(y, x, w_, b_, this->activation, batch, this->in, this->out);
+    void forward(T* y, const T* x, std::size_t rows) const override {
+        dense(y, x, w_, b_, this->activation, rows, this->in, this->out);
     }
-
-    void backward(T* dx, const T* dz, const T* x, Activation below, bool accumulate, std::size_t batch) const override {
-        dense_backward(dx, dw_, db_, dz, x, w_, below, accumulate, batch, this->in, this->out);
+    void backward_input(T* dx, const T* dz, const T* x, Activation below, std::size_t rows) const override {
+        dense_backward_input(dx, dz, x, w_, below, rows, this->in, this->out);
     }
+    void backward_parameters(const T* dz, const T* x, bool accumulate, std::size_t batch, Team team) const override {
+        dense_backward_parameters(dw_, db_, dz, x, accumulate, batch, this->in, this->out, team);
+    }
+    double flops() const override { return 2.0 * double(this->in) * double(this->out); }
 
   private:
     bool has_bias_;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/activations.h"
+#include "runtime/parallel.h"
 
 namespace trainstep {
 
@@ -39,12 +40,19 @@ class Layer {
     virtual std::vector<ParameterSpec> parameters() const = 0;
     virtual void place(const std::vector<T*>& weights, const std::vector<T*>& gradients) = 0;
 
-    virtual void forward(T* y, const T* x, std::size_t batch) const = 0;
+    // Each row of y follows from the same row of x alone, so that threads can take rows each for themselves.
+    virtual void forward(T* y, const T* x, std::size_t rows) const = 0;
 
-    // dz: the gradient with respect to what the layer's activation is applied to. Writes the gradients of the parameters (adds to
-    // them with accumulate) and, where dx is not null, dx = the gradient with respect to x times below'(x): the dz of the layer
-    // below, which ends in the activation `below`.
-    virtual void backward(T* dx, const T* dz, const T* x, Activation below, bool accumulate, std::size_t batch) const = 0;
+    // dz: the gradient with respect to what the layer's activation is applied to. dx = the gradient with respect to x times
+    // below'(x): the dz of the layer below, which ends in the activation `below`. Row by row, as forward.
+    virtual void backward_input(T* dx, const T* dz, const T* x, Activation below, std::size_t rows) const = 0;
+
+    // The gradients of the parameters from all rows of dz and x; with accumulate they are added to. A team shares every parameter
+    // along its first dimension, as share_of(shape[0], 1, team) says.
+    virtual void backward_parameters(const T* dz, const T* x, bool accumulate, std::size_t batch, Team team) const = 0;
+
+    // Flops of one row of forward, for the cost model.
+    virtual double flops() const = 0;
 
     std::size_t in = 0, out = 0;
     Activation activation = Activation::identity;

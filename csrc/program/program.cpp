@@ -14,6 +14,12 @@ std::unique_ptr<Layer<T>> make_layer(const LayerSpec& spec) {
     throw std::invalid_argument("layers: no layer is named '" + spec.kind + "'");
 }
 
+namespace {
+// One thread's speed in small and middle-sized products, for the cost model (bench/bench_dense.py).
+template <class T>
+constexpr double kFlopsPerNs = 320.0 / sizeof(T);
+}  // namespace
+
 template <class T>
 Program<T>::Program(const std::vector<LayerSpec>& specs) {
     if (specs.empty()) throw std::invalid_argument("layers: a network needs at least one layer");
@@ -32,6 +38,7 @@ Program<T>::Program(const std::vector<LayerSpec>& specs) {
     gradient_arena_ = Arena(total * sizeof(T));
     std::size_t at = 0;
     for (std::size_t i = 0; i < layers_.size(); ++i) {
+        first_parameter_.push_back(parameters_.size());
         std::vector<T*> weights, gradients;
         for (const ParameterSpec& p : layers_[i]->parameters()) {
             weights.push_back(weight_arena_.template as<T>() + at);
@@ -40,19 +47,18 @@ Program<T>::Program(const std::vector<LayerSpec>& specs) {
             at += padded<T>(p.size());
         }
         layers_[i]->place(weights, gradients);
+        ns_per_row_ += 3 * layers_[i]->flops() / kFlopsPerNs<T>;  // forward, and twice as much backward
     }
+    first_parameter_.push_back(parameters_.size());
     outputs_.resize(layers_.size());
+    gradients_.resize(layers_.size());
 }
 
 template <class T>
 void Program<T>::reserve(std::size_t batch) {
     if (batch <= reserved_) return;
-    std::size_t widest = 0, total = padded<T>(batch * in());
-    for (const auto& layer : layers_) {
-        widest = std::max(widest, layer->out);
-        total += padded<T>(batch * layer->out);
-    }
-    total += 2 * padded<T>(batch * widest);
+    std::size_t total = padded<T>(batch * in());
+    for (const auto& layer : layers_) total += 2 * padded<T>(batch * layer->out);
     reserved_ = batch_ = 0;  // what the last forward kept goes with the old workspace
     workspace_ = Arena(total * sizeof(T));
     T* at = workspace_.template as<T>();
@@ -62,17 +68,27 @@ void Program<T>::reserve(std::size_t batch) {
         return here;
     };
     input_ = take(batch * in());
-    for (std::size_t i = 0; i < layers_.size(); ++i) outputs_[i] = take(batch * layers_[i]->out);
-    for (T*& gradient : gradients_) gradient = take(batch * widest);
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+        outputs_[i] = take(batch * layers_[i]->out);
+        gradients_[i] = take(batch * layers_[i]->out);
+    }
     reserved_ = batch;
 }
 
 template <class T>
-const T* Program<T>::forward(const T* x, std::size_t batch) {
+void Program<T>::begin(const T* x, std::size_t batch) {
     reserve(batch);
     x_ = x, batch_ = batch;
-    for (std::size_t i = 0; i < layers_.size(); ++i) layers_[i]->forward(outputs_[i], i == 0 ? x : outputs_[i - 1], batch);
-    return outputs_.back();
+}
+
+template <class T>
+void Program<T>::forward(Range rows) {
+    const T* x = x_ + rows.begin * in();
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+        T* y = outputs_[i] + rows.begin * layers_[i]->out;
+        layers_[i]->forward(y, x, rows.end - rows.begin);
+        x = y;
+    }
 }
 
 template <class T>
@@ -92,17 +108,25 @@ void Program<T>::predict(T* y, const T* x, std::size_t rows) {
 }
 
 template <class T>
-void Program<T>::backward(T* dx, T* dy, bool accumulate) {
-    const std::size_t last = layers_.size() - 1;
-    if (layers_[last]->activation != Activation::identity)
-        activation_backward(layers_[last]->activation, dy, dy, outputs_[last], batch_ * out());
-    T* dz = dy;
-    for (std::size_t i = layers_.size(); i-- > 0;) {
-        const T* x = i == 0 ? x_ : outputs_[i - 1];
-        T* below = i == 0 ? dx : dz == gradients_[0] ? gradients_[1] : gradients_[0];
-        layers_[i]->backward(below, dz, x, i == 0 ? Activation::identity : layers_[i - 1]->activation, accumulate, batch_);
-        dz = below;
+void Program<T>::backward_inputs(T* dx, Range rows) {
+    const std::size_t n = rows.end - rows.begin;
+    const auto at = [&](auto* array, std::size_t width) { return array + rows.begin * width; };
+    const Layer<T>& last = *layers_.back();
+    if (last.activation != Activation::identity) {
+        T* dy = at(gradients_.back(), last.out);
+        activation_backward(last.activation, dy, dy, at(outputs_.back(), last.out), n * last.out);
     }
+    for (std::size_t i = layers_.size(); i-- > 1;) {
+        const Layer<T>&layer = *layers_[i], &below = *layers_[i - 1];
+        layer.backward_input(at(gradients_[i - 1], below.out), at(gradients_[i], layer.out), at(outputs_[i - 1], below.out),
+                             below.activation, n);
+    }
+    if (dx) layers_[0]->backward_input(at(dx, in()), at(gradients_[0], layers_[0]->out), at(x_, in()), Activation::identity, n);
+}
+
+template <class T>
+void Program<T>::backward_parameters(std::size_t layer, bool accumulate, Team team) {
+    layers_[layer]->backward_parameters(gradients_[layer], layer == 0 ? x_ : outputs_[layer - 1], accumulate, batch_, team);
 }
 
 template class Program<float>;

@@ -1,7 +1,7 @@
 // Program: a network planned once over flat memory, then run without allocating.
 //
 // The planner lays every parameter out in one arena, on cache-line bounds, and its gradient at the same offset of a second one. The
-// workspace holds each layer's output and two gradients in flight, for the largest batch seen so far.
+// workspace holds each layer's output and its gradient, for the largest batch seen so far.
 #pragma once
 
 #include <cstddef>
@@ -34,20 +34,28 @@ class Program {
     std::size_t out() const { return layers_.back()->out; }
     const std::vector<Parameter<T>>& parameters() const { return parameters_; }
 
-    // The output for x (batch, in); it lies in the workspace, and what backward needs stays there with it. x must live until then.
-    const T* forward(const T* x, std::size_t batch);
+    // A pass over a batch goes: begin, then forward on any ranges of rows, then (from output_gradient) backward_inputs on the same
+    // ranges, then, when all rows are done, backward_parameters. Each is one call for the whole batch, or is shared by a team.
+    // x (batch, in) must live until the pass ends.
+    void begin(const T* x, std::size_t batch);
+    void forward(Range rows);
+    void backward_inputs(T* dx, Range rows);  // dx (batch, in), or null where it is not wanted
+    void backward_parameters(std::size_t layer, bool accumulate, Team team);
 
-    // y (batch, out) for any number of rows, in blocks that fit the cache.
+    // (batch, out), in the workspace: the result of forward, and where the gradient with respect to it goes for backward.
+    const T* output() const { return outputs_.back(); }
+    T* output_gradient() { return gradients_.back(); }
+
+    // y (rows, out) for any number of rows, in blocks that fit the cache.
     void predict(T* y, const T* x, std::size_t rows);
 
-    // After forward: from dy (batch, out), the gradient with respect to the output, to the gradients of the parameters, and to dx
-    // (batch, in) where it is not null. dy is used as workspace and does not keep its values.
-    void backward(T* dx, T* dy, bool accumulate);
-
-    // Rows of the last forward, 0 before the first one.
+    std::size_t layers() const { return layers_.size(); }
+    // The parameters of a layer are [first_parameter(layer), first_parameter(layer + 1)).
+    std::size_t first_parameter(std::size_t layer) const { return first_parameter_[layer]; }
+    // Rows of the pass that has begun; 0 where there is none.
     std::size_t batch() const { return batch_; }
-    // Where a loss writes dy: (batch, out) in the workspace.
-    T* output_gradient() { return gradients_[0]; }
+    // One thread's time for forward and backward of a row, in ns.
+    double ns_per_row() const { return ns_per_row_; }
     // A place in the workspace for an input that must be cast or gathered first: (batch, in).
     T* input_buffer(std::size_t batch) {
         reserve(batch);
@@ -62,14 +70,16 @@ class Program {
 
     std::vector<std::unique_ptr<Layer<T>>> layers_;
     std::vector<Parameter<T>> parameters_;
+    std::vector<std::size_t> first_parameter_;
+    double ns_per_row_ = 0;
     Arena weight_arena_, gradient_arena_, workspace_;
 
-    std::size_t reserved_ = 0;  // rows that the workspace has room for
-    T* input_ = nullptr;        // (rows, in)
-    std::vector<T*> outputs_;   // one per layer: (rows, layer.out)
-    T* gradients_[2] = {};      // (rows, widest layer)
+    std::size_t reserved_ = 0;   // rows that the workspace has room for
+    T* input_ = nullptr;         // (rows, in)
+    std::vector<T*> outputs_;    // one per layer: (rows, layer.out)
+    std::vector<T*> gradients_;  // dz of each layer, of the same shape
 
-    const T* x_ = nullptr;  // of the last forward
+    const T* x_ = nullptr;  // of the pass
     std::size_t batch_ = 0;
 };
 

@@ -8,9 +8,12 @@
 namespace trainstep {
 
 namespace {
+// One thread's time for a step from which on its products are shared one by one (bench/bench_train_step.py).
+constexpr double kLargeStep = 400e3;
+
 template <class T>
 constexpr InputDtype dtype_of = sizeof(T) == 4 ? InputDtype::float32_ : InputDtype::float64_;
-}
+}  // namespace
 
 template <class T>
 Trainer<T>::Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer<T>> optimizer)
@@ -19,24 +22,61 @@ Trainer<T>::Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_
     for (std::size_t i = 0; i < parameters.size(); ++i) optimizer_->place(i, parameters[i].weight, parameters[i].gradient);
 }
 
-// The sum of the batch's losses; with_gradient leaves the gradient of their mean in the program's workspace.
+// Begins a pass over the batch and says how its loss is taken.
 template <class T>
-double Trainer<T>::forward_and_loss(const Batch& batch, bool with_gradient, std::int32_t* correct) {
+LossRows<T> Trainer<T>::begin(const Batch& batch, std::int32_t* correct) {
     const std::size_t columns = program_->out();
     if (row_loss_.size() < batch.rows) row_loss_.resize(batch.rows);
-    const T* pred = program_->forward(batch.x, batch.rows);
-    const T scale = T(1 / mean_count(loss_, batch.rows, columns));
-    T* dpred = with_gradient ? program_->output_gradient() : nullptr;
-    loss_rows(loss_, LossRows<T>{row_loss_.data(), dpred, correct, pred, batch.target, batch.rows, columns, scale});
+    program_->begin(batch.x, batch.rows);
+    return {row_loss_.data(), nullptr, correct, program_->output(), batch.target, batch.rows, columns, T(1)};
+}
+
+// One step: the sum of the batch's losses before the update. A thread takes its rows through forward, loss and backward on its own;
+// when all have done so, each computes the gradients of its share of every parameter, and updates that share at once. A small step
+// runs so as one parallel region with one barrier; in a large one every product is shared in two dimensions instead, which packs
+// less.
+template <class T>
+double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
+    LossRows<T> rows = begin(batch, correct);
+    rows.dpred = program_->output_gradient();
+    rows.scale = T(1 / mean_count(loss_, batch.rows, rows.columns));
+    optimizer_->begin_step();
+    const double ns = double(batch.rows) * program_->ns_per_row();
+    run_team(ns < kLargeStep ? threads_for(ns) : 1, [&](Team team) {
+        const Range mine = share_of(batch.rows, 1, team);
+        if (mine.begin < mine.end) {
+            program_->forward(mine);
+            loss_rows(loss_, rows.part(mine.begin, mine.end));
+            program_->backward_inputs(nullptr, mine);
+        }
+        team.barrier();
+        for (std::size_t layer = program_->layers(); layer-- > 0;) {
+            program_->backward_parameters(layer, false, team);
+            if (team.parts > 1) update_share(layer, team);
+        }
+        if (team.parts == 1) optimizer_->update_all();
+    });
     return sum_in_order(row_loss_.data(), batch.rows);
 }
 
+// The update of what backward_parameters gave this thread of a layer's gradients.
 template <class T>
-double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
-    const double loss = forward_and_loss(batch, true, correct);
-    program_->backward(nullptr, program_->output_gradient(), false);
-    optimizer_->step();
-    return loss;
+void Trainer<T>::update_share(std::size_t layer, Team team) {
+    for (std::size_t i = program_->first_parameter(layer); i < program_->first_parameter(layer + 1); ++i) {
+        const Parameter<T>& p = program_->parameters()[i];
+        const std::size_t row = p.size / p.shape[0];
+        const Range rows = share_of(p.shape[0], 1, team);
+        optimizer_->update(i, {rows.begin * row, rows.end * row});
+    }
+}
+
+// The sum of the batch's losses, with nothing changed.
+template <class T>
+double Trainer<T>::measure(const Batch& batch, std::int32_t* correct) {
+    const LossRows<T> rows = begin(batch, correct);
+    program_->forward({0, batch.rows});
+    loss_rows(loss_, rows);
+    return sum_in_order(row_loss_.data(), batch.rows);
 }
 
 template <class T>
@@ -106,8 +146,7 @@ Totals Trainer<T>::fit_epoch(const Table& x, const Targets<T>& y, const Pass& pa
 
 template <class T>
 Totals Trainer<T>::evaluate(const Table& x, const Targets<T>& y, const Pass& pass) {
-    return for_each_batch(x, y, pass,
-                          [this](const Batch& batch, std::int32_t* correct) { return forward_and_loss(batch, false, correct); });
+    return for_each_batch(x, y, pass, [this](const Batch& batch, std::int32_t* correct) { return measure(batch, correct); });
 }
 
 template class Trainer<float>;

@@ -61,8 +61,10 @@ class Trainer {
         std::size_t rows;
     };
     Batch gather(const Table& x, const Targets<T>& y, const Pass& pass, std::size_t first, std::size_t rows);
-    double forward_and_loss(const Batch& batch, bool with_gradient, std::int32_t* correct);
     double train(const Batch& batch, std::int32_t* correct);
+    double measure(const Batch& batch, std::int32_t* correct);
+    LossRows<T> begin(const Batch& batch, std::int32_t* correct);
+    void update_share(std::size_t layer, Team team);
     template <class RunBatch>
     Totals for_each_batch(const Table& x, const Targets<T>& y, const Pass& pass, RunBatch run);
 

@@ -27,16 +27,37 @@ std::atomic<bool> team_was_started{false};
 std::atomic<bool> team_lost_in_fork{false};  // libgomp's team does not survive fork(); entering it in the child would hang
 int default_threads = 1;
 
+using Clock = std::chrono::steady_clock;
+
 // Costs of a parallel region, in ns. Measured on a 2-core Zen 4 with libgomp (bench/bench_threads.py): hot 0.7-2.6 us; after more
-// than 5 ms of idling the workers sleep, and waking them takes 85-110 us. A share must be worth the region's cost several times
-// over.
+// than 5 ms of idling the workers sleep, and waking them takes 85-110 us. A share must be worth the region's cost several times over.
 constexpr double kHotShare = 4e3;
 constexpr double kColdShare = 150e3;
 constexpr std::chrono::milliseconds kTeamStaysHot{4};
 
-thread_local std::chrono::steady_clock::time_point last_region{};
+// Whether the workers of this thread's team are awake, and whether to wake them.
+class TeamHeat {
+  public:
+    bool is_cold(Clock::time_point now) const { return now - last_region_ > kTeamStaysHot; }
+    void ran() { last_region_ = Clock::now(); }
 
-bool team_is_cold() { return std::chrono::steady_clock::now() - last_region > kTeamStaysHot; }
+    // A single small call is not worth waking the workers for, a stream of them is. So the time that a hot team would have saved is
+    // added up, and when it has reached what waking costs, they are woken: never more than twice the time of who knew the future.
+    // A pause in which they would have gone to sleep again starts the sum anew.
+    bool worth_waking(Clock::time_point now, double saved) {
+        if (now - last_request_ > kTeamStaysHot) missed_ = 0;
+        last_request_ = now;
+        missed_ += saved;
+        if (missed_ < 2 * kColdShare) return false;
+        missed_ = 0;
+        return true;
+    }
+
+  private:
+    Clock::time_point last_region_{}, last_request_{};
+    double missed_ = 0;
+};
+thread_local TeamHeat team_heat;
 
 #if defined(_OPENMP) && defined(__linux__)
 // A sleeping worker is woken on the core where its caller spins for it, and the kernel needs a few milliseconds to part the two
@@ -114,7 +135,12 @@ int threads_for(double ns) {
     if (ns < 2 * kHotShare) return 1;
     int n = num_threads();
     if (n == 1 || team_lost_in_fork || omp_in_parallel()) return 1;
-    const double shares = ns / (ns < n * kColdShare && team_is_cold() ? kColdShare : kHotShare);
+    double share = kHotShare;
+    if (ns < n * kColdShare) {
+        const auto now = Clock::now();
+        if (team_heat.is_cold(now) && !team_heat.worth_waking(now, ns * (1 - 1.0 / n))) share = kColdShare;
+    }
+    const double shares = ns / share;
     return shares < n ? (shares < 2 ? 1 : int(shares)) : n;
 #else
     (void)ns;
@@ -127,19 +153,26 @@ void run_team(int threads, TeamBody body, void* context) {
     team_was_started = true;
 #ifdef __linux__
     WorkerPlaces& places = worker_places;
-    if (team_is_cold()) places.keep_off_this_core(threads);
+    if (team_heat.is_cold(Clock::now())) places.keep_off_this_core(threads);
 #endif
 #pragma omp parallel num_threads(threads)
     {
 #ifdef __linux__
         places.enter(omp_get_thread_num());
 #endif
-        body(context, omp_get_thread_num(), omp_get_num_threads());
+        body(context, Team{omp_get_thread_num(), omp_get_num_threads()});
     }
-    last_region = std::chrono::steady_clock::now();
+    team_heat.ran();
 #else
     (void)threads;
-    body(context, 0, 1);
+    body(context, Team{0, 1});
+#endif
+}
+
+void Team::barrier() const {
+    if (parts == 1) return;
+#ifdef _OPENMP
+#pragma omp barrier
 #endif
 }
 

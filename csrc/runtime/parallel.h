@@ -22,14 +22,36 @@ void init_threads();
 // waking it costs a hundred times more than using a hot one.
 int threads_for(double ns);
 
-// Runs body(part, parts) for part = 0 .. parts-1 on `parts` <= threads threads; parts can be fewer where no more can be had.
-using TeamBody = void (*)(void* context, int part, int parts);
+// A thread's place in a team: its share of the work is `part` of `parts`.
+struct Team {
+    int part, parts;
+
+    // Every thread of the team waits here for the others.
+    void barrier() const;
+};
+
+// This thread's share of n items that are cut at multiples of grain: items [begin, end).
+struct Range {
+    std::size_t begin, end;
+};
+inline Range share_of(std::size_t n, std::size_t grain, Team team) {
+    const std::size_t chunks = (n + grain - 1) / grain;
+    const auto cut = [=](int part) {
+        const std::size_t at = chunks * std::size_t(part) / std::size_t(team.parts) * grain;
+        return at < n ? at : n;
+    };
+    return {cut(team.part), cut(team.part + 1)};
+}
+
+// Runs body(team) on `threads` threads, or on fewer where no more can be had. Inside, threads_for gives 1: what body calls runs on
+// its own thread.
+using TeamBody = void (*)(void* context, Team team);
 void run_team(int threads, TeamBody body, void* context);
 
 template <class F>
 void run_team(int threads, F&& body) {
-    if (threads <= 1) return body(0, 1);
-    run_team(threads, [](void* f, int part, int parts) { (*static_cast<F*>(f))(part, parts); }, &body);
+    if (threads <= 1) return body(Team{0, 1});
+    run_team(threads, [](void* f, Team team) { (*static_cast<F*>(f))(team); }, &body);
 }
 
 // body(begin, end) over [0, n) in contiguous ranges that start on multiples of `grain`; ns_per_item is one thread's time for an
@@ -39,11 +61,9 @@ void parallel_for(std::size_t n, std::size_t grain, double ns_per_item, F&& body
     const std::size_t chunks = (n + grain - 1) / grain;
     int threads = threads_for(double(n) * ns_per_item);
     if (std::size_t(threads) > chunks) threads = int(chunks);
-    run_team(threads, [&](int part, int parts) {
-        const std::size_t begin = chunks * std::size_t(part) / std::size_t(parts) * grain;
-        std::size_t end = chunks * std::size_t(part + 1) / std::size_t(parts) * grain;
-        if (end > n) end = n;
-        if (begin < end) body(begin, end);
+    run_team(threads, [&](Team team) {
+        const Range range = share_of(n, grain, team);
+        if (range.begin < range.end) body(range.begin, range.end);
     });
 }
 

@@ -1,0 +1,139 @@
+"""What several test files share: error bounds, memory layouts, gradients by differences, and fresh interpreters."""
+
+import os
+import subprocess
+import sys
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+Array = NDArray[Any]
+
+# What "within 2 ULP" means for a family, and "c" in a product's bound |error| <= c * eps * (|x| @ |w|), are said where they are used.
+
+
+def eps(dtype: DTypeLike) -> float:
+    """The distance from 1 to the next number: one ULP of a number in [1, 2)."""
+    return float(np.finfo(dtype).eps)
+
+
+def normal(rng: np.random.Generator, dtype: DTypeLike, *shape: int) -> Array:
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def assert_same_bits(got: Array, expected: Array, what: object = "") -> None:
+    assert got.dtype == expected.dtype, what
+    assert got.shape == expected.shape, what
+    assert got.tobytes() == expected.tobytes(), what
+
+
+def assert_within(got: ArrayLike, expected: ArrayLike, bound: ArrayLike, what: object = "") -> None:
+    """|got - expected| <= bound in every element; NaN and infinities must be the same."""
+    got64, expected64 = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    assert got64.shape == expected64.shape, what
+    with np.errstate(all="ignore"):
+        same = (got64 == expected64) | (np.isnan(got64) & np.isnan(expected64))
+        near = np.abs(got64 - expected64) <= bound
+    wrong = np.argwhere(~(same | (near & np.isfinite(expected64))))
+    if len(wrong):
+        at = tuple(wrong[0])
+        limit = np.broadcast_to(np.asarray(bound), got64.shape)[at]
+        raise AssertionError(
+            f"{what}: {len(wrong)} of {got64.size} wrong, the first at {at}: {got64[at]!r}, expected {expected64[at]!r} "
+            f"within {limit!r}"
+        )
+
+
+def numerical_gradient(f: Callable[[Array], float], x: Array, h: float = 1e-6) -> Array:
+    """Central differences: (f(x + h) - f(x - h)) / 2h for each element."""
+    gradient = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        up, down = x.copy(), x.copy()
+        up[index] += h
+        down[index] -= h
+        gradient[index] = (f(up) - f(down)) / (2 * h)
+    return gradient
+
+
+class Dlpack:
+    """An object with the DLPack protocol and nothing else, as another library's tensor on the CPU."""
+
+    def __init__(self, values: Array) -> None:
+        self._values = values
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self._values.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._values.__dlpack_device__()
+
+
+def buffer(values: Array) -> memoryview:
+    """A copy of the values in an object with the buffer protocol that NumPy did not make."""
+    flat = array(values.dtype.char, values.ravel().tolist())
+    return memoryview(flat).cast("B").cast(values.dtype.char, values.shape)
+
+
+def layouts(values: Array) -> dict[str, Any]:
+    """The same values in every other form that an input may come in."""
+    wide = np.empty((*values.shape, 3), values.dtype)
+    wide[..., 1] = values
+    unaligned = np.empty(values.nbytes + 1, np.uint8)[1:].view(values.dtype).reshape(values.shape)
+    unaligned[...] = values
+    reverse = (slice(None, None, -1),) * values.ndim
+    return {
+        "fortran": np.asfortranarray(values),
+        "every third": wide[..., 1],
+        "negative strides": values[reverse].copy()[reverse],
+        "no stride": np.broadcast_to(values, (2, *values.shape))[1],
+        "unaligned": unaligned,
+        "read-only": _read_only(values),
+        "dlpack": Dlpack(values),
+        "buffer": buffer(values),
+    }
+
+
+def _read_only(values: Array) -> Array:
+    result = values.copy()
+    result.flags.writeable = False
+    return result
+
+
+@contextmanager
+def untouched(*arrays: Any) -> Iterator[None]:
+    """The block must leave every byte of the arrays as it was."""
+    before = [a.tobytes() if isinstance(a, np.ndarray) else None for a in arrays]
+    yield
+    for i, (array_, bytes_) in enumerate(zip(arrays, before, strict=True)):
+        assert bytes_ is None or array_.tobytes() == bytes_, f"array {i} of {len(arrays)} was written"
+
+
+def run_python(
+    code: str,
+    env: Mapping[str, str | None] | None = None,
+    timeout: float = 60,
+    cpus: set[int] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run code in a new interpreter, with variables set (or unset: None) and bound to some CPUs."""
+    environment = {k: v for k, v in {**os.environ, **(env or {})}.items() if v is not None}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        preexec_fn=None if cpus is None else lambda: os.sched_setaffinity(0, cpus),
+    )
+
+
+def output_of(code: str, env: Mapping[str, str | None] | None = None, **kwargs: Any) -> str:
+    """What the code prints; it must succeed and say nothing on stderr."""
+    result = run_python(code, env, **kwargs)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout.strip()

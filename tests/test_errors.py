@@ -1,0 +1,634 @@
+"""What does not fit is refused: the type of the exception, the words that name the argument, and nothing written."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import trainstep as ts
+from trainstep import _core, init, nn, ops, optim
+
+from .helpers import Array, Dlpack, untouched
+
+Setting = SimpleNamespace
+Call = Callable[[Setting], Any]
+
+
+def of(shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
+    return (1 + np.arange(np.prod(shape, dtype=int), dtype=np.float64) / 8).reshape(shape).astype(dtype)
+
+
+def read_only(*shape: int) -> Array:
+    result = of(shape)
+    result.flags.writeable = False
+    return result
+
+
+def setting() -> Setting:
+    """Arrays and objects that fit each other: a dense layer of 3 inputs and 5 outputs, and a batch of 4."""
+    s = Setting(
+        x=of((4, 3)),
+        w=of((3, 5)),
+        b=of((5,)),
+        y=of((4, 5)),
+        dy=of((4, 5)),
+        dx=of((4, 3)),
+        dw=of((3, 5)),
+        db=of((5,)),
+        out=of((4, 5)),
+        x64=of((4, 3), np.float64),
+        w64=of((3, 5), np.float64),
+        y64=of((4, 5), np.float64),
+        labels=np.array([0, 4, 2, 1]),
+        probabilities=np.full((4, 5), 0.2, np.float32),
+        p=of((6,)),
+        g=of((6,)),
+        m=np.zeros(6, np.float32),
+        v=np.zeros(6, np.float32),
+        p64=of((6,), np.float64),
+        frozen=read_only(4, 5),
+        frozen6=read_only(6),
+        wide=of((4, 10)),
+        model=nn.Sequential(nn.Dense(3, 4, activation="tanh"), nn.Dense(4, 5), seed=3),
+        regression=nn.Sequential(nn.Dense(3, 5), seed=4),
+    )
+    s.trainer = ts.Trainer(s.model, optimizer=optim.Adam(lr=0.1))
+    s.trainer.step(s.x, s.labels)  # states that are not zero
+    s.mse_trainer = ts.Trainer(s.regression, loss="mse", optimizer=optim.SGD(lr=0.1, momentum=0.9))
+    s.mse_trainer.step(s.x, s.y)
+    s.sgd = optim.SGD([s.p, s.b], lr=0.1, momentum=0.9)
+    s.sgd.step([of((6,)), of((5,))])
+    return s
+
+
+def arrays_of(s: Setting) -> list[Array]:
+    """All that could have been written."""
+    arrays = [value for value in vars(s).values() if isinstance(value, np.ndarray)]
+    for model in (s.model, s.regression):
+        arrays += model.parameters().values()
+        arrays += model.gradients().values()
+    for optimizer in (s.trainer.optimizer, s.mse_trainer.optimizer, s.sgd):
+        arrays += [view for entry in optimizer.state for view in entry.values() if isinstance(view, np.ndarray)]
+    return arrays
+
+
+def counts_of(s: Setting) -> list[Any]:
+    """What is no array and must not have moved either."""
+    optimizers = (s.trainer.optimizer, s.mse_trainer.optimizer, s.sgd)
+    options = [{k: v for k, v in group.items() if k != "params"} for o in optimizers for group in o.param_groups]
+    steps = [entry["step"] for o in optimizers for entry in o.state]
+    return [options, steps, s.trainer.steps, s.trainer.epoch, s.mse_trainer.steps, s.mse_trainer.epoch]
+
+
+def check(call: Call, exception: type[Exception], words: str) -> None:
+    s = setting()
+    counts = counts_of(s)
+    with untouched(*arrays_of(s)), pytest.raises(exception) as caught:
+        call(s)
+    assert type(caught.value) is exception
+    message = str(caught.value)
+    for word in words.split():
+        assert word in message, f"{word!r} is not in {message!r}"
+    assert "\n" not in message
+    assert counts_of(s) == counts
+
+
+Table = dict[str, tuple[Call, type[Exception], str]]
+
+
+def table(rows: Table) -> Any:
+    return pytest.mark.parametrize(("call", "exception", "words"), rows.values(), ids=rows.keys())
+
+
+# --- ops -----------------------------------------------------------------------------------------------------------------------
+
+DENSE: Table = {
+    "columns": (lambda s: ops.dense(s.y, s.w), ValueError, "dense: x 5 columns w 3 rows"),
+    "x of rank 1": (lambda s: ops.dense(s.b, s.w), ValueError, "dense: x (5,) (any, any)"),
+    "x of rank 3": (lambda s: ops.dense(of((2, 4, 3)), s.w), ValueError, "dense: x (2, 4, 3)"),
+    "w of rank 1": (lambda s: ops.dense(s.x, s.b), ValueError, "dense: w (5,)"),
+    "w of rank 0": (lambda s: ops.dense(s.x, np.float32(1)), ValueError, "dense: w ()"),
+    "b of wrong length": (lambda s: ops.dense(s.x, s.w, s.p), ValueError, "dense: b (6,) (5,)"),
+    "b of rank 2": (lambda s: ops.dense(s.x, s.w, s.b[None]), ValueError, "dense: b (1, 5)"),
+    "w of another dtype": (lambda s: ops.dense(s.x, s.w64), TypeError, "dense: w float64 float32"),
+    "x of another dtype": (lambda s: ops.dense(s.x64, s.w), TypeError, "dense: w float32 float64"),
+    "b of another dtype": (lambda s: ops.dense(s.x64, s.w64, s.b), TypeError, "dense: b float32"),
+    "x of ints": (lambda s: ops.dense(s.x.astype(int), s.w), TypeError, "dense: x int64 float32 float64"),
+    "x of halves": (lambda s: ops.dense(s.x.astype(np.float16), s.w), TypeError, "dense: x float16"),
+    "x of complex": (lambda s: ops.dense(s.x.astype(complex), s.w), TypeError, "dense: x complex128"),
+    "x of objects": (lambda s: ops.dense(s.x.astype(object), s.w), TypeError, "dense: x object"),
+    "x of the other byte order": (lambda s: ops.dense(s.x.astype(">f4"), s.w), TypeError, "dense: x >f4"),
+    "x is None": (lambda s: ops.dense(None, s.w), TypeError, "dense: x NoneType"),
+    "x is a string": (lambda s: ops.dense("abc", s.w), TypeError, "dense: x str"),
+    "x is bytes": (lambda s: ops.dense(b"abc", s.w), TypeError, "dense: x bytes"),
+    "x is a dict": (lambda s: ops.dense({}, s.w), TypeError, "dense: x dict"),
+    "x is a number": (lambda s: ops.dense(1.0, s.w), TypeError, "dense: x float"),
+    "x is ragged": (lambda s: ops.dense([[1.0], [1.0, 2.0]], s.w64), TypeError, "dense: x"),
+    "w is a string": (lambda s: ops.dense(s.x, "abc"), TypeError, "dense: w str"),
+    "empty batch": (lambda s: ops.dense(s.x[:0], s.w), ValueError, "dense: x (0, 3)"),
+    "no inputs": (lambda s: ops.dense(s.x[:, :0], s.w[:0]), ValueError, "dense: x (4, 0)"),
+    "no outputs": (lambda s: ops.dense(s.x, s.w[:, :0]), ValueError, "dense: w (3, 0)"),
+    "unknown activation": (lambda s: ops.dense(s.x, s.w, s.b, "rellu"), ValueError, "dense: activation 'rellu' relu tanh"),
+    "activation is a number": (lambda s: ops.dense(s.x, s.w, s.b, 1), TypeError, "dense: activation int"),
+    "out of wrong shape": (lambda s: ops.dense(s.x, s.w, out=s.dx), ValueError, "dense: out (4, 3) (4, 5)"),
+    "out transposed": (lambda s: ops.dense(s.x, s.w, out=of((5, 4)).T), ValueError, "dense: out C-contiguous"),
+    "out strided": (lambda s: ops.dense(s.x, s.w, out=s.wide[:, ::2]), ValueError, "dense: out C-contiguous"),
+    "out of another dtype": (lambda s: ops.dense(s.x, s.w, out=s.y64), TypeError, "dense: out float64 float32"),
+    "out is read-only": (lambda s: ops.dense(s.x, s.w, out=s.frozen), ValueError, "dense: out read-only"),
+    "out is a list": (lambda s: ops.dense(s.x, s.w, out=[[0.0]]), TypeError, "dense: out"),
+    "out is x": (lambda s: ops.dense(s.y, of((5, 5)), out=s.y), ValueError, "dense: out memory"),
+    "out is w": (lambda s: ops.dense(of((3, 3)), s.w, out=s.w), ValueError, "dense: out memory"),
+    "out overlaps b": (lambda s: ops.dense(s.x, s.w, s.out.reshape(-1)[2:7], out=s.out), ValueError, "dense: out memory"),
+}
+
+BACKWARD: Table = {
+    "y is missing": (lambda s: ops.dense_backward(s.dy, s.x, s.w, None, "tanh"), ValueError, "dense_backward: y None tanh"),
+    "dy of wrong shape": (lambda s: ops.dense_backward(s.x, s.x, s.w), ValueError, "dense_backward: dy (4, 3) (4, 5)"),
+    "w of wrong shape": (lambda s: ops.dense_backward(s.dy, s.x, s.y), ValueError, "dense_backward: w (4, 5) (3, any)"),
+    "x of wrong rank": (lambda s: ops.dense_backward(s.dy, s.b, s.w), ValueError, "dense_backward: x (5,)"),
+    "y of wrong shape": (lambda s: ops.dense_backward(s.dy, s.x, s.w, s.x, "relu"), ValueError, "dense_backward: y (4, 3)"),
+    "y of another dtype": (lambda s: ops.dense_backward(s.dy, s.x, s.w, s.y64, "relu"), TypeError, "dense_backward: y float64"),
+    "x of another dtype": (lambda s: ops.dense_backward(s.dy, s.x64, s.w), TypeError, "dense_backward: x float64"),
+    "dy is None": (lambda s: ops.dense_backward(None, s.x, s.w), TypeError, "dense_backward: dy NoneType"),
+    "w is a string": (lambda s: ops.dense_backward(s.dy, s.x, "w"), TypeError, "dense_backward: w str"),
+    "empty batch": (lambda s: ops.dense_backward(s.dy[:0], s.x[:0], s.w), ValueError, "dense_backward: x (0, 3)"),
+    "no outputs": (lambda s: ops.dense_backward(s.dy[:, :0], s.x, s.w[:, :0]), ValueError, "dense_backward: w (3, 0)"),
+    "unknown activation": (lambda s: ops.dense_backward(s.dy, s.x, s.w, s.y, "x"), ValueError, "dense_backward: activation 'x'"),
+    "out is an array": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=s.dx), TypeError, "dense_backward: out tuple"),
+    "out of two": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.dx, s.dw)), TypeError, "dense_backward: out (dx, dw, db)"),
+    "dx of wrong shape": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.y, s.dw, s.db)), ValueError, "out[0] dx (4, 5) (4, 3)"),
+    "dw of wrong shape": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.dx, s.dx, s.db)), ValueError, "out[1] dw (4, 3) (3, 5)"),
+    "db of wrong shape": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.dx, s.dw, s.p)), ValueError, "out[2] db (6,) (5,)"),
+    "dw of another dtype": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.dx, s.w64, s.db)), TypeError, "out[1] float64"),
+    "dx strided": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(of((3, 4)).T, s.dw, s.db)), ValueError, "out[0] C-contiguous"),
+    "db read-only": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.dx, s.dw, s.frozen[0])), ValueError, "out[2] read-only"),
+    "dx is x": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.x, s.dw, s.db)), ValueError, "out[0] memory"),
+    "dw is w": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.dx, s.w, s.db)), ValueError, "out[1] memory"),
+    "db in dw": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.dx, s.dw, s.dw[0])), ValueError, "out[2] memory"),
+    "db in y": (lambda s: ops.dense_backward(s.dy, s.x, s.w, s.y, "relu", out=(s.dx, s.dw, s.y[0])), ValueError, "out[2] memory"),
+}
+
+
+def activation_rows() -> Table:
+    rows: Table = {}
+    for name in _core.activations:
+        f, back = getattr(ops, name), getattr(ops, f"{name}_backward")
+        me = f"{name}_backward:"
+        rows |= {
+            f"{name}: ints": (lambda s, f=f: f(s.labels), TypeError, f"{name}: x int64"),
+            f"{name}: None": (lambda s, f=f: f(None), TypeError, f"{name}: x NoneType"),
+            f"{name}: string": (lambda s, f=f: f("x"), TypeError, f"{name}: x str"),
+            f"{name}: out of wrong shape": (lambda s, f=f: f(s.x, out=s.y), ValueError, f"{name}: out (4, 5) (4, 3)"),
+            f"{name}: out of another dtype": (lambda s, f=f: f(s.x, out=s.x64), TypeError, f"{name}: out float64"),
+            f"{name}: out read-only": (lambda s, f=f: f(s.y, out=s.frozen), ValueError, f"{name}: out read-only"),
+            f"{name}: out strided": (lambda s, f=f: f(s.y, out=s.wide[:, :5]), ValueError, f"{name}: out C-contiguous"),
+            f"{name}: out overlaps x": (lambda s, f=f: f(s.p[1:], out=s.p[:-1]), ValueError, f"{name}: out memory"),
+            f"{me} shapes": (lambda s, f=back: f(s.dy, s.x), ValueError, f"{me} y (4, 3) (4, 5)"),
+            f"{me} dtypes": (lambda s, f=back: f(s.dy, s.y64), TypeError, f"{me} y float64"),
+            f"{me} None": (lambda s, f=back: f(None, s.y), TypeError, f"{me} dy NoneType"),
+            f"{me} out of wrong shape": (lambda s, f=back: f(s.dy, s.y, out=s.x), ValueError, f"{me} out (4, 3)"),
+            f"{me} out read-only": (lambda s, f=back: f(s.dy, s.y, out=s.frozen), ValueError, f"{me} out read-only"),
+            f"{me} out overlaps y": (lambda s, f=back: f(s.p[1:], s.g[1:], out=s.g[:-1]), ValueError, f"{me} out memory"),
+        }
+    return rows
+
+
+def changed(array: Array, at: Any, value: float) -> Array:
+    result = array.copy()
+    result[at] = value
+    return result
+
+
+SOFTMAX: Table = {
+    "label too large": (lambda s: cross(s.y, [0, 5, 1, 1]), ValueError, "labels 5 row 1"),
+    "label negative": (lambda s: cross(s.y, [0, 1, 1, -1]), ValueError, "labels -1 row 3"),
+    "label huge": (lambda s: cross(s.y, np.array([0, 1, 1, 2**63], np.uint64)), ValueError, "labels row 3"),
+    "labels of wrong length": (lambda s: cross(s.y, s.labels[:3]), ValueError, "labels (3,) (4,)"),
+    "labels of floats": (lambda s: cross(s.y, s.labels.astype(np.float32)), TypeError, "labels float32"),
+    "labels of bools": (lambda s: cross(s.y, s.labels > 1), TypeError, "labels bool"),
+    "labels as a column": (lambda s: cross(s.y, s.labels[:, None]), TypeError, "labels int64"),
+    "label rows of ints": (lambda s: cross(s.y, s.probabilities.astype(int)), TypeError, "labels int64"),
+    "labels are None": (lambda s: cross(s.y, None), TypeError, "labels NoneType"),
+    "labels are a string": (lambda s: cross(s.y, "abcd"), TypeError, "labels str"),
+    "probabilities of wrong shape": (lambda s: cross(s.y, s.x), ValueError, "labels (4, 3) (4, 5)"),
+    "probabilities of another dtype": (lambda s: cross(s.y, s.y64), TypeError, "labels float64"),
+    "probability NaN": (lambda s: cross(s.y, changed(s.probabilities, (1, 2), np.nan)), ValueError, "labels nan 7"),
+    "probability negative": (lambda s: cross(s.y, changed(s.probabilities, (1, 2), -0.5)), ValueError, "labels -0.5"),
+    "probability infinite": (lambda s: cross(s.y, changed(s.probabilities, (3, 4), np.inf)), ValueError, "labels inf"),
+    "logits of rank 1": (lambda s: cross(s.b, s.labels), ValueError, "logits (5,)"),
+    "logits of rank 3": (lambda s: cross(of((2, 2, 5)), s.labels), ValueError, "logits (2, 2, 5)"),
+    "logits of ints": (lambda s: cross(s.y.astype(int), s.labels), TypeError, "logits int64"),
+    "logits are None": (lambda s: cross(None, s.labels), TypeError, "logits NoneType"),
+    "empty batch": (lambda s: cross(s.y[:0], s.labels[:0]), ValueError, "logits (0, 5)"),
+    "no classes": (lambda s: cross(s.y[:, :0], s.labels), ValueError, "logits (4, 0)"),
+    "unknown reduction": (lambda s: cross(s.y, s.labels, reduction="avg"), ValueError, "reduction 'avg' mean sum none"),
+    "reduction is None": (lambda s: cross(s.y, s.labels, reduction=None), TypeError, "reduction NoneType"),
+    "out of wrong shape": (lambda s: cross(s.y, s.labels, out=s.x), ValueError, "out (4, 3) (4, 5)"),
+    "out of another dtype": (lambda s: cross(s.y, s.labels, out=s.y64), TypeError, "out float64"),
+    "out read-only": (lambda s: cross(s.y, s.labels, out=s.frozen), ValueError, "out read-only"),
+    "out is logits": (lambda s: cross(s.y, s.labels, out=s.y), ValueError, "out memory"),
+    "out is labels": (lambda s: cross(s.y, s.probabilities, out=s.probabilities), ValueError, "out memory"),
+}
+cross = ops.softmax_cross_entropy
+
+MSE: Table = {
+    "target of wrong shape": (lambda s: ops.mse(s.y, s.x), ValueError, "mse: target (4, 3) (4, 5)"),
+    "target that would broadcast": (lambda s: ops.mse(s.y, s.b), ValueError, "mse: target (5,) (4, 5)"),
+    "target of another dtype": (lambda s: ops.mse(s.y, s.y64), TypeError, "mse: target float64"),
+    "target NaN": (lambda s: ops.mse(s.y, changed(s.dy, (2, 3), np.nan)), ValueError, "mse: target nan 13"),
+    "target is None": (lambda s: ops.mse(s.y, None), TypeError, "mse: target NoneType"),
+    "pred is a dict": (lambda s: ops.mse({}, s.y), TypeError, "mse: pred dict"),
+    "pred of ints": (lambda s: ops.mse(s.labels, s.labels), TypeError, "mse: pred int64"),
+    "empty": (lambda s: ops.mse(s.y[:0], s.y[:0]), ValueError, "mse: pred (0, 5)"),
+    "unknown reduction": (lambda s: ops.mse(s.y, s.y, reduction="median"), ValueError, "mse: reduction 'median'"),
+    "out of wrong shape": (lambda s: ops.mse(s.y, s.dy, out=s.x), ValueError, "mse: out (4, 3)"),
+    "out read-only": (lambda s: ops.mse(s.y, s.dy, out=s.frozen), ValueError, "mse: out read-only"),
+    "out is target": (lambda s: ops.mse(s.y, s.dy, out=s.dy), ValueError, "mse: out memory"),
+}
+
+
+@table(DENSE)
+def test_dense(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, words)
+
+
+@table(BACKWARD)
+def test_dense_backward(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, words)
+
+
+@table(activation_rows())
+def test_activations(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, words)
+
+
+@table(SOFTMAX)
+def test_softmax_cross_entropy(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, "softmax_cross_entropy: " + words)
+
+
+@table(MSE)
+def test_mse(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, words)
+
+
+# --- optim ---------------------------------------------------------------------------------------------------------------------
+
+
+def sgd(s: Setting, **options: Any) -> None:
+    optim.sgd_step_(s.p, s.g, s.m, **options)
+
+
+def adam(s: Setting, **options: Any) -> None:
+    optim.adam_step_(s.p, s.g, s.m, s.v, **options)
+
+
+BARE: Table = {
+    "w of ints": (lambda s: optim.sgd_step_(np.arange(6), s.g), TypeError, "sgd_step_: w int64"),
+    "w is a list": (lambda s: optim.sgd_step_([1.0, 2.0], [1.0, 2.0]), TypeError, "sgd_step_: w list"),
+    "w is a tuple": (lambda s: optim.adam_step_((1.0,), *(np.zeros(1) for _ in range(3))), TypeError, "adam_step_: w tuple"),
+    "w is None": (lambda s: optim.sgd_step_(None, s.g), TypeError, "sgd_step_: w NoneType"),
+    "w is read-only": (lambda s: optim.sgd_step_(s.frozen6, s.g), ValueError, "sgd_step_: w read-only"),
+    "w is strided": (lambda s: optim.sgd_step_(s.wide[0, :6:2], s.g[:3]), ValueError, "sgd_step_: w C-contiguous"),
+    "g of wrong shape": (lambda s: optim.sgd_step_(s.p, s.b), ValueError, "sgd_step_: g (5,) (6,)"),
+    "g of wrong rank": (lambda s: optim.sgd_step_(s.p, s.g[None]), ValueError, "sgd_step_: g (1, 6)"),
+    "g of another dtype": (lambda s: optim.sgd_step_(s.p, s.p64), TypeError, "sgd_step_: g float64"),
+    "g is w": (lambda s: optim.sgd_step_(s.p, s.p), ValueError, "sgd_step_: g memory w"),
+    "buffer is missing": (lambda s: optim.sgd_step_(s.p, s.g, momentum=0.9), ValueError, "sgd_step_: momentum_buffer None"),
+    "buffer of wrong shape": (lambda s: optim.sgd_step_(s.p, s.g, s.b, momentum=0.9), ValueError, "momentum_buffer (5,)"),
+    "buffer is a list": (lambda s: optim.sgd_step_(s.p, s.g, [0.0] * 6, momentum=0.9), TypeError, "momentum_buffer list"),
+    "buffer is w": (lambda s: optim.sgd_step_(s.p, s.g, s.p, momentum=0.9), ValueError, "momentum_buffer memory"),
+    "buffer is g": (lambda s: optim.sgd_step_(s.p, s.g, s.g, momentum=0.9), ValueError, "momentum_buffer memory"),
+    "buffer is read-only": (lambda s: optim.sgd_step_(s.p, s.g, s.frozen6, momentum=0.9), ValueError, "momentum_buffer read-only"),
+    "states are one array": (lambda s: optim.adam_step_(s.p, s.g, s.m, s.m), ValueError, "adam_step_: exp_avg_sq memory"),
+    "state of wrong shape": (lambda s: optim.adam_step_(s.p, s.g, s.m, s.b), ValueError, "adam_step_: exp_avg_sq (5,)"),
+    "state of another dtype": (lambda s: optim.adam_step_(s.p, s.g, s.p64, s.v), TypeError, "adam_step_: exp_avg float64"),
+    "state is None": (lambda s: optim.adam_step_(s.p, s.g, None, s.v), TypeError, "adam_step_: exp_avg NoneType"),
+    "nesterov alone": (lambda s: sgd(s, nesterov=True), ValueError, "sgd_step_: nesterov momentum"),
+    "nesterov with dampening": (lambda s: sgd(s, nesterov=True, momentum=0.9, dampening=0.5), ValueError, "nesterov dampening"),
+    "lr_in_velocity, nesterov": (lambda s: sgd(s, lr_in_velocity=True, nesterov=True, momentum=0.9), ValueError, "lr_in_velocity"),
+    "lr_in_velocity, dampening": (lambda s: sgd(s, lr_in_velocity=True, dampening=0.1), ValueError, "lr_in_velocity dampening"),
+    "lr negative": (lambda s: sgd(s, lr=-0.1), ValueError, "sgd_step_: lr -0.1"),
+    "lr NaN": (lambda s: adam(s, lr=np.nan), ValueError, "adam_step_: lr nan"),
+    "lr infinite": (lambda s: adam(s, lr=np.inf), ValueError, "adam_step_: lr inf"),
+    "lr is a string": (lambda s: sgd(s, lr="0.1"), TypeError, "sgd_step_: lr str"),
+    "lr is None": (lambda s: adam(s, lr=None), TypeError, "adam_step_: lr NoneType"),
+    "momentum negative": (lambda s: sgd(s, momentum=-0.1), ValueError, "sgd_step_: momentum -0.1"),
+    "weight_decay negative": (lambda s: sgd(s, weight_decay=-1), ValueError, "sgd_step_: weight_decay -1"),
+    "l1 negative": (lambda s: adam(s, l1=-1), ValueError, "adam_step_: l1 -1"),
+    "eps negative": (lambda s: adam(s, eps=-1), ValueError, "adam_step_: eps -1"),
+    "step 0": (lambda s: sgd(s, step=0), ValueError, "sgd_step_: step 0"),
+    "step negative": (lambda s: adam(s, step=-3), ValueError, "adam_step_: step -3"),
+    "step is a string": (lambda s: adam(s, step="1"), TypeError, "adam_step_: step str"),
+    "beta1 of 1": (lambda s: adam(s, betas=(1.0, 0.9)), ValueError, "adam_step_: beta1 1"),
+    "beta2 above 1": (lambda s: adam(s, betas=(0.9, 1.5)), ValueError, "adam_step_: beta2 1.5"),
+    "beta1 negative": (lambda s: adam(s, betas=(-0.1, 0.9)), ValueError, "adam_step_: beta1 -0.1"),
+    "one beta": (lambda s: adam(s, betas=(0.9,)), ValueError, "adam_step_: betas"),
+    "betas are a number": (lambda s: adam(s, betas=0.9), ValueError, "adam_step_: betas"),
+    "unknown option": (lambda s: sgd(s, nestrov=True), TypeError, "nestrov"),
+}
+
+CLASSES: Table = {
+    "lr negative": (lambda s: optim.SGD(lr=-1), ValueError, "SGD: lr -1"),
+    "lr is a string": (lambda s: optim.Adam(lr="1"), TypeError, "Adam: lr str"),
+    "beta out of range": (lambda s: optim.Adam(betas=(0.9, 1.0)), ValueError, "Adam: beta2 1"),
+    "betas are one number": (lambda s: optim.Adam(betas=0.9), ValueError, "Adam: betas 0.9"),
+    "beta is None": (lambda s: optim.AdamW(betas=(0.9, None)), TypeError, "AdamW: betas NoneType"),
+    "nesterov alone": (lambda s: optim.SGD(nesterov=True), ValueError, "SGD: nesterov momentum"),
+    "lr_in_velocity, dampening": (lambda s: optim.SGD(lr_in_velocity=True, dampening=0.5), ValueError, "SGD: lr_in_velocity"),
+    "unknown option": (lambda s: optim.Adam(amsgrad=True), TypeError, "amsgrad"),
+    "params is one array": (lambda s: optim.SGD(s.p), TypeError, "SGD: params list"),
+    "params is empty": (lambda s: optim.SGD([]), ValueError, "SGD: params empty"),
+    "params is a number": (lambda s: optim.SGD(3), TypeError, "SGD: params int"),
+    "param is a string": (lambda s: optim.SGD(["w"]), TypeError, "SGD: params[0] str"),
+    "param is None": (lambda s: optim.SGD([s.p, None]), TypeError, "SGD: params[1] NoneType"),
+    "param is a list": (lambda s: optim.SGD([[1.0, 2.0]]), TypeError, "SGD: params[0] list"),
+    "param of ints": (lambda s: optim.Adam([s.labels]), TypeError, "Adam: params[0] int64"),
+    "params of two dtypes": (lambda s: optim.Adam([s.p, s.p64]), TypeError, "Adam: params float32 float64"),
+    "param read-only": (lambda s: optim.SGD([s.p, s.frozen]), ValueError, "SGD: params[1] read-only"),
+    "param strided": (lambda s: optim.SGD([s.w.T]), ValueError, "SGD: params[0] strided"),
+    "param twice": (lambda s: optim.SGD([s.p, s.w, s.p]), ValueError, "SGD: params[2] memory params[0]"),
+    "params overlap": (lambda s: optim.SGD([s.p[:4], s.p[3:]]), ValueError, "SGD: params[1] memory params[0]"),
+    "params overlap over groups": (lambda s: optim.SGD([{"params": [s.p]}, {"params": [s.p[2:3]]}]), ValueError, "SGD: params[1]"),
+    "group without params": (lambda s: optim.SGD([{"lr": 0.1}]), ValueError, "SGD: params[0] params"),
+    "group with an unknown option": (lambda s: optim.SGD([{"params": [s.p], "beta": 1}]), ValueError, "SGD: params[0] beta"),
+    "group with a bad value": (lambda s: optim.SGD([{"params": [s.p], "lr": -1}]), ValueError, "SGD: lr -1"),
+    "groups and arrays": (lambda s: optim.SGD([{"params": [s.p]}, s.w]), TypeError, "SGD: params"),
+    "step without params": (lambda s: optim.SGD().step([s.g]), RuntimeError, "SGD: parameters"),
+    "too few grads": (lambda s: s.sgd.step([s.g]), ValueError, "grads 1 2"),
+    "too many grads": (lambda s: s.sgd.step([s.g, s.db, s.g]), ValueError, "grads 3 2"),
+    "grads are None": (lambda s: s.sgd.step(None), TypeError, "grads"),
+    "grad of wrong shape": (lambda s: s.sgd.step([s.g, s.g]), ValueError, "grads[1] (6,) (5,)"),
+    "grad of another dtype": (lambda s: s.sgd.step([s.p64, s.db]), TypeError, "grads[0] float64"),
+    "grad is None": (lambda s: s.sgd.step([s.g, None]), TypeError, "grads[1] NoneType"),
+    "grad is its param": (lambda s: s.sgd.step([s.p, s.db]), ValueError, "grads[0] memory params[0]"),
+    "grad is another param": (lambda s: s.sgd.step([s.g, s.p[:5]]), ValueError, "grads[1] memory params[0]"),
+    "lr set negative": (lambda s: setattr(s.sgd, "lr", -1), ValueError, "SGD: lr -1"),
+    "lr set to a string": (lambda s: setattr(s.sgd, "lr", "a"), TypeError, "SGD: lr str"),
+    "unknown option set": (lambda s: s.sgd.param_groups[0].__setitem__("beta", 1), ValueError, "SGD: beta momentum"),
+    "nesterov set with dampening": (
+        lambda s: s.sgd.param_groups[0].update(dampening=0.5, nesterov=True),
+        ValueError,
+        "SGD: nesterov dampening",
+    ),
+    "state of another optimizer": (lambda s: s.sgd.load_state_dict(optim.SGD([s.w]).state_dict()), ValueError, "SGD: state_dict"),
+    "state_dict is empty": (lambda s: s.sgd.load_state_dict({}), ValueError, "SGD: state_dict"),
+    "state_dict is None": (lambda s: s.sgd.load_state_dict(None), TypeError, "SGD: state_dict"),
+    "state of another shape": (
+        lambda s: s.sgd.load_state_dict(optim.SGD([of((6,)), of((4,))], momentum=0.5).state_dict()),
+        ValueError,
+        "SGD: state_dict momentum_buffer (4,) (5,)",
+    ),
+}
+
+
+@table(BARE)
+def test_bare_steps(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, words)
+
+
+@table(CLASSES)
+def test_optimizers(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, words)
+
+
+def test_a_refused_option_leaves_no_trace_in_the_next_step() -> None:
+    def run(meddle: Callable[[optim.Optimizer], None] | None) -> Array:
+        w = of((40,))
+        optimizer = optim.Adam([w], lr=0.1, betas=(0.8, 0.9))
+        optimizer.step([w / 2])
+        if meddle:
+            with pytest.raises((ValueError, TypeError)):
+                meddle(optimizer)
+        optimizer.step([w / 3])
+        return w
+
+    expected = run(None)
+    group = "param_groups"
+    for meddle in (
+        lambda o: getattr(o, group)[0].__setitem__("betas", (0.1, 2.0)),
+        lambda o: getattr(o, group)[0].__setitem__("betas", (0.1, "x")),
+        lambda o: getattr(o, group)[0].__setitem__("eps", -1.0),
+        lambda o: setattr(o, "lr", np.nan),
+        lambda o: o.load_state_dict({**o.state_dict(), "param_groups": [{**o.state_dict()[group][0], "lr": 0.7, "eps": -1}]}),
+    ):
+        np.testing.assert_array_equal(run(meddle), expected)
+
+
+# --- init --------------------------------------------------------------------------------------------------------------------
+
+INIT: Table = {
+    "rank 1": (lambda s: init.he_normal((3,), rng=0), ValueError, "shape (3,) (fan_in, fan_out)"),
+    "rank 3": (lambda s: init.xavier_uniform((3, 4, 5), rng=0), ValueError, "shape (3, 4, 5)"),
+    "shape is None": (lambda s: init.he_normal(None, rng=0), TypeError, "shape"),
+    "no inputs": (lambda s: init.he_normal((0, 5), rng=0), ValueError, "shape (0, 5)"),
+    "nothing": (lambda s: init.xavier_normal((0, 0), rng=0), ValueError, "shape (0, 0)"),
+    "negative": (lambda s: init.he_uniform((-3, 5), rng=0), ValueError, "shape (-3, 5)"),
+    "dtype int": (lambda s: init.zeros((3,), dtype=int), TypeError, "dtype int64 float32"),
+    "dtype half": (lambda s: init.he_normal((3, 4), rng=0, dtype="float16"), TypeError, "dtype float16"),
+    "rng is None": (lambda s: init.he_normal((3, 4), rng=None), TypeError, "rng NoneType"),
+    "rng is a string": (lambda s: init.he_normal((3, 4), rng="0"), TypeError, "rng str"),
+    "rng is a float": (lambda s: init.he_normal((3, 4), rng=1.5), TypeError, "rng float"),
+}
+
+
+@table(INIT)
+def test_init(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, words)
+
+
+# --- nn ------------------------------------------------------------------------------------------------------------------------
+
+NN: Table = {
+    "no inputs": (lambda s: nn.Dense(0, 5), ValueError, "Dense: in_features 0"),
+    "no outputs": (lambda s: nn.Dense(5, 0), ValueError, "Dense: out_features 0"),
+    "negative width": (lambda s: nn.Dense(-1, 5), ValueError, "Dense: in_features -1"),
+    "width is a float": (lambda s: nn.Dense(5.0, 5), TypeError, "Dense: in_features float"),
+    "width is a string": (lambda s: nn.Dense(5, "5"), TypeError, "Dense: out_features str"),
+    "width is None": (lambda s: nn.Dense(None, 5), TypeError, "Dense: in_features NoneType"),
+    "unknown activation": (lambda s: nn.Dense(5, 5, activation="rellu"), ValueError, "Dense: activation 'rellu' relu"),
+    "unknown init": (lambda s: nn.Dense(5, 5, init="hee"), ValueError, "Dense: init 'hee' he_normal"),
+    "unknown bias_init": (lambda s: nn.Dense(5, 5, bias_init="one"), ValueError, "Dense: bias_init 'one' zeros"),
+    "no layers": (lambda s: nn.Sequential(), ValueError, "Sequential: layer"),
+    "layer is a string": (lambda s: nn.Sequential("relu"), TypeError, "Sequential: layer 0 str"),
+    "layers in a list": (lambda s: nn.Sequential([nn.Dense(1, 1)]), TypeError, "Sequential: layer 0 list"),
+    "layers do not fit": (lambda s: nn.Sequential(nn.Dense(3, 4), nn.Dense(5, 6)), ValueError, "layer 1 5 4"),
+    "dtype int": (lambda s: nn.Sequential(nn.Dense(3, 4), dtype=int), TypeError, "Sequential: dtype int64"),
+    "dtype unknown": (lambda s: nn.Sequential(nn.Dense(3, 4), dtype="float23"), TypeError, "float23"),
+    "seed is a string": (lambda s: nn.Sequential(nn.Dense(3, 4), seed="1"), TypeError, "Sequential: seed str"),
+    "init of wrong shape": (
+        lambda s: nn.Sequential(nn.Dense(3, 4, init=lambda shape, **_: np.zeros((4, 3)))),
+        ValueError,
+        "Sequential: 0.weight (4, 3) (3, 4)",
+    ),
+    "x of wrong width": (lambda s: s.model(s.y), ValueError, "model: x (4, 5) (rows, 3)"),
+    "x of rank 1": (lambda s: s.model(s.x[0]), ValueError, "model: x (3,)"),
+    "x is None": (lambda s: s.model(None), TypeError, "model: x NoneType"),
+    "x of complex": (lambda s: s.model(s.x.astype(complex)), TypeError, "model: x complex128"),
+    "x of strings": (lambda s: s.model(s.x.astype(str)), TypeError, "model: x"),
+    "empty batch": (lambda s: s.model(s.x[:0]), ValueError, "model: x (0, 3)"),
+    "out of wrong shape": (lambda s: s.model(s.x, out=s.x.copy()), ValueError, "model: out (4, 3) (4, 5)"),
+    "out of another dtype": (lambda s: s.model(s.x, out=s.y64), TypeError, "model: out float64"),
+    "out read-only": (lambda s: s.model(s.x, out=s.frozen), ValueError, "model: out read-only"),
+    "out strided": (lambda s: s.model(s.x, out=s.wide[:, ::2]), ValueError, "model: out C-contiguous"),
+    "out is x": (lambda s: nn.Sequential(nn.Dense(5, 5))(s.y, out=s.y), ValueError, "model: out memory"),
+    "out is a parameter": (
+        lambda s: s.model(s.x, out=s.model.parameters()["1.weight"]),
+        ValueError,
+        "model: out memory",
+    ),
+    "predict in batches of 0": (lambda s: s.model.predict(s.x, batch_size=0), ValueError, "predict: batch_size 0"),
+    "predict in batches of a string": (lambda s: s.model.predict(s.x, batch_size="4"), TypeError, "predict: batch_size str"),
+    "predict x of wrong width": (lambda s: s.model.predict(s.y, batch_size=2), ValueError, "x (2, 5)"),
+    "forward x of wrong width": (lambda s: s.model.forward(s.y, training=True), ValueError, "forward: x (4, 5)"),
+    "backward first": (lambda s: nn.Sequential(nn.Dense(3, 5)).backward(s.dy), RuntimeError, "backward: forward"),
+    "load of nothing": (lambda s: nn.load("/nonexistent/model.safetensors"), FileNotFoundError, "model.safetensors"),
+}
+
+
+@table(NN)
+def test_nn(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, words)
+
+
+@pytest.mark.parametrize(
+    ("dy", "exception", "words"),
+    [
+        (of((4, 3)), ValueError, "backward: dy (4, 3) (4, 5)"),
+        (of((3, 5)), ValueError, "backward: dy (3, 5) (4, 5)"),
+        (of((4, 5), np.float64), TypeError, "backward: dy float64"),
+        (None, TypeError, "backward: dy NoneType"),
+    ],
+)
+def test_backward(dy: Any, exception: type[Exception], words: str) -> None:
+    s = setting()
+    s.model.forward(s.x, training=True)
+    with untouched(*arrays_of(s)), pytest.raises(exception) as caught:
+        s.model.backward(dy)
+    assert all(word in str(caught.value) for word in words.split()), caught.value
+    s.model.backward(s.dy)  # and the forward is still there
+
+
+# --- Trainer -------------------------------------------------------------------------------------------------------------------
+
+
+
+
+TRAINER: Table = {
+    "unknown loss": (lambda s: ts.Trainer(nn.Sequential(nn.Dense(3, 5)), loss="nll"), ValueError, "Trainer: loss 'nll' mse"),
+    "loss is None": (lambda s: ts.Trainer(nn.Sequential(nn.Dense(3, 5)), loss=None), ValueError, "Trainer: loss None"),
+    "model is a layer": (lambda s: ts.Trainer(nn.Dense(3, 5)), TypeError, "Trainer: model Dense"),
+    "optimizer is a name": (lambda s: ts.Trainer(s.model, optimizer="adam"), TypeError, "Trainer: optimizer str"),
+    "optimizer is a class": (lambda s: ts.Trainer(s.model, optimizer=optim.Adam), TypeError, "Trainer: optimizer type"),
+    "optimizer has parameters": (lambda s: ts.Trainer(s.model, optimizer=s.sgd), ValueError, "SGD: parameters"),
+    "seed is a string": (lambda s: ts.Trainer(s.model, seed="0"), TypeError, "Trainer: seed str"),
+}
+
+# Each of these is put to step, fit and evaluate alike.
+BATCH: dict[str, tuple[Callable[[Setting], tuple[Any, Any]], type[Exception], str]] = {
+    "x of wrong width": (lambda s: (s.y, s.labels), ValueError, "x (4, 5) (rows, 3)"),
+    "x of rank 1": (lambda s: (s.p[:4], s.labels), ValueError, "x (4,)"),
+    "x is None": (lambda s: (None, s.labels), TypeError, "x NoneType"),
+    "x is a string": (lambda s: ("abcd", s.labels), TypeError, "x str"),
+    "x is a dict": (lambda s: (dict.fromkeys(range(4)), s.labels), TypeError, "x dict"),
+    "x of complex": (lambda s: (s.x.astype(complex), s.labels), TypeError, "x complex128"),
+    "x of objects": (lambda s: (s.x.astype(object), s.labels), TypeError, "x object"),
+    "empty batch": (lambda s: (s.x[:0], s.labels[:0]), ValueError, "x (0, 3)"),
+    "y is None": (lambda s: (s.x, None), TypeError, "y NoneType"),
+    "y is a string": (lambda s: (s.x, "abcd"), TypeError, "y str"),
+    "too few labels": (lambda s: (s.x, s.labels[:3]), ValueError, "y 3 4"),
+    "too many labels": (lambda s: (s.x[:3], s.labels), ValueError, "y 4 3"),
+    "label too large": (lambda s: (s.x, np.array([0, 1, 5, 0])), ValueError, "y 5 row 2"),
+    "label negative": (lambda s: (s.x, np.array([0, 1, -1, 0])), ValueError, "y -1 row 2"),
+    "labels of floats": (lambda s: (s.x, s.p[:4]), TypeError, "y float32"),
+    "probability NaN": (lambda s: (s.x, changed(s.probabilities, (1, 2), np.nan)), ValueError, "y nan"),
+    "probability negative": (lambda s: (s.x, changed(s.probabilities, (1, 2), -1)), ValueError, "y -1"),
+    "probabilities of wrong width": (lambda s: (s.x, s.x), ValueError, "y (4, 3) (4, 5)"),
+    "probabilities of rank 3": (lambda s: (s.x, s.y[:, :, None]), ValueError, "y (4, 5, 1)"),
+}
+MSE_BATCH: dict[str, tuple[Callable[[Setting], tuple[Any, Any]], type[Exception], str]] = {
+    "target NaN": (lambda s: (s.x, changed(s.y, (1, 2), np.nan)), ValueError, "y nan"),
+    "target NaN, float64": (lambda s: (s.x, changed(s.y64, (1, 2), np.nan)), ValueError, "y nan"),
+    "target of wrong width": (lambda s: (s.x, s.x), ValueError, "y (4, 3) (4, 5)"),
+    "target of rank 1": (lambda s: (s.x, s.labels), ValueError, "y (4,) (4, 5)"),
+    "target of complex": (lambda s: (s.x, s.y.astype(complex)), TypeError, "y complex128"),
+}
+
+FIT: Table = {
+    "no epochs": (lambda s: s.trainer.fit(s.x, s.labels, epochs=0), ValueError, "fit: epochs 0"),
+    "epochs is a float": (lambda s: s.trainer.fit(s.x, s.labels, epochs=1.5), TypeError, "fit: epochs float"),
+    "batch of 0": (lambda s: s.trainer.fit(s.x, s.labels, batch_size=0), ValueError, "fit: batch_size 0"),
+    "batch negative": (lambda s: s.trainer.fit(s.x, s.labels, batch_size=-1), ValueError, "fit: batch_size -1"),
+    "batch is None": (lambda s: s.trainer.fit(s.x, s.labels, batch_size=None), TypeError, "fit: batch_size NoneType"),
+    "nothing left": (lambda s: s.trainer.fit(s.x, s.labels, batch_size=5, drop_last=True), ValueError, "fit: batch_size 5 4"),
+    "validation is one array": (lambda s: s.trainer.fit(s.x, s.labels, validation_data=s.x), TypeError, "fit: validation_data"),
+    "validation of three": (
+        lambda s: s.trainer.fit(s.x, s.labels, validation_data=(s.x, s.labels, s.x)),
+        TypeError,
+        "fit: validation_data",
+    ),
+    "validation of unequal lengths": (
+        lambda s: s.trainer.fit(s.x, s.labels, validation_data=(s.x, s.labels[:3])),
+        ValueError,
+        "fit: validation_data 4 3",
+    ),
+    "validation of wrong width": (
+        lambda s: s.trainer.fit(s.x, s.labels, validation_data=(s.y, s.labels)),
+        ValueError,
+        "validation_data x (4, 5)",
+    ),
+    "validation label too large": (
+        lambda s: s.trainer.fit(s.x, s.labels, validation_data=(s.x, s.labels + 1)),
+        ValueError,
+        "validation_data 5",
+    ),
+    "evaluate in batches of 0": (lambda s: s.trainer.evaluate(s.x, s.labels, batch_size=0), ValueError, "evaluate: batch_size 0"),
+    "evaluate in batches of a float": (
+        lambda s: s.trainer.evaluate(s.x, s.labels, batch_size=2.0),
+        TypeError,
+        "evaluate: batch_size float",
+    ),
+}
+
+
+@table(TRAINER)
+def test_trainer(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, words)
+
+
+@table(FIT)
+def test_fit_and_evaluate(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, words)
+
+
+@pytest.mark.parametrize("method", ["step", "fit", "evaluate"])
+@table(BATCH)
+def test_batches(method: str, call: Any, exception: type[Exception], words: str) -> None:
+    check(lambda s: getattr(s.trainer, method)(*call(s)), exception, f"{method}: {words}")
+
+
+@pytest.mark.parametrize("method", ["step", "fit", "evaluate"])
+@table(MSE_BATCH)
+def test_batches_for_mse(method: str, call: Any, exception: type[Exception], words: str) -> None:
+    check(lambda s: getattr(s.mse_trainer, method)(*call(s)), exception, f"{method}: {words}")
+
+
+# --- threads -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "exception"), [(0, ValueError), (-1, ValueError), (4097, ValueError), (1.5, TypeError), ("2", TypeError), (None, TypeError), (True, TypeError)]
+)
+def test_number_of_threads(n: Any, exception: type[Exception]) -> None:
+    before = ts.get_num_threads()
+    with pytest.raises(exception, match="set_num_threads: n "):
+        ts.set_num_threads(n)
+    with pytest.raises(exception, match="set_num_threads: n "), ts.num_threads(n):
+        pass
+    assert ts.get_num_threads() == before
+
+
+def test_dlpack_of_another_dtype_is_named() -> None:
+    check(lambda s: ops.dense(Dlpack(s.labels.reshape(2, 2)), s.w), TypeError, "dense: x int64")

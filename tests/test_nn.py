@@ -1,0 +1,806 @@
+"""Networks: Sequential against the NumPy reference and finite differences, its arenas, its files, its initial weights."""
+
+import gc
+import itertools
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import trainstep as ts
+from trainstep import _core, reference
+from trainstep.nn import Dense, Sequential
+
+# Every vector width (2, 4, 8, 16) less one, itself and one more is among them, and so are outputs of 1, 2, 3 and 10.
+WIDTHS = [(1, 1), (4, 16, 3), (3, 7, 8, 9, 1), (17, 15, 16, 2), (33, 31, 67, 10), (64, 64, 10), (65, 1, 33)]
+BATCHES = [1, 3, 17, 64, 600]
+REAL_DTYPES = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
+
+
+def network(widths: tuple[int, ...], activation: str | None = "relu", *, dtype: object = "float64", **layer: object) -> Sequential:
+    """A network with `activation` after every layer but the last."""
+    last = len(widths) - 2
+    layers = [
+        Dense(i, o, activation=activation if k < last else None, **layer) for k, (i, o) in enumerate(itertools.pairwise(widths))
+    ]
+    return Sequential(*layers, dtype=dtype, seed=3)
+
+
+def reference_forward(model: Sequential, x: np.ndarray) -> list[np.ndarray]:
+    """x and the output of every layer, in float64."""
+    p = {name: v.astype(np.float64) for name, v in model.parameters().items()}
+    ys = [np.asarray(x, np.float64)]
+    for i, layer in enumerate(model.layers):
+        ys.append(reference.dense(ys[-1], p[f"{i}.weight"], p.get(f"{i}.bias"), layer.activation))
+    return ys
+
+
+def reference_backward(model: Sequential, ys: list[np.ndarray], dy: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """dx and the gradients, in float64."""
+    p = {name: v.astype(np.float64) for name, v in model.parameters().items()}
+    gradients = {}
+    for i in reversed(range(len(model.layers))):
+        weight, activation = p[f"{i}.weight"], model.layers[i].activation
+        dy, gradients[f"{i}.weight"], db = reference.dense_backward(
+            np.asarray(dy, np.float64), ys[i], weight, ys[i + 1], activation
+        )
+        if model.layers[i].bias:
+            gradients[f"{i}.bias"] = db
+    return dy, gradients
+
+
+def assert_near(got: np.ndarray, want: np.ndarray, dtype: np.dtype, what: str) -> None:
+    """Within 200 eps of the largest element: what sums of some hundred terms through some layers lose at most."""
+    scale = np.abs(want).max() + np.finfo(dtype).tiny
+    assert got.shape == want.shape, what
+    assert got.dtype == dtype, what
+    assert np.abs(got - want).max() <= 200 * np.finfo(dtype).eps * scale, what
+
+
+# --- values --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("widths", WIDTHS, ids=lambda w: "-".join(map(str, w)))
+@pytest.mark.parametrize("activation", ["relu", None])
+def test_exact_on_small_integers(
+    widths: tuple[int, ...], batch: int, activation: str | None, dtype: np.dtype, threads: int, rng: np.random.Generator
+) -> None:
+    """With integers every sum is exact in either dtype, so a term too few or too many shows at once."""
+    model = network(widths, activation, dtype=dtype)
+    for name, view in model.parameters().items():
+        # Few nonzero weights keep the numbers small; biases of 1/2 and 1/4 keep a relu's input off 0.
+        view[...] = rng.integers(-1, 2, view.shape) * (rng.random(view.shape) < 0.3) if "weight" in name else 0.5
+    x = rng.integers(-2, 3, (batch, widths[0])).astype(dtype)
+    dy = rng.integers(-1, 2, (batch, widths[-1])).astype(dtype)
+    ys = reference_forward(model, x)
+    dx, gradients = reference_backward(model, ys, dy)
+    largest = max(np.abs(a).max() for a in [*ys, dx, *gradients.values()])
+    assert largest * 4 < 2**22, "the data must stay exact"
+
+    np.testing.assert_array_equal(model(x), ys[-1])
+    np.testing.assert_array_equal(model.forward(x, training=True), ys[-1])
+    np.testing.assert_array_equal(model.backward(dy), dx)
+    for name, got in model.gradients().items():
+        np.testing.assert_array_equal(got, gradients[name], err_msg=name)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("widths", WIDTHS[1:], ids=lambda w: "-".join(map(str, w)))
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_smooth_activations(
+    widths: tuple[int, ...], batch: int, activation: str, dtype: np.dtype, threads: int, rng: np.random.Generator
+) -> None:
+    model = network(widths, activation, dtype=dtype)
+    for view in model.parameters().values():
+        view += 0.1 * rng.standard_normal(view.shape)
+    x = rng.standard_normal((batch, widths[0])).astype(dtype)
+    dy = rng.standard_normal((batch, widths[-1])).astype(dtype)
+    ys = reference_forward(model, x)
+    dx, gradients = reference_backward(model, ys, dy)
+    assert_near(model(x), ys[-1], dtype, "model(x)")
+    assert_near(model.forward(x, training=True), ys[-1], dtype, "forward")
+    assert_near(model.backward(dy), dx, dtype, "dx")
+    assert model.gradients().keys() == gradients.keys()
+    for name, got in model.gradients().items():
+        assert_near(got, gradients[name], dtype, name)
+
+
+@pytest.mark.parametrize(
+    "activations", [(a, a, a) for a in _core.activations] + [("tanh", "relu", "sigmoid"), ("relu", "sigmoid", None)]
+)
+def test_finite_differences(activations: tuple[str | None, ...], rng: np.random.Generator) -> None:
+    widths = (5, 9, 6, 3)
+    layers = [Dense(i, o, activation=a) for (i, o), a in zip(itertools.pairwise(widths), activations, strict=True)]
+    model = Sequential(*layers, dtype="float64")
+    for view in model.parameters().values():
+        view += 0.1 * rng.standard_normal(view.shape)
+    x, c = rng.standard_normal((4, 5)), rng.standard_normal((4, 3))
+    model.forward(x, training=True)
+    dx = model.backward(c)
+    h = 1e-6
+
+    def check(array: np.ndarray, gradient: np.ndarray, name: str) -> None:
+        for at in np.ndindex(array.shape):
+            kept = array[at]
+            array[at] = kept + h
+            above = (model(x) * c).sum()
+            array[at] = kept - h
+            below = (model(x) * c).sum()
+            array[at] = kept
+            assert gradient[at] == pytest.approx((above - below) / (2 * h), rel=1e-6, abs=2e-8), (name, at)
+
+    gradients = {name: g.copy() for name, g in model.gradients().items()}
+    check(x, dx, "x")
+    for name, view in model.parameters().items():
+        check(view, gradients[name], name)
+
+
+def test_bits_do_not_depend_on_threads(dtype: np.dtype, rng: np.random.Generator) -> None:
+    x, dy = rng.standard_normal((256, 784)).astype(dtype), rng.standard_normal((256, 10)).astype(dtype)
+    seen = []
+    for n in (1, 2, 3):
+        with ts.num_threads(n):
+            model = Sequential(Dense(784, 512, activation="tanh"), Dense(512, 77, activation="relu"), Dense(77, 10), dtype=dtype)
+            initial = [p.tobytes() for p in model.parameters().values()]
+            for _ in range(2):  # the first call wakes the threads, the second finds them awake
+                y = model.forward(x, training=True)
+                dx = model.backward(dy)
+            seen.append(
+                [*initial, y.tobytes(), model(x).tobytes(), dx.tobytes(), *(g.tobytes() for g in model.gradients().values())]
+            )
+    assert seen[0] == seen[1]
+    assert seen[0] == seen[2]
+
+
+def test_nan_and_infinity_go_through() -> None:
+    model = Sequential(Dense(3, 4, activation="relu"), Dense(4, 2), dtype="float64")
+    x = np.zeros((3, 3))
+    x[1, 0], x[2, 0] = np.nan, np.inf
+    y = model(x)
+    assert np.isfinite(y[0]).all()
+    assert np.isnan(y[1]).all()
+    assert not np.isfinite(y[2]).any()
+
+
+# --- forward and backward ------------------------------------------------------------------------------------------------------
+
+
+def test_accumulate_adds(dtype: np.dtype, rng: np.random.Generator) -> None:
+    model = network((17, 33, 5), "tanh", dtype=dtype)
+    x, dy = rng.standard_normal((30, 17)).astype(dtype), rng.standard_normal((30, 5)).astype(dtype)
+    model.forward(x[:10], training=True)
+    model.backward(dy[:10])
+    first = {name: g.copy() for name, g in model.gradients().items()}
+    model.forward(x[10:], training=True)
+    model.backward(dy[10:], accumulate=True)
+    both = {name: g.copy() for name, g in model.gradients().items()}
+    model.backward(dy[10:])
+    for name, second in model.gradients().items():
+        assert_near(both[name], first[name].astype("float64") + second, dtype, name)
+    model.forward(x, training=True)
+    model.backward(dy)
+    for name, whole in model.gradients().items():
+        assert_near(both[name], whole.astype("float64"), dtype, name)
+
+
+def test_backward_overwrites_and_can_be_repeated(rng: np.random.Generator) -> None:
+    model = network((7, 9, 3), "sigmoid")
+    x, dy = rng.standard_normal((6, 7)), rng.standard_normal((6, 3))
+    for g in model.gradients().values():
+        g[...] = np.nan
+    model.forward(x, training=True)
+    dx = model.backward(dy)
+    first = {name: g.copy() for name, g in model.gradients().items()}
+    assert all(np.isfinite(g).all() for g in first.values())
+    np.testing.assert_array_equal(model.backward(dy), dx)
+    for name, g in model.gradients().items():
+        np.testing.assert_array_equal(g, first[name])
+
+
+def test_need_dx(rng: np.random.Generator) -> None:
+    model = network((7, 9, 3), "tanh")
+    x, dy = rng.standard_normal((6, 7)), rng.standard_normal((6, 3))
+    model.forward(x, training=True)
+    assert model.backward(dy).shape == (6, 7)
+    with_dx = {name: g.copy() for name, g in model.gradients().items()}
+    assert model.backward(dy, need_dx=False) is None
+    for name, g in model.gradients().items():
+        np.testing.assert_array_equal(g, with_dx[name])
+
+
+def test_caller_may_do_as_he_likes_between_forward_and_backward(rng: np.random.Generator) -> None:
+    model = network((7, 9, 3), "tanh")
+    x, dy = rng.standard_normal((6, 7)), rng.standard_normal((6, 3))
+    dx, gradients = reference_backward(model, reference_forward(model, x), dy)
+    y = model.forward(x, training=True)
+    y[...] = np.nan
+    x[...] = np.nan
+    kept = dy.copy()
+    np.testing.assert_allclose(model.backward(dy), dx, rtol=1e-12, atol=1e-14)
+    np.testing.assert_array_equal(dy, kept)
+    for name, g in model.gradients().items():
+        np.testing.assert_allclose(g, gradients[name], rtol=1e-12, atol=1e-14)
+
+
+def test_y_is_the_callers_own(rng: np.random.Generator) -> None:
+    model = network((7, 9, 3), "tanh")
+    a, b = rng.standard_normal((6, 7)), rng.standard_normal((6, 7))
+    for run in (model, model.predict, model.forward, lambda x: model.forward(x, training=True)):
+        y = run(a)
+        kept = y.copy()
+        run(b)
+        np.testing.assert_array_equal(y, kept)
+        assert y.flags.writeable
+        assert y.flags.c_contiguous
+
+
+def test_batches_of_all_sizes_after_each_other(rng: np.random.Generator) -> None:
+    """The workspace grows with the largest batch, and a smaller one after it uses a part of it."""
+    model = network((5, 17, 2), "tanh")
+    for batch in (3, 100, 1, 700, 100):
+        x, dy = rng.standard_normal((batch, 5)), rng.standard_normal((batch, 2))
+        ys = reference_forward(model, x)
+        dx, gradients = reference_backward(model, ys, dy)
+        np.testing.assert_allclose(model.forward(x, training=True), ys[-1], rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(model.backward(dy), dx, rtol=1e-12, atol=1e-14)
+        for name, g in model.gradients().items():
+            np.testing.assert_allclose(g, gradients[name], rtol=1e-11, atol=1e-13)
+
+
+def test_backward_needs_its_forward(rng: np.random.Generator) -> None:
+    model = network((7, 9, 3))
+    x, dy = rng.standard_normal((6, 7)), rng.standard_normal((6, 3))
+    with pytest.raises(RuntimeError, match="backward: no forward"):
+        model.backward(dy)
+    model.forward(x)  # without training=True
+    with pytest.raises(RuntimeError, match="backward: no forward"):
+        model.backward(dy)
+    model.forward(x, training=True)
+    model(x)
+    with pytest.raises(RuntimeError, match="backward: no forward"):
+        model.backward(dy)
+
+
+@pytest.mark.parametrize("what", ["step", "fit", "evaluate"])
+def test_backward_refuses_what_a_trainer_ran(what: str, rng: np.random.Generator) -> None:
+    """A trainer's batch is the caller's memory, which may be gone by now."""
+    model = network((7, 9, 3))
+    x, y = rng.standard_normal((6, 7)), np.zeros(6, "int64")
+    model.forward(x, training=True)
+    trainer = ts.Trainer(model)
+    getattr(trainer, what)(x, y)
+    with pytest.raises(RuntimeError, match="backward: no forward"):
+        model.backward(np.ones((6, 3)))
+
+
+# --- the arena -----------------------------------------------------------------------------------------------------------------
+
+
+def address(a: np.ndarray) -> int:
+    return a.__array_interface__["data"][0]
+
+
+def test_parameters_and_gradients_lie_in_one_arena_each(dtype: np.dtype) -> None:
+    model = network((17, 33, 5, 1), dtype=dtype)
+    names = ["0.weight", "0.bias", "1.weight", "1.bias", "2.weight", "2.bias"]
+    parameters, gradients = model.parameters(), model.gradients()
+    assert list(parameters) == list(gradients) == names
+    offsets = []
+    for views in (parameters, gradients):
+        for view in views.values():
+            assert view.dtype == dtype
+            assert view.flags.writeable
+            assert view.flags.c_contiguous
+            assert not view.flags.owndata
+            assert address(view) % 64 == 0
+        for a, b in itertools.pairwise(views.values()):
+            assert address(b) == address(a) + -(-a.nbytes // 64) * 64
+        offsets.append([address(v) - address(views["0.weight"]) for v in views.values()])
+    assert offsets[0] == offsets[1]
+    assert {name: v.shape for name, v in parameters.items()} == {name: v.shape for name, v in gradients.items()}
+    for a, b in itertools.product(parameters.values(), gradients.values()):
+        assert not np.shares_memory(a, b)
+    for name, again in model.parameters().items():
+        assert address(again) == address(parameters[name])
+    assert all((g == 0).all() for g in gradients.values())
+
+
+def test_views_keep_the_memory_alive(rng: np.random.Generator) -> None:
+    model = network((64, 64, 10))
+    parameters, gradients = model.parameters(), model.gradients()
+    one = parameters["1.weight"]
+    values = {name: v.copy() for name, v in parameters.items()}
+    del model
+    gc.collect()
+    others = [network((64, 64, 10), init="zeros") for _ in range(20)]  # would take the freed memory and clear it
+    for name, v in parameters.items():
+        np.testing.assert_array_equal(v, values[name])
+    for g in gradients.values():
+        g[...] = 1.0
+    del parameters, gradients
+    gc.collect()
+    others += [network((64, 64, 10), init="zeros") for _ in range(20)]
+    np.testing.assert_array_equal(one, values["1.weight"])
+    one[...] = 2.0
+    assert all((v == 0).all() for m in others for v in m.parameters().values())
+
+
+def test_writes_are_seen_by_the_next_call(rng: np.random.Generator) -> None:
+    model = network((7, 9, 3), "tanh")
+    trainer = ts.Trainer(model, loss="mse", optimizer=ts.optim.SGD(lr=0.5))
+    x, t = rng.standard_normal((6, 7)), rng.standard_normal((6, 3))
+    views = model.parameters()
+    for _ in range(3):
+        for view in views.values():
+            view[...] = rng.standard_normal(view.shape)
+        ys = reference_forward(model, x)
+        np.testing.assert_allclose(model(x), ys[-1], rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(model.forward(x, training=True), ys[-1], rtol=1e-12, atol=1e-14)
+        loss, dy = reference.mse(ys[-1], t)
+        _, gradients = reference_backward(model, ys, dy)
+        wanted = {name: v - 0.5 * gradients[name] for name, v in views.items()}
+        assert trainer.step(x, t) == pytest.approx(loss, rel=1e-12)
+        for name, v in views.items():
+            np.testing.assert_allclose(v, wanted[name], rtol=1e-11, atol=1e-13)
+
+
+# --- inference on tables -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", REAL_DTYPES)
+def test_x_of_any_real_dtype(kind: str, dtype: np.dtype, rng: np.random.Generator) -> None:
+    model = network((19, 8, 3), dtype=dtype)
+    x = (rng.random((50, 19)) * 100 - (0 if kind.startswith(("u", "bool")) else 50)).astype(kind)
+    wanted = model(x.astype(dtype))
+    assert wanted.dtype == dtype
+    for got in (model(x), model.predict(x, batch_size=7), model.forward(x), model.forward(x, training=True)):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 512, 513, 1199, 1200, 5000])
+def test_predict_in_batches_equals_the_whole(batch_size: int, dtype: np.dtype, threads: int, rng: np.random.Generator) -> None:
+    model = network((33, 40, 10), "tanh", dtype=dtype)
+    x = rng.standard_normal((1200, 33)).astype(dtype)
+    whole = model(x)
+    assert_near(whole, reference_forward(model, x)[-1], dtype, "model(x)")
+    np.testing.assert_array_equal(model.predict(x, batch_size=batch_size), whole)
+    np.testing.assert_array_equal(np.concatenate([model(row[None]) for row in x[:40]]), whole[:40])
+
+
+def test_x_of_any_layout(tmp_path: Path, rng: np.random.Generator) -> None:
+    model = network((12, 8, 3), dtype="float32")
+    x = rng.integers(0, 256, (100, 12)).astype("uint8")
+    wanted = model(x)
+    wide = np.repeat(x, 2, axis=1)
+    on_disk = np.memmap(tmp_path / "x", "uint8", "w+", shape=x.shape)
+    on_disk[...] = x
+    on_disk.flush()
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    unaligned = np.frombuffer(b"\0" + x.astype("float32").tobytes(), "float32", offset=1).reshape(x.shape)
+    layouts = {
+        "strided": wide[:, ::2],
+        "reversed": x[::-1].copy()[::-1],
+        "fortran": np.asfortranarray(x),
+        "transposed": x.T.copy().T,
+        "memmap": on_disk,
+        "memmap read-only": np.memmap(tmp_path / "x", "uint8", "r", shape=x.shape),
+        "read-only": read_only,
+        "unaligned": unaligned,
+        "images": x.reshape(100, 3, 4),
+        "images with channels": x.reshape(100, 3, 2, 2),
+        "list": x.tolist(),
+        "buffer": memoryview(x),
+    }
+    for name, given in layouts.items():
+        np.testing.assert_array_equal(model(given), wanted, err_msg=name)
+        np.testing.assert_array_equal(model.predict(given, batch_size=9), wanted, err_msg=name)
+        np.testing.assert_array_equal(model.forward(given, training=True), wanted, err_msg=name)
+
+
+def test_out(dtype: np.dtype, rng: np.random.Generator) -> None:
+    model = network((12, 8, 3), dtype=dtype)
+    x = rng.standard_normal((20, 12)).astype(dtype)
+    out = np.empty((20, 3), dtype)
+    assert model(x, out=out) is out
+    np.testing.assert_array_equal(out, model(x))
+
+
+def bad_outs(x: np.ndarray) -> dict[str, tuple[object, type[Exception]]]:
+    read_only = np.full((6, 7), 9.0)
+    read_only.flags.writeable = False
+    return {
+        "shape": (np.full((6, 6), 9.0), ValueError),
+        "dtype": (np.full((6, 7), 9.0, "float32"), TypeError),
+        "read-only": (read_only, ValueError),
+        "strided": (np.full((6, 14), 9.0)[:, ::2], ValueError),
+        "overlap": (x, ValueError),
+        "list": ([[9.0] * 7] * 6, TypeError),
+    }
+
+
+@pytest.mark.parametrize("case", ["shape", "dtype", "read-only", "strided", "overlap", "list"])
+def test_a_bad_out_is_refused_unwritten(case: str, rng: np.random.Generator) -> None:
+    model = network((7, 7))
+    x = rng.standard_normal((6, 7))
+    out, error = bad_outs(x)[case]
+    kept = np.array(out)
+    with pytest.raises(error, match="model: out"):
+        model(x, out=out)
+    np.testing.assert_array_equal(out, kept)
+
+
+BAD_X: dict[str, tuple[object, type[Exception]]] = {
+    "columns": (np.zeros((4, 6)), ValueError),
+    "columns of images": (np.zeros((4, 2, 3)), ValueError),
+    "one dimension": (np.zeros(7), ValueError),
+    "no dimension": (np.zeros(()), ValueError),
+    "no rows": (np.zeros((0, 7)), ValueError),
+    "complex": (np.zeros((4, 7), complex), TypeError),
+    "objects": (np.zeros((4, 7), object), TypeError),
+    "strings": (np.zeros((4, 7), "U3"), TypeError),
+    "dates": (np.zeros((4, 7), "M8[s]"), TypeError),
+    "text": ("text", TypeError),
+    "None": (None, TypeError),
+    "a number": (7, TypeError),
+}
+
+
+@pytest.mark.parametrize("case", BAD_X)
+def test_a_bad_x_is_refused(case: str) -> None:
+    x, error = BAD_X[case]
+    model = network((7, 9, 3))
+    for run in (model, model.predict, model.forward, lambda x: model.forward(x, training=True)):
+        with pytest.raises(error, match=": x "):
+            run(x)
+
+
+BAD_DY: dict[str, tuple[object, type[Exception]]] = {
+    "columns": (np.zeros((6, 2)), ValueError),
+    "rows": (np.zeros((5, 3)), ValueError),
+    "no rows": (np.zeros((0, 3)), ValueError),
+    "one dimension": (np.zeros(18), ValueError),
+    "float32": (np.zeros((6, 3), "float32"), TypeError),
+    "int64": (np.zeros((6, 3), "int64"), TypeError),
+    "None": (None, TypeError),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DY)
+def test_a_bad_dy_is_refused_unwritten(case: str, rng: np.random.Generator) -> None:
+    dy, error = BAD_DY[case]
+    model = network((7, 9, 3))
+    model.forward(rng.standard_normal((6, 7)), training=True)
+    for g in model.gradients().values():
+        g[...] = 9.0
+    with pytest.raises(error, match="backward: dy "):
+        model.backward(dy)
+    assert all((g == 9.0).all() for g in model.gradients().values())
+    assert model.backward(np.zeros((6, 3))).shape == (6, 7)  # the model has not lost its forward
+
+
+def test_predict_refuses_a_bad_batch_size() -> None:
+    model = network((7, 3))
+    for batch_size in (0, -1):
+        with pytest.raises(ValueError, match="predict: batch_size"):
+            model.predict(np.zeros((4, 7)), batch_size=batch_size)
+
+
+# --- initial weights -----------------------------------------------------------------------------------------------------------
+
+
+def weights(*layers: Dense, **options: object) -> list[np.ndarray]:
+    return [v for name, v in Sequential(*layers, **options).parameters().items() if name.endswith("weight")]
+
+
+UNIFORM = np.array([-0.8021966237127518, 0.030304645665107155, -0.106583608196405])
+NORMAL = np.array(
+    [-0.6947948514559892, -1.588986178885764, 0.6898368634215774, 1.5682724160509858, 1.5828112500408733, -0.8549198679190241]
+)
+
+
+def test_initial_weights_follow_from_the_seed_alone() -> None:
+    """The same numbers on every ISA level, number of threads and dtype; the C library may round a normal's last bit its own way."""
+    layers = Dense(4, 3, init="xavier_uniform"), Dense(3, 2, init="he_normal")
+    for n in (1, 2, 3):
+        with ts.num_threads(n):
+            uniform, normal = weights(*layers, seed=42, dtype="float64")
+        np.testing.assert_array_equal(uniform[0], UNIFORM)
+        np.testing.assert_allclose(normal.ravel(), NORMAL, rtol=1e-14)
+    narrow = weights(*layers, seed=42, dtype="float32")
+    np.testing.assert_array_equal(narrow[0], uniform.astype("float32"))
+    np.testing.assert_allclose(narrow[1], normal, rtol=1e-7)
+
+
+def test_seeds_give_different_weights() -> None:
+    seeds = [0, 1, 2, -1, 2**32, 2**40, 2**63]
+    drawn = [weights(Dense(8, 8), seed=seed, dtype="float64")[0] for seed in seeds]
+    for a, b in itertools.combinations(drawn, 2):
+        assert not (a == b).any()
+    np.testing.assert_array_equal(weights(Dense(8, 8), seed=2**64 + 1, dtype="float64")[0], drawn[1])
+    np.testing.assert_array_equal(weights(Dense(8, 8), seed=np.int64(1), dtype="float64")[0], drawn[1])
+
+
+def test_layers_get_different_weights() -> None:
+    drawn = weights(*[Dense(40, 40, activation=a) for a in ("relu", "relu", "tanh", "tanh", None)], dtype="float64")
+    for a, b in itertools.combinations(drawn, 2):
+        assert not (a == b).any()
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.12  # 40 * 40 independent pairs: 0.025 is one standard deviation
+
+
+@pytest.mark.parametrize(
+    ("init", "activation"),
+    [
+        (None, "relu"),
+        (None, "tanh"),
+        (None, None),
+        ("he_normal", "relu"),
+        ("he_uniform", "relu"),
+        ("kaiming_normal", "relu"),
+        ("xavier_normal", "tanh"),
+        ("xavier_uniform", "tanh"),
+        ("glorot_normal", None),
+        ("lecun_normal", None),
+        ("lecun_uniform", "tanh"),
+    ],
+)
+def test_thirty_layers_keep_the_variance(init: str | None, activation: str | None, rng: np.random.Generator) -> None:
+    """A variance 10% off in each layer would change the last one's 17 times. The width leaves a factor of about 2 to chance."""
+    scale = 1e-3 if activation == "tanh" else 1.0  # where tanh is linear
+    model = Sequential(*[Dense(256, 256, activation=activation, init=init) for _ in range(30)], seed=1)
+    x = scale * rng.standard_normal((64, 256)).astype("float32")
+    y = model(x)
+    # relu halves what it is given: E[relu(z)^2] = Var(z) / 2.
+    ratio = np.mean(np.square(y, dtype=float)) / np.mean(np.square(x, dtype=float))
+    assert 1 / 5 < ratio < 5
+
+
+def test_biases_start_at_zero_unless_told() -> None:
+    model = Sequential(Dense(4, 3, activation="relu"), Dense(3, 2))
+    assert all((v == 0).all() for name, v in model.parameters().items() if name.endswith("bias"))
+    model = Sequential(Dense(4, 3, bias_init=lambda shape, *, rng, dtype: np.arange(3.0)))
+    np.testing.assert_array_equal(model.parameters()["0.bias"], [0, 1, 2])
+
+
+def test_an_initialiser_of_ones_own() -> None:
+    calls = []
+
+    def mine(shape: tuple[int, ...], *, rng: int, dtype: str) -> np.ndarray:
+        calls.append((shape, rng, np.dtype(dtype)))
+        return np.random.default_rng(rng).standard_normal(shape)
+
+    model = Sequential(Dense(4, 3, init=mine), Dense(3, 2, init=mine, bias_init=mine), seed=5)
+    assert [shape for shape, _, _ in calls] == [(4, 3), (3, 2), (2,)]
+    assert len({rng for _, rng, _ in calls}) == 3
+    assert {d for _, _, d in calls} == {np.dtype("float32")}
+    wanted = np.random.default_rng(calls[1][1]).standard_normal((3, 2))
+    np.testing.assert_array_equal(model.parameters()["1.weight"], wanted.astype("float32"))
+    again = Sequential(Dense(4, 3, init=mine), Dense(3, 2, init=mine, bias_init=mine), seed=5)
+    for name, v in again.parameters().items():
+        np.testing.assert_array_equal(v, model.parameters()[name])
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (4,), (3,), (), (4, 3, 1)])
+def test_an_initialiser_of_the_wrong_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"initialiser of 0\.weight gave shape .*expected \(4, 3\)"):
+        Sequential(Dense(4, 3, init=lambda *_, **__: np.zeros(shape)))
+
+
+# --- layers and descriptions ---------------------------------------------------------------------------------------------------
+
+
+def test_no_bias(dtype: np.dtype, rng: np.random.Generator) -> None:
+    model = network((5, 17, 2), "tanh", dtype=dtype, bias=False)
+    assert list(model.parameters()) == list(model.gradients()) == ["0.weight", "1.weight"]
+    assert model.num_parameters == 5 * 17 + 17 * 2
+    x, dy = rng.standard_normal((9, 5)).astype(dtype), rng.standard_normal((9, 2)).astype(dtype)
+    ys = reference_forward(model, x)
+    dx, gradients = reference_backward(model, ys, dy)
+    assert_near(model.forward(x, training=True), ys[-1], dtype, "y")
+    assert_near(model.backward(dy), dx, dtype, "dx")
+    for name, g in model.gradients().items():
+        assert_near(g, gradients[name], dtype, name)
+
+
+def test_repr_and_summary() -> None:
+    model = Sequential(
+        Dense(64, 32, activation="relu"), Dense(32, 16, activation="tanh", init="lecun_normal", bias=False), Dense(16, 10), seed=7
+    )
+    again = eval(repr(model), vars(ts.nn))  # noqa: S307
+    assert again.layers == model.layers
+    assert (again.seed, again.dtype) == (7, np.float32)
+    for name, v in again.parameters().items():
+        np.testing.assert_array_equal(v, model.parameters()[name])
+    lines = model.summary().splitlines()
+    assert len(lines) == 4
+    assert [line.split()[-2].replace(",", "") for line in lines] == ["2080", "512", "170", "2762"]
+    assert lines[1].startswith("1  Dense(32, 16, activation='tanh'")
+    assert lines[-1].startswith("total")
+    assert model.num_parameters == 2762
+    assert model.dtype == np.float32
+    assert model.seed == 7
+
+
+def test_layers_are_frozen_values() -> None:
+    layer = Dense(4, 3, activation="relu")
+    with pytest.raises(AttributeError):
+        layer.in_features = 5
+    assert layer == Dense(4, 3, activation="relu") != Dense(4, 3)
+    assert hash(layer) == hash(Dense(4, 3, activation="relu"))
+    twice = Sequential(Dense(4, 4), Dense(4, 4))
+    assert not np.shares_memory(twice.parameters()["0.weight"], twice.parameters()["1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"in_features": 0}, ValueError, "in_features is 0"),
+        ({"out_features": -3}, ValueError, "out_features is -3"),
+        ({"in_features": 2.0}, TypeError, "in_features is a float"),
+        ({"out_features": True}, TypeError, "out_features is a bool"),
+        ({"out_features": "3"}, TypeError, "out_features is a str"),
+        ({"activation": "rleu"}, ValueError, "activation is 'rleu', expected one of identity, relu"),
+        ({"init": "he"}, ValueError, "init is 'he', expected one of"),
+        ({"bias_init": "he"}, ValueError, "bias_init is 'he', expected one of"),
+    ],
+    ids=str,
+)
+def test_a_wrong_layer_is_refused(arguments: dict[str, object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"Dense: {message}"):
+        Dense(**{"in_features": 4, "out_features": 3} | arguments)
+
+
+def test_wrong_networks_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one layer"):
+        Sequential()
+    with pytest.raises(ValueError, match="layer 1 takes 9 features, layer 0 gives 8"):
+        Sequential(Dense(4, 8), Dense(9, 3))
+    with pytest.raises(TypeError, match="layer 1 is a str"):
+        Sequential(Dense(4, 8), "relu")
+    with pytest.raises(TypeError, match="layer 0 is a list"):
+        Sequential([Dense(4, 8)])
+    for seed in ("0", 1.5, True, None):
+        with pytest.raises(TypeError, match="seed is a"):
+            Sequential(Dense(4, 8), seed=seed)
+    for dtype in ("float16", "int32", "complex64"):
+        with pytest.raises(TypeError, match=f"dtype is {dtype}, expected float32 or float64"):
+            Sequential(Dense(4, 8), dtype=dtype)
+
+
+# --- files ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_path", [str, Path])
+def test_save_and_load(tmp_path: Path, dtype: np.dtype, as_path: type, rng: np.random.Generator) -> None:
+    layers = Dense(17, 9, activation="relu"), Dense(9, 8, activation="sigmoid", bias=False), Dense(8, 3, activation="tanh")
+    model = Sequential(*layers, seed=2**50 + 1, dtype=dtype)
+    for v in model.parameters().values():
+        v[...] = rng.standard_normal(v.shape)
+    path = as_path(tmp_path / "model.safetensors")
+    model.save(path)
+    assert os.listdir(tmp_path) == ["model.safetensors"]
+    loaded = ts.nn.load(path)
+    assert loaded.layers == layers
+    assert (loaded.seed, loaded.dtype) == (2**50 + 1, dtype)
+    assert loaded.parameters().keys() == model.parameters().keys()
+    for name, v in loaded.parameters().items():
+        assert v.dtype == dtype
+        assert v.tobytes() == model.parameters()[name].tobytes()
+    x = rng.standard_normal((11, 17))
+    np.testing.assert_array_equal(loaded(x), model(x))
+    ts.Trainer(loaded, loss="mse").step(x, np.zeros((11, 3)))  # a loaded model trains like any other
+
+
+def test_a_saved_model_is_a_safetensors_file(tmp_path: Path) -> None:
+    model = network((4, 16, 3), dtype="float32")
+    model.save(tmp_path / "m")
+    arrays = safetensors.numpy.load_file(tmp_path / "m")
+    assert arrays.keys() == model.parameters().keys()
+    for name, a in arrays.items():
+        np.testing.assert_array_equal(a, model.parameters()[name])
+
+
+def test_truncated_files_are_refused(tmp_path: Path) -> None:
+    network((4, 16, 3)).save(tmp_path / "whole")
+    whole = (tmp_path / "whole").read_bytes()
+    for size in (0, 1, 7, 8, 9, 60, 200, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "part").write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="load: .*part is no whole trainstep model"):
+            ts.nn.load(tmp_path / "part")
+    (tmp_path / "part").write_bytes(whole + b"\0")
+    with pytest.raises(ValueError, match="no whole trainstep model"):
+        ts.nn.load(tmp_path / "part")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no model at all", b"\x89PNG\r\n\x1a\n" + bytes(100), b"\xff" * 64, bytes(64), b"{}"],
+    ids=lambda b: str(b[:8]),
+)
+def test_foreign_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ValueError, match="load: .*file is no whole trainstep model"):
+        ts.nn.load(tmp_path / "file")
+
+
+DENSE_SPEC = {"kind": "dense", "in_features": 4, "out_features": 3, "activation": None, "bias": True}
+GOOD = {"0.weight": np.zeros((4, 3), "float32"), "0.bias": np.zeros(3, "float32")}
+
+
+def as_metadata(**changed: object) -> dict[str, str]:
+    return {"format": "trainstep-model-1", "layers": json.dumps([DENSE_SPEC]), "seed": "0", "dtype": "float32"} | changed
+
+
+@pytest.mark.parametrize(
+    ("arrays", "metadata"),
+    [
+        (GOOD, None),
+        (GOOD, {}),
+        (GOOD, as_metadata(format="another-model")),
+        (GOOD, as_metadata(layers="[")),
+        (GOOD, as_metadata(layers="null")),
+        (GOOD, as_metadata(layers="{}")),
+        (GOOD, as_metadata(layers="[]")),
+        (GOOD, as_metadata(layers="[1]")),
+        (GOOD, as_metadata(layers='["dense"]')),
+        (GOOD, as_metadata(layers=json.dumps([DENSE_SPEC | {"kind": "convolution"}]))),
+        (GOOD, as_metadata(layers=json.dumps([DENSE_SPEC | {"activation": "swish"}]))),
+        (GOOD, as_metadata(layers=json.dumps([DENSE_SPEC | {"activation": 3}]))),
+        (GOOD, as_metadata(layers=json.dumps([DENSE_SPEC | {"in_features": "four"}]))),
+        (GOOD, as_metadata(layers=json.dumps([DENSE_SPEC | {"in_features": 10**30}]))),
+        (GOOD, as_metadata(layers=json.dumps([DENSE_SPEC | {"in_features": 10**12}]))),
+        (GOOD, as_metadata(layers=json.dumps([DENSE_SPEC | {"in_features": 5}]))),
+        (GOOD, as_metadata(layers=json.dumps([DENSE_SPEC | {"groups": 5}]))),
+        (GOOD, as_metadata(layers=json.dumps([DENSE_SPEC, DENSE_SPEC]))),
+        (GOOD, as_metadata(seed="zero")),
+        (GOOD, as_metadata(dtype="float16")),
+        (GOOD, as_metadata(dtype="float64")),
+        (GOOD, as_metadata(dtype="no dtype")),
+        ({"0.weight": GOOD["0.weight"]}, as_metadata()),
+        (GOOD | {"1.weight": GOOD["0.weight"]}, as_metadata()),
+        (GOOD | {"0.weight": np.zeros((3, 4), "float32")}, as_metadata()),
+        (GOOD | {"0.weight": np.zeros((4, 3), "float64")}, as_metadata()),
+        (GOOD | {"0.weight": np.zeros((4, 3), "int32")}, as_metadata()),
+    ],
+)
+def test_corrupt_models_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None) -> None:
+    (tmp_path / "file").write_bytes(safetensors.numpy.save(arrays, metadata))
+    with pytest.raises(ValueError, match="load: .*file is no whole trainstep model"):
+        ts.nn.load(tmp_path / "file")
+
+
+def test_the_good_file_of_the_corrupt_ones_loads(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(safetensors.numpy.save(GOOD, as_metadata()))
+    assert ts.nn.load(tmp_path / "file").layers == (Dense(4, 3),)
+
+
+def test_what_cannot_be_read_or_written_is_an_oserror(tmp_path: Path) -> None:
+    with pytest.raises(OSError):
+        ts.nn.load(tmp_path / "absent")
+    with pytest.raises(OSError):
+        ts.nn.load(tmp_path)
+    with pytest.raises(OSError):
+        network((4, 3)).save(tmp_path / "absent" / "model")
+
+
+@pytest.mark.parametrize("broken", ["replace", "fsync", "write"])
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    path = tmp_path / "model"
+    network((4, 16, 3)).save(path)
+    old = path.read_bytes()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if broken == "write":
+        monkeypatch.setattr(safetensors.numpy, "save", fail)
+    else:
+        monkeypatch.setattr(os, broken, fail)
+    with pytest.raises(OSError, match="No space left"):
+        network((4, 8, 3)).save(path)
+    assert path.read_bytes() == old
+    assert os.listdir(tmp_path) == ["model"]

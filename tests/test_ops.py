@@ -1,0 +1,529 @@
+"""trainstep.ops against the reference, against finite differences, and against itself on other threads, shapes and layouts."""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import trainstep as ts
+from trainstep import _core, ops, reference
+
+from .conftest import straddling_sizes, vector_width
+from .helpers import Array, assert_same_bits, assert_within, eps, layouts, normal, numerical_gradient
+
+ACTIVATIONS = _core.activations
+LOSSES = _core.losses
+REDUCTIONS = ("mean", "sum", "none")
+DTYPES = (np.float32, np.float64)
+
+# |error| <= PRODUCT_C * eps * (|x| @ |w|) for the sums of a product. Chains of up to 256 terms are rounded at each step; the error of
+# a chain of random signs stays near eps * sum |terms|. The largest c found here, over all shapes and levels, is 1.8.
+PRODUCT_C = 3.0
+# One-signed terms are the worst case of a running sum: its error grows with the root of the chain's length. Largest c found: 4.3.
+ONE_SIGNED_C = 8.0
+FLOAT64_TINY = float(np.finfo(np.float64).tiny)
+
+
+def function_ulp(dtype: np.dtype) -> int:
+    """2 ULP are ours; in float64 the reference, which is NumPy's, has one of its own. test_vmath.py is sharper."""
+    return 2 if dtype == np.float32 else 3
+
+
+def function(module: Any, name: str, suffix: str = "") -> Any:
+    return getattr(module, name + suffix)
+
+
+def dense_shapes(dtype: Any, k: int) -> Iterator[tuple[int, int, int]]:
+    """(batch, in, out) around the tiles' heights (4, 6, 12, and the short ones) and widths (up to 4 vectors), for one k."""
+    width = vector_width(dtype)
+    rows = (1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 14, 25)
+    columns = sorted({1, 2, width - 1, width, width + 1, 2 * width - 1, 2 * width, 2 * width + 1, 4 * width, 4 * width + 3} - {0})
+    for m, n in product(rows, columns):
+        yield m, k, n
+
+
+# Beyond the size of a tile: operands are packed, blocks are crossed in each direction, threads share the work.
+LARGE_SHAPES = [
+    (200, 300, 400),
+    (193, 513, 1030),
+    (1, 300, 400),
+    (3, 700, 1100),
+    (300, 400, 1),
+    (1100, 700, 3),
+    (400, 1, 300),
+    (400, 2, 300),
+    (97, 129, 10),
+    (700, 500, 600),
+]
+
+
+def dense_problem(seed: int, dtype: Any, m: int, k: int, n: int) -> tuple[Array, Array, Array, Array]:
+    """x, w, b and dy, scaled so that the activations are in their lively range."""
+    rng = np.random.default_rng(seed)
+    scale = np.asarray(1 / np.sqrt(k), dtype)
+    return normal(rng, dtype, m, k), normal(rng, dtype, k, n) * scale, normal(rng, dtype, n), normal(rng, dtype, m, n)
+
+
+def check_dense(x: Array, w: Array, b: Array | None, activation: str | None, c: float = PRODUCT_C) -> None:
+    y = ops.dense(x, w, b, activation)
+    assert y.dtype == x.dtype
+    x64, w64, b64 = (None if a is None else a.astype(np.float64) for a in (x, w, b))
+    exact = reference.dense(x64, w64, b64, activation)
+    # No activation is steeper than 1; its own value is within 2 ULP.
+    terms = np.abs(x64) @ np.abs(w64) + (0 if b64 is None else np.abs(b64))
+    assert_within(y, exact, eps(x.dtype) * (c * terms + 2 * np.abs(exact)), ("dense", x.shape, w.shape, activation))
+
+
+def check_dense_backward(dy: Array, x: Array, w: Array, y: Array | None, activation: str | None, need_dx: bool = True) -> None:
+    got = ops.dense_backward(dy, x, w, y, activation, need_dx)
+    wide = [None if a is None else a.astype(np.float64) for a in (dy, x, w, y)]
+    exact = reference.dense_backward(*wide, activation, need_dx)
+    dy64, x64, w64, y64 = wide
+    dz = np.abs(dy64 if y64 is None else function(reference, activation or "identity", "_backward")(dy64, y64))
+    terms = (dz @ np.abs(w64).T, np.abs(x64).T @ dz, dz.sum(axis=0))
+    # dz itself is rounded: at most 3 times.
+    for name, mine, wanted, bound in zip(("dx", "dw", "db"), got, exact, terms, strict=True):
+        if wanted is None:
+            assert mine is None
+            continue
+        assert mine.dtype == x.dtype
+        what = ("dense_backward", name, x.shape, w.shape, activation)
+        assert_within(mine, wanted, (PRODUCT_C + 3) * eps(x.dtype) * bound, what)
+
+
+# --- dense ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 10, 64, 255, 256, 257, 513])
+def test_dense_of_small_and_straddling_shapes(dtype: np.dtype, threads: int, k: int) -> None:
+    for i, (m, _, n) in enumerate(dense_shapes(dtype, k)):
+        x, w, b, dy = dense_problem(i, dtype, m, k, n)
+        activation = (None, *ACTIVATIONS)[i % (len(ACTIVATIONS) + 1)]
+        bias = b if i % 2 else None
+        check_dense(x, w, bias, activation)
+        y = ops.dense(x, w, bias, activation)
+        check_dense_backward(dy, x, w, y, activation)
+
+
+@pytest.mark.parametrize("shape", LARGE_SHAPES, ids=str)
+def test_dense_of_large_shapes(dtype: np.dtype, threads: int, shape: tuple[int, int, int]) -> None:
+    x, w, b, dy = dense_problem(7, dtype, *shape)
+    check_dense(x, w, b, "tanh")
+    check_dense(x, w, b, "relu")
+    check_dense(x, w, None, None)
+    check_dense_backward(dy, x, w, None, None)
+    check_dense_backward(dy, x, w, ops.dense(x, w, b, "tanh"), "tanh", need_dx=False)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("need_dx", [False, True])
+def test_dense_with_every_activation(dtype: np.dtype, threads: int, activation: str, need_dx: bool) -> None:
+    for shape in ((5, 7, 9), (65, 130, 67), (300, 200, 250)):
+        x, w, b, dy = dense_problem(3, dtype, *shape)
+        check_dense(x, w, b, activation)
+        check_dense_backward(dy, x, w, ops.dense(x, w, b, activation), activation, need_dx)
+
+
+@pytest.mark.parametrize("dtype_", DTYPES)
+@settings(deadline=None, max_examples=60)
+@given(
+    shape=st.tuples(st.integers(1, 70), st.integers(1, 600), st.integers(1, 150)),
+    activation=st.sampled_from((None, *ACTIVATIONS)),
+    bias=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_dense_of_drawn_shapes(dtype_: Any, shape: tuple[int, int, int], activation: str | None, bias: bool, seed: int) -> None:
+    x, w, b, dy = dense_problem(seed, dtype_, *shape)
+    check_dense(x, w, b if bias else None, activation)
+    check_dense_backward(dy, x, w, ops.dense(x, w, b if bias else None, activation), activation)
+
+
+@pytest.mark.parametrize("shape", [(4, 256, 33), (30, 1025, 40), (65, 2000, 130)], ids=str)
+def test_dense_of_terms_of_one_sign(dtype: np.dtype, shape: tuple[int, int, int]) -> None:
+    x, w, b, _ = dense_problem(11, dtype, *shape)
+    check_dense(np.abs(x), np.abs(w), np.abs(b), None, ONE_SIGNED_C)
+
+
+def test_dense_is_exact_on_small_integers(dtype: np.dtype, threads: int, rng: np.random.Generator) -> None:
+    # Every sum is an integer that the dtype holds, so no rounding hides a wrong element.
+    for m, k, n in ((13, 257, 35), (200, 300, 400), (3, 513, 100)):
+        x, w = rng.integers(-3, 4, (m, k)).astype(dtype), rng.integers(-3, 4, (k, n)).astype(dtype)
+        b, dy = rng.integers(-9, 9, n).astype(dtype), rng.integers(-3, 4, (m, n)).astype(dtype)
+        np.testing.assert_array_equal(ops.dense(x, w, b), x @ w + b)
+        dx, dw, db = ops.dense_backward(dy, x, w)
+        np.testing.assert_array_equal(dx, dy @ w.T)
+        np.testing.assert_array_equal(dw, x.T @ dy)
+        np.testing.assert_array_equal(db, dy.sum(axis=0))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_dense_spreads_nan_and_infinity_to_their_row_and_column_alone(dtype: np.dtype, bad: float) -> None:
+    for m, k, n in ((7, 20, 18), (150, 300, 200)):
+        x, w, b, dy = dense_problem(1, dtype, m, k, n)
+        clean = ops.dense(x, w, b)
+        x[m // 2, k - 1] = bad
+        y = ops.dense(x, w, b)
+        assert not np.isfinite(y[m // 2]).any()
+        others = np.arange(m) != m // 2
+        assert_same_bits(y[others], clean[others])
+        assert np.isnan(ops.dense(x, w, b, "relu")[m // 2]).all() or bad == np.inf
+        _, clean_dw, clean_db = ops.dense_backward(dy, np.where(np.isfinite(x), x, 0), w)
+        _, dw, db = ops.dense_backward(dy, x, w)
+        assert not np.isfinite(dw[k - 1]).any()
+        assert_same_bits(dw[: k - 1], clean_dw[: k - 1])
+        assert_same_bits(db, clean_db)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_rows_do_not_depend_on_their_batch(dtype: np.dtype, activation: str) -> None:
+    for m, k, n in ((40, 30, 10), (33, 300, 70), (300, 520, 130)):
+        x, w, b, dy = dense_problem(5, dtype, m, k, n)
+        y = ops.dense(x, w, b, activation)
+        dx = ops.dense_backward(dy, x, w, y, activation)[0]
+        for part in (slice(3, 4), slice(0, 1), slice(5, 8), slice(m - 1, m), slice(2, 25)):
+            assert_same_bits(ops.dense(x[part], w, b, activation), y[part], (m, k, n, part))
+            part_dx = ops.dense_backward(dy[part], x[part], w, y[part], activation)[0]
+            assert_same_bits(part_dx, dx[part], (m, k, n, part))
+
+
+def test_columns_do_not_depend_on_the_width(dtype: np.dtype) -> None:
+    x, w, b, _ = dense_problem(5, dtype, 50, 300, 100)
+    y = ops.dense(x, w, b, "sigmoid")
+    for part in (slice(0, 1), slice(3, 4), slice(0, 17), slice(8, 99)):
+        assert_same_bits(ops.dense(x, w[:, part], b[part], "sigmoid"), np.ascontiguousarray(y[:, part]), part)
+
+
+# --- activations ---------------------------------------------------------------------------------------------------------------
+
+
+def special_values(dtype: np.dtype) -> Array:
+    info = np.finfo(dtype)
+    positive = [0.0, info.smallest_subnormal, info.tiny, 1e-20, 1e-4, 0.3, 1.0, 5.0, 9.0, 20.0, 87.0, 100.0, 709.0, 1e30, info.max, np.inf]
+    return np.array([*positive, *(-v for v in positive), np.nan], dtype)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_of_all_sizes(dtype: np.dtype, threads: int, name: str, rng: np.random.Generator) -> None:
+    for n in straddling_sizes(dtype):
+        x = normal(rng, dtype, n) * dtype.type(4)
+        exact = function(reference, name)(x.astype(np.float64))
+        y = function(ops, name)(x)
+        assert y.dtype == dtype
+        assert_within(y, exact, function_ulp(dtype) * eps(dtype) * np.abs(exact), (name, n))
+        dy = normal(rng, dtype, n)
+        exact_dx = function(reference, name, "_backward")(dy.astype(np.float64), y.astype(np.float64))
+        dx = function(ops, name, "_backward")(dy, y)
+        assert dx.dtype == dtype
+        assert_within(dx, exact_dx, 2 * eps(dtype) * np.abs(exact_dx), (name, "backward", n))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_of_special_values(dtype: np.dtype, name: str) -> None:
+    x = special_values(dtype)
+    x64 = x.astype(np.float64)
+    exact = function(reference, name)(x64)
+    y = function(ops, name)(x)
+    # Below the normal numbers the ULP no longer shrinks.
+    denormal = 2 * float(np.finfo(dtype).smallest_subnormal)
+    assert_within(y, exact, function_ulp(dtype) * eps(dtype) * np.abs(exact) + denormal, name)
+    with np.errstate(over="ignore"):
+        for dy_value in (1.0, -0.0, np.inf, np.nan):
+            dy = np.full_like(x, dy_value)
+            exact_dx = function(reference, name, "_backward")(dy.astype(np.float64), y.astype(np.float64)).astype(dtype)
+            assert_within(
+                function(ops, name, "_backward")(dy, y),
+                exact_dx,
+                3 * eps(dtype) * np.abs(exact_dx.astype(np.float64)) + denormal,
+                (name, "backward", dy_value),
+            )
+
+
+def test_activations_that_only_choose_are_exact(dtype: np.dtype, rng: np.random.Generator) -> None:
+    x = np.concatenate([special_values(dtype), normal(rng, dtype, 1000)])
+    assert_same_bits(ops.identity(x), x)
+    np.testing.assert_array_equal(ops.relu(x), reference.relu(x))
+    assert np.isnan(ops.relu(np.array([np.nan], dtype)))[0]
+    assert not np.shares_memory(ops.identity(x), x)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (2, 0), (3, 5), (2, 3, 4, 5)], ids=str)
+def test_activation_takes_any_shape(dtype: np.dtype, name: str, shape: tuple[int, ...], rng: np.random.Generator) -> None:
+    x = rng.standard_normal(shape).astype(dtype) if shape else np.array(0.5, dtype)
+    y = function(ops, name)(x)
+    assert y.shape == shape
+    assert function(ops, name, "_backward")(x, y).shape == shape
+    assert_same_bits(y.ravel(), function(ops, name)(x.ravel()))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_backward_is_the_derivative(name: str, rng: np.random.Generator) -> None:
+    x = np.concatenate([rng.uniform(-4, -0.01, 20), rng.uniform(0.01, 4, 20)])
+    dy = rng.standard_normal(x.size)
+    forward, backward = function(ops, name), function(ops, name, "_backward")
+    expected = numerical_gradient(lambda z: float(dy @ forward(z)), x)
+    np.testing.assert_allclose(backward(dy, forward(x)), expected, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_may_write_over_its_input(dtype: np.dtype, name: str, rng: np.random.Generator) -> None:
+    x, dy = normal(rng, dtype, 5, 7), normal(rng, dtype, 5, 7)
+    forward, backward = function(ops, name), function(ops, name, "_backward")
+    y = forward(x)
+    dx = backward(dy, y)
+    in_place = x.copy()
+    assert forward(in_place, out=in_place) is in_place
+    assert_same_bits(in_place, y)
+    assert backward(dy, in_place, out=in_place) is in_place
+    assert_same_bits(in_place, dx)
+    assert backward(dy, y, out=dy) is dy
+    assert_same_bits(dy, dx)
+
+
+# --- losses --------------------------------------------------------------------------------------------------------------------
+
+
+def loss_sizes(dtype: np.dtype) -> Iterator[tuple[int, int]]:
+    width = vector_width(dtype)
+    yield from product((1, 3, 63, 64, 65), sorted({1, 2, 3, 10, max(width - 1, 1), width, width + 1, 4 * width + 3}))
+    yield from ((130, 1000), (5000, 10), (700, 129))
+
+
+def loss_problem(name: str, kind: str, rng: np.random.Generator, dtype: np.dtype, rows: int, classes: int) -> tuple[Array, Array]:
+    pred = normal(rng, dtype, rows, classes) * dtype.type(3)
+    if kind == "labels":
+        return pred, rng.integers(0, classes, rows)
+    if kind == "values":
+        return pred, normal(rng, dtype, rows, classes)
+    target = rng.random((rows, classes)) * (rng.random((rows, classes)) < 0.7)  # some are exactly 0
+    if kind == "probabilities":
+        target /= np.maximum(target.sum(axis=1, keepdims=True), 1e-3)
+    return pred, target.astype(dtype)
+
+
+# Each loss with the kinds of target that it takes; a new loss must be put here before the tests pass.
+TARGET_KINDS = {"softmax_cross_entropy": ("labels", "probabilities", "weights"), "mse": ("values",)}
+CASES = [(name, kind) for name in LOSSES for kind in TARGET_KINDS[name]]
+
+
+def loss_bounds(name: str, pred: Array, target: Array) -> tuple[Array, Array]:
+    """What the losses of a row (or an element) and the gradient of their sum may be off by, in units of eps."""
+    p, t = pred.astype(np.float64), target
+    if name == "mse":
+        return 3 * (p - t) ** 2, 3 * np.abs(2 * (p - t))
+    if t.ndim == 1:
+        t = np.eye(p.shape[1])[t]
+    t = t.astype(np.float64)
+    shifted = p - p.max(axis=1, keepdims=True)
+    sums = np.exp(shifted).sum(axis=1, keepdims=True)
+    probability = np.exp(shifted) / sums
+    # x - max is rounded, which moves exp by that times |x - max|; then come exp's and log's ULPs and the sum's roundings.
+    rounding = 4 + np.abs(shifted)
+    log_error = (probability * rounding).sum(axis=1, keepdims=True) + 2 * np.log(sums)
+    terms = t * (np.abs(shifted) + np.log(sums))
+    loss = (2 + ONE_SIGNED_C) * terms.sum(axis=1) + (t * log_error).sum(axis=1)
+    gradient = t.sum(axis=1, keepdims=True) * probability * (rounding + log_error) + 2 * t
+    return 2 * loss, 2 * gradient  # the reference's own error, and the fewer bits that sums have without FMA
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_loss_of_all_sizes(dtype: np.dtype, threads: int, name: str, kind: str, rng: np.random.Generator) -> None:
+    for rows, classes in loss_sizes(dtype):
+        pred, target = loss_problem(name, kind, rng, dtype, rows, classes)
+        wide = (pred.astype(np.float64), target if kind == "labels" else target.astype(np.float64))
+        loss_bound, gradient_bound = loss_bounds(name, pred, target)
+        for reduction in REDUCTIONS:
+            loss, gradient = function(ops, name)(pred, target, reduction=reduction)
+            exact_loss, exact_gradient = function(reference, name)(*wide, reduction=reduction)
+            what = (name, kind, reduction, rows, classes)
+            count = np.size(loss_bound) if reduction == "mean" else 1
+            assert gradient.dtype == dtype
+            assert_within(gradient, exact_gradient, eps(dtype) * (gradient_bound + np.abs(exact_gradient) * count) / count, what)
+            if reduction == "none":
+                assert loss.dtype == dtype
+                assert_within(loss, exact_loss, eps(dtype) * loss_bound, what)
+            else:
+                assert type(loss) is float
+                # Their sum is taken in float64, one after the other.
+                slack = FLOAT64_TINY + 1e-13 * abs(exact_loss)
+                assert abs(loss - exact_loss) <= eps(dtype) * loss_bound.sum() / count + slack, what
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_loss_gradient_is_the_derivative(name: str, kind: str, reduction: str, rng: np.random.Generator) -> None:
+    for rows, classes in ((1, 1), (3, 4), (5, 9)):
+        pred, target = loss_problem(name, kind, rng, np.dtype(np.float64), rows, classes)
+        loss = function(ops, name)
+        expected = numerical_gradient(lambda p: float(np.sum(loss(p, target, reduction=reduction)[0])), pred)  # noqa: B023
+        np.testing.assert_allclose(loss(pred, target, reduction=reduction)[1], expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("label_dtype", [np.int32, np.int64])
+def test_label_forms_agree(dtype: np.dtype, label_dtype: Any, rng: np.random.Generator) -> None:
+    logits, labels = normal(rng, dtype, 70, 12), rng.integers(0, 12, 70)
+    loss, gradient = ops.softmax_cross_entropy(logits, labels)
+    other_loss, other_gradient = ops.softmax_cross_entropy(logits, labels.astype(label_dtype))
+    assert other_loss == loss
+    assert_same_bits(other_gradient, gradient)
+    assert ops.softmax_cross_entropy(logits, labels[::-1].copy()[::-1])[0] == loss
+    assert ops.softmax_cross_entropy(logits, labels.tolist())[0] == loss
+    row_loss, row_gradient = ops.softmax_cross_entropy(logits, np.eye(12, dtype=dtype)[labels])
+    assert row_loss == pytest.approx(loss, rel=4 * eps(dtype))
+    np.testing.assert_allclose(row_gradient, gradient, rtol=8 * eps(dtype), atol=eps(dtype) / 70)
+
+
+def test_cross_entropy_of_extreme_logits(dtype: np.dtype) -> None:
+    big = float(np.finfo(dtype).max) / 4
+    rows = [[big, -big], [big, -big], [0.0, -np.inf], [0.0, -np.inf], [np.nan, 0.0], [0.0, np.nan], [np.inf, 0.0], [-np.inf, -np.inf]]
+    logits, labels = np.array(rows, dtype), np.array([0, 1, 0, 1, 1, 0, 0, 1])
+    for target in (labels, np.eye(2, dtype=dtype)[labels]):
+        losses, gradient = ops.softmax_cross_entropy(logits, target, reduction="none")
+        exact_losses, exact_gradient = reference.softmax_cross_entropy(logits, target, reduction="none")
+        np.testing.assert_array_equal(losses, exact_losses)
+        np.testing.assert_array_equal(gradient, exact_gradient)
+        assert np.isnan(ops.softmax_cross_entropy(logits, target)[0])
+
+
+def test_cross_entropy_shows_nan_logits_where_all_weights_are_zero(dtype: np.dtype) -> None:
+    logits = np.array([[np.nan, 0.0, 1.0], [0.0, 1.0, 2.0]], dtype)
+    losses, _ = ops.softmax_cross_entropy(logits, np.zeros((2, 3), dtype), reduction="none")
+    np.testing.assert_array_equal(losses, [np.nan, 0.0])
+
+
+def test_cross_entropy_rows_do_not_depend_on_their_batch(dtype: np.dtype, rng: np.random.Generator) -> None:
+    for classes in (3, 10, 100):
+        logits, labels = normal(rng, dtype, 150, classes), rng.integers(0, classes, 150)
+        losses, gradient = ops.softmax_cross_entropy(logits, labels, reduction="none")
+        for part in (slice(3, 4), slice(60, 70), slice(149, 150)):
+            part_losses, part_gradient = ops.softmax_cross_entropy(logits[part], labels[part], reduction="none")
+            assert_same_bits(part_losses, losses[part])
+            assert_same_bits(part_gradient, gradient[part])
+
+
+def test_mse_takes_any_shape(dtype: np.dtype, rng: np.random.Generator) -> None:
+    for shape in ((), (1,), (7,), (2, 3, 4)):
+        pred, target = np.asarray(rng.standard_normal(shape), dtype), np.asarray(rng.standard_normal(shape), dtype)
+        losses, gradient = ops.mse(pred, target, reduction="none")
+        assert losses.shape == gradient.shape == shape
+        assert ops.mse(pred, target)[0] == pytest.approx(reference.mse(pred, target)[0], rel=4 * eps(dtype))
+
+
+# --- what all functions share --------------------------------------------------------------------------------------------------
+
+
+def calls(dtype: np.dtype, rng: np.random.Generator) -> dict[str, tuple[Any, dict[str, Array], dict[str, Any]]]:
+    """Every function of ops, with its array arguments and its other ones."""
+    x, w, b, dy = normal(rng, dtype, 9, 20), normal(rng, dtype, 20, 13), normal(rng, dtype, 13), normal(rng, dtype, 9, 13)
+    y = ops.dense(x, w, b, "tanh")
+    result: dict[str, tuple[Any, dict[str, Array], dict[str, Any]]] = {
+        "dense": (ops.dense, {"x": x, "w": w, "b": b}, {"activation": "tanh"}),
+        "dense_backward": (ops.dense_backward, {"dy": dy, "x": x, "w": w, "y": y}, {"activation": "tanh"}),
+    }
+    for name in ACTIVATIONS:
+        result[name] = (function(ops, name), {"x": x}, {})
+        result[name + "_backward"] = (function(ops, name, "_backward"), {"dy": dy, "y": y}, {})
+    for name, kind in CASES:
+        pred, target = loss_problem(name, kind, rng, dtype, 9, 13)
+        names = ("logits", "labels") if name == "softmax_cross_entropy" else ("pred", "target")
+        result[f"{name} of {kind}"] = (function(ops, name), dict(zip(names, (pred, target), strict=True)), {})
+    return result
+
+
+def arrays_in(result: Any) -> list[Array]:
+    return [np.asarray(r) for r in (result if isinstance(result, tuple) else (result,))]
+
+
+def test_the_table_of_calls_holds_every_function(rng: np.random.Generator) -> None:
+    assert {f.__name__ for f, _, _ in calls(np.dtype(np.float32), rng).values()} == set(ops.__all__)
+
+
+def test_inputs_of_any_layout_give_the_same_bits(dtype: np.dtype, rng: np.random.Generator) -> None:
+    for name, (f, arrays, options) in calls(dtype, rng).items():
+        expected = arrays_in(f(**arrays, **options))
+        before = {key: a.copy() for key, a in arrays.items()}
+        for argument, values in arrays.items():
+            for layout, form in layouts(values).items():
+                got = arrays_in(f(**{**arrays, argument: form}, **options))
+                for mine, wanted in zip(got, expected, strict=True):
+                    assert_same_bits(mine, wanted, (name, argument, layout))
+        for key, a in arrays.items():
+            assert_same_bits(a, before[key], (name, key))
+
+
+def test_lists_are_read_as_numpy_reads_them(rng: np.random.Generator) -> None:
+    for name, (f, arrays, options) in calls(np.dtype(np.float64), rng).items():
+        expected = arrays_in(f(**arrays, **options))
+        for mine, wanted in zip(arrays_in(f(**{k: a.tolist() for k, a in arrays.items()}, **options)), expected, strict=True):
+            assert_same_bits(mine, wanted, name)
+
+
+def test_out_is_written_and_returned(dtype: np.dtype, rng: np.random.Generator) -> None:
+    for name, (f, arrays, options) in calls(dtype, rng).items():
+        expected = f(**arrays, **options)
+        if f is ops.dense_backward:
+            out: Any = tuple(np.full_like(a, np.nan) for a in expected)
+            results = zip(f(**arrays, **options, out=out), out, expected, strict=True)
+        else:
+            array_result = expected[1] if isinstance(expected, tuple) else expected
+            out = np.full_like(array_result, np.nan)
+            result = f(**arrays, **options, out=out)
+            results = zip(*((r[1] if isinstance(r, tuple) else r,) for r in (result, out, expected)), strict=True)
+        for got, given_array, wanted in results:
+            assert got is given_array, name
+            assert_same_bits(got, wanted, name)
+
+
+def test_dense_backward_writes_only_the_outs_that_are_given(dtype: np.dtype) -> None:
+    x, w, _, dy = dense_problem(0, dtype, 6, 5, 4)
+    dx, dw, db = ops.dense_backward(dy, x, w)
+    mine = np.full_like(dw, np.nan)
+    got = ops.dense_backward(dy, x, w, out=(None, mine, None))
+    assert got[1] is mine
+    for one, other in zip(got, (dx, dw, db), strict=True):
+        assert_same_bits(one, other)
+    none, _, _ = ops.dense_backward(dy, x, w, need_dx=False, out=(None, mine, None))
+    assert none is None
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_dense_backward_is_the_derivative(activation: str, rng: np.random.Generator) -> None:
+    for shape in ((1, 1, 1), (3, 4, 2), (5, 3, 9)):
+        x, w, b, dy = dense_problem(2, np.float64, *shape)
+        b += np.sign(b) * 0.01  # off relu's kink
+        dx, dw, db = ops.dense_backward(dy, x, w, ops.dense(x, w, b, activation), activation)
+        gradients = [
+            numerical_gradient(lambda v: float((dy * ops.dense(v, w, b, activation)).sum()), x),  # noqa: B023
+            numerical_gradient(lambda v: float((dy * ops.dense(x, v, b, activation)).sum()), w),  # noqa: B023
+            numerical_gradient(lambda v: float((dy * ops.dense(x, w, v, activation)).sum()), b),  # noqa: B023
+        ]
+        for got, expected in zip((dx, dw, db), gradients, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_any_number_of_threads_gives_the_same_bits(dtype: np.dtype, rng: np.random.Generator) -> None:
+    def everything() -> Iterator[Array]:
+        for shape in ((700, 500, 600), (701, 513, 37), (3, 2000, 1500), (2000, 700, 3), (37, 3000, 130)):
+            x, w, b, dy = dense_problem(1, dtype, *shape)
+            y = ops.dense(x, w, b, "sigmoid")
+            yield y
+            yield from ops.dense_backward(dy, x, w, y, "sigmoid")
+        values = np.linspace(-9, 9, 200_003, dtype=dtype)
+        for name in ACTIVATIONS:
+            yield function(ops, name)(values)
+            yield function(ops, name, "_backward")(values, values)
+        for name, kind in CASES:
+            for rows, classes in ((20_001, 10), (333, 1000)):
+                problem = loss_problem(name, kind, np.random.default_rng(0), dtype, rows, classes)
+                yield from (np.asarray(r) for r in function(ops, name)(*problem))
+
+    with ts.num_threads(1):
+        expected = list(everything())
+    for n in (2, 3, 5):
+        with ts.num_threads(n):
+            for i, (got, wanted) in enumerate(zip(everything(), expected, strict=True)):
+                assert_same_bits(got, wanted, (n, i))
