@@ -158,8 +158,16 @@ BACKWARD: Table = {
     "unknown activation": (lambda s: ops.dense_backward(s.dy, s.x, s.w, s.y, "x"), ValueError, "dense_backward: activation 'x'"),
     "out is an array": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=s.dx), TypeError, "dense_backward: out tuple"),
     "out of two": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.dx, s.dw)), TypeError, "dense_backward: out (dx, dw, db)"),
-    "dx of wrong shape": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.y, s.dw, s.db)), ValueError, "out[0] dx (4, 5) (4, 3)"),
-    "dw of wrong shape": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.dx, s.dx, s.db)), ValueError, "out[1] dw (4, 3) (3, 5)"),
+    "dx of wrong shape": (
+        lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.y, s.dw, s.db)),
+        ValueError,
+        "out[0] dx (4, 5) (4, 3)",
+    ),
+    "dw of wrong shape": (
+        lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.dx, s.dx, s.db)),
+        ValueError,
+        "out[1] dw (4, 3) (3, 5)",
+    ),
     "db of wrong shape": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.dx, s.dw, s.p)), ValueError, "out[2] db (6,) (5,)"),
     "dw of another dtype": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.dx, s.w64, s.db)), TypeError, "out[1] float64"),
     "dx strided": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(of((3, 4)).T, s.dw, s.db)), ValueError, "out[0] C-contiguous"),
@@ -376,6 +384,11 @@ CLASSES: Table = {
     "state of another optimizer": (lambda s: s.sgd.load_state_dict(optim.SGD([s.w]).state_dict()), ValueError, "SGD: state_dict"),
     "state_dict is empty": (lambda s: s.sgd.load_state_dict({}), ValueError, "SGD: state_dict"),
     "state_dict is None": (lambda s: s.sgd.load_state_dict(None), TypeError, "SGD: state_dict"),
+    "state without its step": (
+        lambda s: s.sgd.load_state_dict({**s.sgd.state_dict(), "state": {0: {}, 1: {}}}),
+        ValueError,
+        "SGD: state_dict step",
+    ),
     "state of another shape": (
         lambda s: s.sgd.load_state_dict(optim.SGD([of((6,)), of((4,))], momentum=0.5).state_dict()),
         ValueError,
@@ -514,8 +527,6 @@ def test_backward(dy: Any, exception: type[Exception], words: str) -> None:
 # --- Trainer -------------------------------------------------------------------------------------------------------------------
 
 
-
-
 TRAINER: Table = {
     "unknown loss": (lambda s: ts.Trainer(nn.Sequential(nn.Dense(3, 5)), loss="nll"), ValueError, "Trainer: loss 'nll' mse"),
     "loss is None": (lambda s: ts.Trainer(nn.Sequential(nn.Dense(3, 5)), loss=None), ValueError, "Trainer: loss None"),
@@ -619,7 +630,16 @@ def test_batches_for_mse(method: str, call: Any, exception: type[Exception], wor
 
 
 @pytest.mark.parametrize(
-    ("n", "exception"), [(0, ValueError), (-1, ValueError), (4097, ValueError), (1.5, TypeError), ("2", TypeError), (None, TypeError), (True, TypeError)]
+    ("n", "exception"),
+    [
+        (0, ValueError),
+        (-1, ValueError),
+        (4097, ValueError),
+        (1.5, TypeError),
+        ("2", TypeError),
+        (None, TypeError),
+        (True, TypeError),
+    ],
 )
 def test_number_of_threads(n: Any, exception: type[Exception]) -> None:
     before = ts.get_num_threads()

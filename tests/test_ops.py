@@ -202,7 +202,24 @@ def test_columns_do_not_depend_on_the_width(dtype: np.dtype) -> None:
 
 def special_values(dtype: np.dtype) -> Array:
     info = np.finfo(dtype)
-    positive = [0.0, info.smallest_subnormal, info.tiny, 1e-20, 1e-4, 0.3, 1.0, 5.0, 9.0, 20.0, 87.0, 100.0, 709.0, 1e30, info.max, np.inf]
+    positive = [
+        0.0,
+        info.smallest_subnormal,
+        info.tiny,
+        1e-20,
+        1e-4,
+        0.3,
+        1.0,
+        5.0,
+        9.0,
+        20.0,
+        87.0,
+        100.0,
+        709.0,
+        1e30,
+        info.max,
+        np.inf,
+    ]
     return np.array([*positive, *(-v for v in positive), np.nan], dtype)
 
 
@@ -379,7 +396,16 @@ def test_label_forms_agree(dtype: np.dtype, label_dtype: Any, rng: np.random.Gen
 
 def test_cross_entropy_of_extreme_logits(dtype: np.dtype) -> None:
     big = float(np.finfo(dtype).max) / 4
-    rows = [[big, -big], [big, -big], [0.0, -np.inf], [0.0, -np.inf], [np.nan, 0.0], [0.0, np.nan], [np.inf, 0.0], [-np.inf, -np.inf]]
+    rows = [
+        [big, -big],
+        [big, -big],
+        [0.0, -np.inf],
+        [0.0, -np.inf],
+        [np.nan, 0.0],
+        [0.0, np.nan],
+        [np.inf, 0.0],
+        [-np.inf, -np.inf],
+    ]
     logits, labels = np.array(rows, dtype), np.array([0, 1, 0, 1, 1, 0, 0, 1])
     for target in (labels, np.eye(2, dtype=dtype)[labels]):
         losses, gradient = ops.softmax_cross_entropy(logits, target, reduction="none")

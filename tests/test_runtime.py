@@ -22,7 +22,12 @@ needs_threads = pytest.mark.skipif(not OPENMP, reason="built without OpenMP")
 needs_linux = pytest.mark.skipif(not LINUX, reason="affinity masks and /proc are Linux's")
 
 # No thread variable but those that a test sets.
-CLEAN: dict[str, str | None] = {"TRAINSTEP_NUM_THREADS": None, "OMP_NUM_THREADS": None, "OMP_THREAD_LIMIT": None, "OMP_DYNAMIC": None}
+CLEAN: dict[str, str | None] = {
+    "TRAINSTEP_NUM_THREADS": None,
+    "OMP_NUM_THREADS": None,
+    "OMP_THREAD_LIMIT": None,
+    "OMP_DYNAMIC": None,
+}
 PRINT_THREADS = "import trainstep as ts; print(ts.get_num_threads(), ts.config()['num_threads'])"
 
 

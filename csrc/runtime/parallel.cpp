@@ -1,7 +1,5 @@
 #include "runtime/parallel.h"
 
-#include <atomic>
-#include <chrono>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -10,8 +8,11 @@
 
 #ifdef _OPENMP
 #include <omp.h>
+
+#include <atomic>
+#include <chrono>
 #endif
-#ifdef __linux__
+#if defined(_OPENMP) && defined(__linux__)
 #include <pthread.h>
 #include <sched.h>
 #include <sys/syscall.h>
@@ -22,15 +23,30 @@ namespace trainstep {
 
 namespace {
 
+int positive_integer(const char* name, const char* text) {
+    char* end = nullptr;
+    const long n = std::strtol(text, &end, 10);
+    if (end == text || *end != '\0' || n < 1 || n > 4096)
+        throw std::invalid_argument(std::string(name) + "=" + text + ": expected an integer from 1 to 4096");
+    return int(n);
+}
+
+}  // namespace
+
+#ifdef _OPENMP
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
 std::atomic<int> wanted_threads{0};  // 0: the default
 std::atomic<bool> team_was_started{false};
 std::atomic<bool> team_lost_in_fork{false};  // libgomp's team does not survive fork(); entering it in the child would hang
 int default_threads = 1;
 
-using Clock = std::chrono::steady_clock;
-
 // Costs of a parallel region, in ns. Measured on a 2-core Zen 4 with libgomp (bench/bench_threads.py): hot 0.7-2.6 us; after more
-// than 5 ms of idling the workers sleep, and waking them takes 85-110 us. A share must be worth the region's cost several times over.
+// than 5 ms of idling the workers sleep, and waking them takes 85-110 us. A share must be worth the region's cost several times
+// over.
 constexpr double kHotShare = 4e3;
 constexpr double kColdShare = 150e3;
 constexpr std::chrono::milliseconds kTeamStaysHot{4};
@@ -59,7 +75,7 @@ class TeamHeat {
 };
 thread_local TeamHeat team_heat;
 
-#if defined(_OPENMP) && defined(__linux__)
+#ifdef __linux__
 // A sleeping worker is woken on the core where its caller spins for it, and the kernel needs a few milliseconds to part the two
 // (measured: 7.7 ms a region). So before a cold region the workers are told to stay off the caller's core: 0.1 ms instead.
 class WorkerPlaces {
@@ -85,31 +101,20 @@ class WorkerPlaces {
     pid_t tid_[kMost] = {};
     int kept_off_ = -1;
 };
-thread_local WorkerPlaces worker_places;  // one team per calling thread, as libgomp keeps them
+#else
+struct WorkerPlaces {
+    void enter(int) {}
+    void keep_off_this_core(int) {}
+};
 #endif
-
-int positive_integer(const char* name, const char* text) {
-    char* end = nullptr;
-    const long n = std::strtol(text, &end, 10);
-    if (end == text || *end != '\0' || n < 1 || n > 4096)
-        throw std::invalid_argument(std::string(name) + "=" + text + ": expected an integer from 1 to 4096");
-    return int(n);
-}
+thread_local WorkerPlaces worker_places;  // one team per calling thread, as libgomp keeps them
 
 }  // namespace
 
-bool has_openmp() {
-#ifdef _OPENMP
-    return true;
-#else
-    return false;
-#endif
-}
+bool has_openmp() { return true; }
 
 void init_threads() {
-#ifdef _OPENMP
     default_threads = omp_get_max_threads();  // OMP_NUM_THREADS, else the affinity mask
-#endif
     if (const char* text = std::getenv("TRAINSTEP_NUM_THREADS"); text && *text)
         wanted_threads = positive_integer("TRAINSTEP_NUM_THREADS", text);
 #ifdef __linux__
@@ -120,20 +125,14 @@ void init_threads() {
 void set_num_threads(int n) { wanted_threads = n; }
 
 int num_threads() {
-#ifdef _OPENMP
     const int limit = omp_get_max_threads();
-    int n = wanted_threads ? wanted_threads.load() : limit;
-    if (limit < default_threads && limit < n) n = limit;
-    return n;
-#else
-    return 1;
-#endif
+    const int n = wanted_threads ? wanted_threads.load() : limit;
+    return limit < default_threads && limit < n ? limit : n;
 }
 
 int threads_for(double ns) {
-#ifdef _OPENMP
     if (ns < 2 * kHotShare) return 1;
-    int n = num_threads();
+    const int n = num_threads();
     if (n == 1 || team_lost_in_fork || omp_in_parallel()) return 1;
     double share = kHotShare;
     if (ns < n * kColdShare) {
@@ -142,39 +141,38 @@ int threads_for(double ns) {
     }
     const double shares = ns / share;
     return shares < n ? (shares < 2 ? 1 : int(shares)) : n;
-#else
-    (void)ns;
-    return 1;
-#endif
 }
 
 void run_team(int threads, TeamBody body, void* context) {
-#ifdef _OPENMP
     team_was_started = true;
-#ifdef __linux__
     WorkerPlaces& places = worker_places;
     if (team_heat.is_cold(Clock::now())) places.keep_off_this_core(threads);
-#endif
 #pragma omp parallel num_threads(threads)
     {
-#ifdef __linux__
         places.enter(omp_get_thread_num());
-#endif
         body(context, Team{omp_get_thread_num(), omp_get_num_threads()});
     }
     team_heat.ran();
-#else
-    (void)threads;
-    body(context, Team{0, 1});
-#endif
 }
 
 void Team::barrier() const {
     if (parts == 1) return;
-#ifdef _OPENMP
 #pragma omp barrier
-#endif
 }
+
+#else  // without OpenMP there is one thread
+
+bool has_openmp() { return false; }
+void init_threads() {
+    if (const char* text = std::getenv("TRAINSTEP_NUM_THREADS"); text && *text) positive_integer("TRAINSTEP_NUM_THREADS", text);
+}
+void set_num_threads(int) {}
+int num_threads() { return 1; }
+int threads_for(double) { return 1; }
+void run_team(int, TeamBody body, void* context) { body(context, Team{0, 1}); }
+void Team::barrier() const {}
+
+#endif
 
 void* thread_scratch(std::size_t bytes) {
     thread_local Arena buffer;
