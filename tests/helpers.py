@@ -13,8 +13,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 Array = NDArray[Any]
 
-# What "within 2 ULP" means for a family, and "c" in a product's bound |error| <= c * eps * (|x| @ |w|), are said where they are used.
-
 
 def eps(dtype: DTypeLike) -> float:
     """The distance from 1 to the next number: one ULP of a number in [1, 2)."""

@@ -1,4 +1,4 @@
-"""The optimizers against torch.optim: the same options, 60 steps, weights and states element-wise. Skipped where torch is missing."""
+"""The optimizers against torch.optim over 60 steps: weights and states, element-wise. Skipped where torch is missing."""
 
 from typing import Any
 

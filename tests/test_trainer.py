@@ -486,9 +486,10 @@ def test_an_epoch_counts_from_its_last_step_on(monkeypatch: pytest.MonkeyPatch) 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(interrupted, "evaluate", interrupt)
+    monkeypatch.setattr(interrupted, "_measure", interrupt)
     with pytest.raises(KeyboardInterrupt):
         interrupted.fit(x, y, validation_data=(x, y))
+    monkeypatch.undo()
     assert (interrupted.steps, interrupted.epoch) == (4, 1)
     interrupted.fit(x, y)
     whole.fit(x, y, epochs=2)
@@ -518,14 +519,14 @@ def test_an_exception_in_a_progress_callback_comes_through(error: type[BaseExcep
 
     def train() -> None:
         while True:
-            trainer._core.fit_epoch(x, y, 64, False, order, progress, 0.0)
+            trainer._core.fit_epoch(trainer._core.data(x, y, "fit", "x", "y"), 4, False, order, progress, 0.0)
 
     with pytest.raises(error):
         train()
     assert len(calls) == 3
     batches, rows, loss, accuracy, steps = calls[0]
     assert batches == steps
-    assert rows == 64 * batches
+    assert rows == 4 * batches
     assert 0 < loss < 5
     assert 0 < accuracy < 1
     assert trainer.steps == calls[-1][-1]
@@ -548,7 +549,7 @@ def test_a_progress_bar_that_fails_is_closed(monkeypatch: pytest.MonkeyPatch) ->
     x, y = classes(100_000, 32, 4)
     trainer = ts.Trainer(network((32, 64, 4), dtype="float32"))
     with pytest.raises(Stop):
-        trainer.fit(x, y, epochs=100, progress=True)
+        trainer.fit(x, y, epochs=100, batch_size=4, progress=True)
     assert closed == [True]
     assert trainer.steps > 0
 
@@ -629,13 +630,14 @@ def test_models_trained_side_by_side_get_the_serial_bits(widths: tuple[int, ...]
 def test_fit_releases_the_gil() -> None:
     x, y = classes(2048, 256, 4)
     trainer = ts.Trainer(network((256, 512, 4), dtype="float32"))
+    data = trainer._core.data(x, y, "fit", "x", "y")
     done = threading.Event()
 
     def train() -> None:
         try:
             start = time.perf_counter()
             while time.perf_counter() - start < 0.3:
-                trainer._core.fit_epoch(x, y, 2048, False, None, None, 1.0)  # one batch: no breath between two
+                trainer._core.fit_epoch(data, 2048, False, None, None, 1.0)  # one batch: no breath between two
         finally:
             done.set()
 

@@ -179,9 +179,26 @@ Table table(Site site, py::handle object, std::size_t columns, py::array& keep_a
                        is('i', 8, InputDtype::int64_) || is('i', 4, InputDtype::int32_) || is('b', 1, InputDtype::bool_) ||
                        is('i', 1, InputDtype::int8_) || is('i', 2, InputDtype::int16_) || is('u', 2, InputDtype::uint16_) ||
                        is('u', 4, InputDtype::uint32_) || is('u', 8, InputDtype::uint64_);
-    if (!known) type_error(site, "has dtype " + dtype_text(a) + ", expected a real dtype of native byte order");
+    if (!known) {
+        // float16, long double, foreign byte order: rare enough to be cast as a whole.
+        if (kind != 'f' && kind != 'i' && kind != 'u') type_error(site, "has dtype " + dtype_text(a) + ", expected a real dtype");
+        return table(site, a.attr("astype")("float64"), columns, keep_alive);
+    }
     keep_alive = is_c_contiguous(a) && is_aligned(a) ? a : py::array(a.attr("copy")("C"));
     return {keep_alive.data(), dtype, std::size_t(a.shape(0)), columns};
 }
+
+template <class T>
+Table cast_table(Site site, py::handle object, std::size_t columns, py::array& keep_alive) {
+    const Table from = table(site, object, columns, keep_alive);
+    constexpr InputDtype wanted = sizeof(T) == 4 ? InputDtype::float32_ : InputDtype::float64_;
+    if (from.dtype == wanted) return from;
+    py::array_t<T> cast({py::ssize_t(from.rows), py::ssize_t(columns)});
+    gather_rows(cast.mutable_data(), from, nullptr, 0, from.rows);
+    keep_alive = cast;
+    return {keep_alive.data(), wanted, from.rows, columns};
+}
+template Table cast_table<float>(Site, py::handle, std::size_t, py::array&);
+template Table cast_table<double>(Site, py::handle, std::size_t, py::array&);
 
 }  // namespace trainstep

@@ -77,6 +77,10 @@ void check_target(Site site, const py::array& a, bool probabilities);
 // a row.
 Table table(Site site, py::handle object, std::size_t columns, py::array& keep_alive);
 
+// The same, cast to T where it is of another dtype.
+template <class T>
+Table cast_table(Site site, py::handle object, std::size_t columns, py::array& keep_alive);
+
 template <class T>
 const T* data(const py::array& a) {
     return static_cast<const T*>(a.data());

@@ -37,18 +37,6 @@ py::list views(const std::shared_ptr<Program<T>>& program, T* Parameter<T>::* pl
     return result;
 }
 
-// x as T, C-contiguous, for a program that takes `columns` features; other real dtypes are cast.
-template <class T>
-Table cast_table(Site site, py::handle x, std::size_t columns, py::array& keep) {
-    Table t = table(site, x, columns, keep);
-    if (has_dtype<T>(keep)) return t;
-    py::array_t<T> cast({py::ssize_t(t.rows), py::ssize_t(t.columns)});
-    gather_rows(cast.mutable_data(), t, nullptr, 0, t.rows);
-    keep = cast;
-    t.data = keep.data();
-    return t;
-}
-
 // Inference on a whole table.
 template <class T>
 py::array predict(Program<T>& program, py::handle x_in, py::handle out) {
@@ -123,24 +111,33 @@ void bind_program(py::module_& m, const char* name) {
 
 // --- training ----------------------------------------------------------------------------------------------------------------
 
-// The targets of `rows` rows, checked: class indices, or values of the network's output shape.
+// A table and its targets, checked and held: what a pass runs over.
 template <class T>
-Targets<T> targets(Site site, py::handle y_in, std::size_t rows, std::size_t columns, Loss loss, py::array& keep) {
-    Targets<T> result;
-    py::array y = as_array(site, y_in);
-    if (is_classification(loss) && y.ndim() == 1) {
-        keep = labels(site, y, py::ssize_t(rows), py::ssize_t(columns));
-        result.labels = data<std::int64_t>(keep);
-        return result;
+struct HeldData {
+    Data<T> data;
+    py::array x, y;
+};
+
+// Checks that y fits x and the loss: class indices, or values of the network's output shape.
+template <class T>
+HeldData<T> hold(Site x_site, py::handle x_in, Site y_site, py::handle y_in, const Program<T>& program, Loss loss) {
+    HeldData<T> held;
+    held.data.x = table(x_site, x_in, program.in(), held.x);
+    const std::size_t rows = held.data.x.rows, columns = program.out();
+    const bool classes = is_classification(loss);
+    py::array y = as_array(y_site, y_in);
+    if (classes && y.ndim() == 1) {
+        held.y = labels(y_site, y, py::ssize_t(rows), py::ssize_t(columns));
+        held.data.y.labels = data<std::int64_t>(held.y);
+        return held;
     }
     if (y.ndim() == 1 && columns == 1) y = y.reshape({py::ssize_t(-1), py::ssize_t(1)});
     if (y.ndim() != 2 || std::size_t(y.shape(0)) != rows || std::size_t(y.shape(1)) != columns)
-        value_error(site, "has shape " + shape_text(y) + ", expected (" + std::to_string(rows) + ", " + std::to_string(columns) +
-                              ")" + (is_classification(loss) ? " or (" + std::to_string(rows) + ",)" : ""));
-    result.values = table(site, y, columns, keep);
-    if (has_dtype<float>(keep)) check_target<float>(site, keep, is_classification(loss));
-    if (has_dtype<double>(keep)) check_target<double>(site, keep, is_classification(loss));
-    return result;
+        value_error(y_site, "has shape " + shape_text(y) + ", expected (" + std::to_string(rows) + ", " + std::to_string(columns) +
+                                ")" + (classes ? " or (" + std::to_string(rows) + ",)" : ""));
+    held.data.y.values = static_cast<const T*>(cast_table<T>(y_site, y, columns, held.y).data);
+    check_target<T>(y_site, held.y, classes);
+    return held;
 }
 
 template <class T>
@@ -149,22 +146,59 @@ class BoundTrainer {
     BoundTrainer(std::shared_ptr<Program<T>> program, py::handle loss, std::shared_ptr<Optimizer<T>> optimizer)
         : trainer_(std::move(program), Loss(name_index("Trainer", "loss", kLossNames, loss)), std::move(optimizer)) {}
 
-    double step(py::handle x_in, py::handle y_in) {
-        py::array x, y;
-        const Table xs = table({"step", "x"}, x_in, trainer_.program().in(), x);
-        const Targets<T> ys = targets<T>({"step", "y"}, y_in, xs.rows, trainer_.program().out(), trainer_.loss(), y);
+    double step(py::handle x, py::handle y) {
+        const HeldData<T> batch = hold<T>({"step", "x"}, x, {"step", "y"}, y, trainer_.program(), trainer_.loss());
         const WithoutGil released;
-        return trainer_.step(xs, ys);
+        return trainer_.step(batch.data);
+    }
+
+    // The names are for the messages.
+    HeldData<T> data(py::handle x, py::handle y, const std::string& function, const std::string& x_name,
+                     const std::string& y_name) {
+        return hold<T>({function.c_str(), x_name.c_str()}, x, {function.c_str(), y_name.c_str()}, y, trainer_.program(),
+                       trainer_.loss());
     }
 
     // progress(batches, rows, mean loss, accuracy or None) is called with the GIL about every `interval` seconds.
-    py::tuple fit_epoch(py::handle x, py::handle y, std::size_t batch_size, bool drop_last, py::handle order, py::handle progress,
+    py::tuple fit_epoch(const HeldData<T>& data, std::size_t batch_size, bool drop_last, py::handle order_in, py::handle progress,
                         double interval) {
-        return run("fit", x, y, batch_size, drop_last, order, progress, interval, true);
+        const std::size_t rows = data.data.x.rows;
+        if (drop_last && rows < batch_size)
+            value_error({"fit", "batch_size"}, "is " + std::to_string(batch_size) + ", expected at most the " +
+                                                   std::to_string(rows) + " rows of x with drop_last");
+        Pass pass{batch_size, drop_last};
+        py::array_t<std::int64_t> order;
+        if (!order_in.is_none()) {
+            order = py::cast<py::array_t<std::int64_t>>(order_in);
+            pass.order = order.data();
+        }
+        const auto now = Clock::now();
+        Breath breath{this, progress, std::chrono::duration<double>(interval), now, now};
+        pass.air = breathe, pass.air_context = &breath;
+        Totals totals;
+        {
+            const WithoutGil released;
+            totals = trainer_.fit_epoch(data.data, pass);
+        }
+        // Counted here, so that no signal can come between an epoch's last step and its count.
+        if (std::size_t(totals.batches) == (drop_last ? rows / batch_size : (rows + batch_size - 1) / batch_size)) ++epochs;
+        return result(totals, breath);
     }
-    py::tuple evaluate(py::handle x, py::handle y, std::size_t batch_size) {
-        return run("evaluate", x, y, batch_size, false, py::none(), py::none(), 1, false);
+
+    py::tuple evaluate(const HeldData<T>& data, std::size_t batch_size) {
+        const auto now = Clock::now();
+        Breath breath{this, py::none(), {}, now, now};
+        Pass pass{batch_size};
+        pass.air = breathe, pass.air_context = &breath;
+        Totals totals;
+        {
+            const WithoutGil released;
+            totals = trainer_.evaluate(data.data, pass);
+        }
+        return result(totals, breath);
     }
+
+    std::int64_t epochs = 0;  // completed
 
   private:
     using Clock = std::chrono::steady_clock;
@@ -177,7 +211,8 @@ class BoundTrainer {
         Clock::time_point last_signals, last_progress;
         bool raised = false;  // a Python exception is set
     };
-    static constexpr std::chrono::milliseconds kSignals{10};
+    // Below what a person notices; a breath waits for the GIL, for 5 ms where another thread runs Python code.
+    static constexpr std::chrono::milliseconds kSignals{50};
 
     static bool breathe(void* context, const Totals& so_far) {
         Breath& b = *static_cast<Breath*>(context);
@@ -204,31 +239,10 @@ class BoundTrainer {
         return {t.loss / t.count, counted ? py::object(py::float_(double(t.correct) / double(t.rows))) : py::none()};
     }
 
-    py::tuple run(const char* me, py::handle x_in, py::handle y_in, std::size_t batch_size, bool drop_last, py::handle order_in,
-                  py::handle progress, double interval, bool train) {
-        if (batch_size == 0) value_error({me, "batch_size"}, "is 0, expected at least 1");
-        py::array x, y;
-        py::array_t<std::int64_t> order;
-        const Table xs = table({me, "x"}, x_in, trainer_.program().in(), x);
-        const Targets<T> ys = targets<T>({me, "y"}, y_in, xs.rows, trainer_.program().out(), trainer_.loss(), y);
-        if (drop_last && xs.rows < batch_size)
-            value_error({me, "batch_size"}, "is " + std::to_string(batch_size) + ", expected at most the " +
-                                                std::to_string(xs.rows) + " rows of x with drop_last");
-        const auto now = Clock::now();
-        Breath breath{this, progress, std::chrono::duration<double>(interval), now, now};
-        Pass pass{batch_size, drop_last, nullptr, breathe, &breath};
-        if (!order_in.is_none()) {
-            order = py::cast<py::array_t<std::int64_t>>(order_in);
-            pass.order = order.data();
-        }
-        Totals totals;
-        {
-            const WithoutGil released;
-            totals = train ? trainer_.fit_epoch(xs, ys, pass) : trainer_.evaluate(xs, ys, pass);
-        }
+    py::tuple result(const Totals& totals, const Breath& breath) const {
         if (breath.raised) throw py::error_already_set();
         const auto [loss, accuracy] = means(totals);
-        return py::make_tuple(loss, accuracy, totals.batches);
+        return py::make_tuple(loss, accuracy);
     }
 
     Trainer<T> trainer_;
@@ -237,13 +251,17 @@ class BoundTrainer {
 template <class T>
 void bind_trainer(py::module_& m, const char* name) {
     using B = BoundTrainer<T>;
-    py::class_<B>(m, name)
+    py::class_<B> trainer(m, name);
+    py::class_<HeldData<T>>(trainer, "Data");
+    trainer
         .def(py::init<std::shared_ptr<Program<T>>, py::handle, std::shared_ptr<Optimizer<T>>>(), py::arg("program"),
              py::arg("loss"), py::arg("optimizer"))
         .def("step", &B::step, py::arg("x"), py::arg("y"))
-        .def("fit_epoch", &B::fit_epoch, py::arg("x"), py::arg("y"), py::arg("batch_size"), py::arg("drop_last"), py::arg("order"),
+        .def("data", &B::data, py::arg("x"), py::arg("y"), py::arg("function"), py::arg("x_name"), py::arg("y_name"))
+        .def("fit_epoch", &B::fit_epoch, py::arg("data"), py::arg("batch_size"), py::arg("drop_last"), py::arg("order"),
              py::arg("progress"), py::arg("interval"))
-        .def("evaluate", &B::evaluate, py::arg("x"), py::arg("y"), py::arg("batch_size"));
+        .def("evaluate", &B::evaluate, py::arg("data"), py::arg("batch_size"))
+        .def_readonly("epochs", &B::epochs);
 }
 
 }  // namespace

@@ -75,8 +75,9 @@ void step_arrays(Optimizer<T>& optimizer, const py::sequence& weights, const py:
         places.emplace_back(mutable_data<T>(w), data<T>(g));
         keep.push_back(std::move(g));
     }
-    for (std::size_t i = 0; i < arrays.size(); ++i) optimizer.place(i, places[i].first, places[i].second);
     const WithoutGil released;
+    const std::lock_guard held(optimizer.lock);
+    for (std::size_t i = 0; i < arrays.size(); ++i) optimizer.place(i, places[i].first, places[i].second);
     optimizer.step();
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -60,6 +61,9 @@ class Optimizer {
     const std::vector<StepArray<T>>& arrays() const { return arrays_; }
 
     std::int64_t steps = 0;  // updates so far
+
+    // Held by whoever steps; two threads that use one optimizer take turns. Taken after a program's lock, where both are.
+    std::mutex lock;
 
   private:
     OptimizerKind kind_;

@@ -93,14 +93,18 @@ void Program<T>::forward(Range rows) {
 
 template <class T>
 void Program<T>::predict(T* y, const T* x, std::size_t rows) {
-    constexpr std::size_t block = 512;  // rows: enough for the products, few enough for the cache
-    reserve(std::min(rows, block));
-    batch_ = 0;  // the workspace no longer holds what backward needs
+    constexpr std::size_t most = 512;  // rows: enough for the products, few enough for the cache
+    const std::size_t block = std::min(rows, most);
+    std::size_t widest = 0;
+    for (const auto& layer : layers_) widest = std::max(widest, layer->out);
+    const std::size_t size = padded<T>(block * widest);
+    if (predict_workspace_.bytes() < 2 * size * sizeof(T)) predict_workspace_ = Arena(2 * size * sizeof(T));
+    T* const buffers[2] = {predict_workspace_.template as<T>(), predict_workspace_.template as<T>() + size};
     for (std::size_t r = 0; r < rows; r += block) {
         const std::size_t batch = std::min(block, rows - r);
         const T* from = x + r * in();
         for (std::size_t i = 0; i < layers_.size(); ++i) {
-            T* to = i + 1 == layers_.size() ? y + r * out() : outputs_[i];
+            T* to = i + 1 == layers_.size() ? y + r * out() : buffers[i % 2];
             layers_[i]->forward(to, from, batch);
             from = to;
         }

@@ -36,8 +36,9 @@ class Program {
 
     // A pass over a batch goes: begin, then forward on any ranges of rows, then (from output_gradient) backward_inputs on the same
     // ranges, then, when all rows are done, backward_parameters. Each is one call for the whole batch, or is shared by a team.
-    // x (batch, in) must live until the pass ends.
+    // x (batch, in) must live until end(), or until the next pass begins.
     void begin(const T* x, std::size_t batch);
+    void end() { batch_ = 0; }
     void forward(Range rows);
     void backward_inputs(T* dx, Range rows);  // dx (batch, in), or null where it is not wanted
     void backward_parameters(std::size_t layer, bool accumulate, Team team);
@@ -46,7 +47,8 @@ class Program {
     const T* output() const { return outputs_.back(); }
     T* output_gradient() { return gradients_.back(); }
 
-    // y (rows, out) for any number of rows, in blocks that fit the cache.
+    // y (rows, out) for any number of rows, in blocks that fit the cache. It has a workspace of its own: a pass that has begun goes
+    // on.
     void predict(T* y, const T* x, std::size_t rows);
 
     std::size_t layers() const { return layers_.size(); }
@@ -72,7 +74,7 @@ class Program {
     std::vector<Parameter<T>> parameters_;
     std::vector<std::size_t> first_parameter_;
     double ns_per_row_ = 0;
-    Arena weight_arena_, gradient_arena_, workspace_;
+    Arena weight_arena_, gradient_arena_, workspace_, predict_workspace_;
 
     std::size_t reserved_ = 0;   // rows that the workspace has room for
     T* input_ = nullptr;         // (rows, in)

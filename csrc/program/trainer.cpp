@@ -17,10 +17,7 @@ constexpr InputDtype dtype_of = sizeof(T) == 4 ? InputDtype::float32_ : InputDty
 
 template <class T>
 Trainer<T>::Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer<T>> optimizer)
-    : program_(std::move(program)), loss_(loss), optimizer_(std::move(optimizer)) {
-    const auto& parameters = program_->parameters();
-    for (std::size_t i = 0; i < parameters.size(); ++i) optimizer_->place(i, parameters[i].weight, parameters[i].gradient);
-}
+    : program_(std::move(program)), loss_(loss), optimizer_(std::move(optimizer)) {}
 
 // Begins a pass over the batch and says how its loss is taken.
 template <class T>
@@ -40,6 +37,8 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
     LossRows<T> rows = begin(batch, correct);
     rows.dpred = program_->output_gradient();
     rows.scale = T(1 / mean_count(loss_, batch.rows, rows.columns));
+    const auto& parameters = program_->parameters();
+    for (std::size_t i = 0; i < parameters.size(); ++i) optimizer_->place(i, parameters[i].weight, parameters[i].gradient);
     optimizer_->begin_step();
     const double ns = double(batch.rows) * program_->ns_per_row();
     run_team(ns < kLargeStep ? threads_for(ns) : 1, [&](Team team) {
@@ -56,6 +55,7 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
         }
         if (team.parts == 1) optimizer_->update_all();
     });
+    program_->end();
     return sum_in_order(row_loss_.data(), batch.rows);
 }
 
@@ -76,59 +76,62 @@ double Trainer<T>::measure(const Batch& batch, std::int32_t* correct) {
     const LossRows<T> rows = begin(batch, correct);
     program_->forward({0, batch.rows});
     loss_rows(loss_, rows);
+    program_->end();
     return sum_in_order(row_loss_.data(), batch.rows);
 }
 
 template <class T>
-double Trainer<T>::step(const Table& x, const Targets<T>& y) {
-    const std::lock_guard held(program_->lock);
-    return train(gather(x, y, Pass{x.rows}, 0, x.rows), nullptr) / mean_count(loss_, x.rows, program_->out());
+double Trainer<T>::step(const Data<T>& batch) {
+    const std::scoped_lock held(program_->lock, optimizer_->lock);
+    const double loss = train(gather(batch, Pass{batch.x.rows}, 0, batch.x.rows), nullptr);
+    return loss / mean_count(loss_, batch.x.rows, program_->out());
 }
 
 // The rows first .. first + rows of the pass, in place where they lie so, else copied into the workspace.
 template <class T>
-typename Trainer<T>::Batch Trainer<T>::gather(const Table& x, const Targets<T>& y, const Pass& pass, std::size_t first,
-                                              std::size_t rows) {
+typename Trainer<T>::Batch Trainer<T>::gather(const Data<T>& data, const Pass& pass, std::size_t first, std::size_t rows) {
     Batch batch{nullptr, {}, rows};
-    if (!pass.order && x.dtype == dtype_of<T>) {
-        batch.x = static_cast<const T*>(x.data) + first * x.columns;
+    if (!pass.order && data.x.dtype == dtype_of<T>) {
+        batch.x = static_cast<const T*>(data.x.data) + first * data.x.columns;
     } else {
         T* buffer = program_->input_buffer(rows);
-        gather_rows(buffer, x, pass.order, first, rows);
+        gather_rows(buffer, data.x, pass.order, first, rows);
         batch.x = buffer;
     }
-    if (y.labels) {
-        batch.target.labels = y.labels + first;
+    const std::size_t columns = program_->out();
+    if (data.y.labels) {
+        batch.target.labels = data.y.labels + first;
         if (pass.order) {
             if (label_buffer_.size() < rows) label_buffer_.resize(rows);
-            for (std::size_t i = 0; i < rows; ++i) label_buffer_[i] = y.labels[pass.order[first + i]];
+            for (std::size_t i = 0; i < rows; ++i) label_buffer_[i] = data.y.labels[pass.order[first + i]];
             batch.target.labels = label_buffer_.data();
         }
-    } else if (!pass.order && y.values.dtype == dtype_of<T>) {
-        batch.target.values = static_cast<const T*>(y.values.data) + first * y.values.columns;
     } else {
-        if (target_buffer_.size() < rows * y.values.columns) target_buffer_.resize(rows * y.values.columns);
-        gather_rows(target_buffer_.data(), y.values, pass.order, first, rows);
-        batch.target.values = target_buffer_.data();
+        batch.target.values = data.y.values + first * columns;
+        if (pass.order) {
+            if (target_buffer_.size() < rows * columns) target_buffer_.resize(rows * columns);
+            gather_rows(target_buffer_.data(), Table{data.y.values, dtype_of<T>, data.x.rows, columns}, pass.order, first, rows);
+            batch.target.values = target_buffer_.data();
+        }
     }
     return batch;
 }
 
 template <class T>
 template <class RunBatch>
-Totals Trainer<T>::for_each_batch(const Table& x, const Targets<T>& y, const Pass& pass, RunBatch run) {
+Totals Trainer<T>::for_each_batch(const Data<T>& data, const Pass& pass, RunBatch run) {
     Totals totals;
-    for (std::size_t first = 0; first < x.rows; first += pass.batch_size) {
-        const std::size_t rows = std::min(pass.batch_size, x.rows - first);
+    for (std::size_t first = 0; first < data.x.rows; first += pass.batch_size) {
+        const std::size_t rows = std::min(pass.batch_size, data.x.rows - first);
         if (rows < pass.batch_size && pass.drop_last) break;
         {
-            const std::lock_guard held(program_->lock);
+            const std::scoped_lock held(program_->lock, optimizer_->lock);
             std::int32_t* correct = nullptr;
             if (is_classification(loss_)) {
                 if (row_correct_.size() < rows) row_correct_.resize(rows);
                 correct = row_correct_.data();
             }
-            totals.loss += run(gather(x, y, pass, first, rows), correct);
+            totals.loss += run(gather(data, pass, first, rows), correct);
             for (std::size_t i = 0; correct && i < rows; ++i) totals.correct += correct[i];
         }
         totals.count += mean_count(loss_, rows, program_->out());
@@ -140,13 +143,13 @@ Totals Trainer<T>::for_each_batch(const Table& x, const Targets<T>& y, const Pas
 }
 
 template <class T>
-Totals Trainer<T>::fit_epoch(const Table& x, const Targets<T>& y, const Pass& pass) {
-    return for_each_batch(x, y, pass, [this](const Batch& batch, std::int32_t* correct) { return train(batch, correct); });
+Totals Trainer<T>::fit_epoch(const Data<T>& data, const Pass& pass) {
+    return for_each_batch(data, pass, [this](const Batch& batch, std::int32_t* correct) { return train(batch, correct); });
 }
 
 template <class T>
-Totals Trainer<T>::evaluate(const Table& x, const Targets<T>& y, const Pass& pass) {
-    return for_each_batch(x, y, pass, [this](const Batch& batch, std::int32_t* correct) { return measure(batch, correct); });
+Totals Trainer<T>::evaluate(const Data<T>& data, const Pass& pass) {
+    return for_each_batch(data, pass, [this](const Batch& batch, std::int32_t* correct) { return measure(batch, correct); });
 }
 
 template class Trainer<float>;

@@ -12,11 +12,11 @@
 
 namespace trainstep {
 
-// The targets of a whole table: labels (rows) or values (rows, columns), one of them.
+// A table of rows and what is wanted for them.
 template <class T>
-struct Targets {
-    const std::int64_t* labels = nullptr;
-    Table values{};
+struct Data {
+    Table x;
+    Target<T> y;
 };
 
 // What a pass over a table adds up to.
@@ -43,13 +43,13 @@ class Trainer {
     Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer<T>> optimizer);
 
     // One step on a batch: the mean loss before the update.
-    double step(const Table& x, const Targets<T>& y);
+    double step(const Data<T>& batch);
 
     // An epoch over a table: one step a batch.
-    Totals fit_epoch(const Table& x, const Targets<T>& y, const Pass& pass);
+    Totals fit_epoch(const Data<T>& data, const Pass& pass);
 
-    // Loss and accuracy over a table, with nothing written.
-    Totals evaluate(const Table& x, const Targets<T>& y, const Pass& pass);
+    // Loss and accuracy over a table, with no parameter changed.
+    Totals evaluate(const Data<T>& data, const Pass& pass);
 
     Program<T>& program() { return *program_; }
     Loss loss() const { return loss_; }
@@ -60,13 +60,13 @@ class Trainer {
         Target<T> target;
         std::size_t rows;
     };
-    Batch gather(const Table& x, const Targets<T>& y, const Pass& pass, std::size_t first, std::size_t rows);
+    Batch gather(const Data<T>& data, const Pass& pass, std::size_t first, std::size_t rows);
     double train(const Batch& batch, std::int32_t* correct);
     double measure(const Batch& batch, std::int32_t* correct);
     LossRows<T> begin(const Batch& batch, std::int32_t* correct);
     void update_share(std::size_t layer, Team team);
     template <class RunBatch>
-    Totals for_each_batch(const Table& x, const Targets<T>& y, const Pass& pass, RunBatch run);
+    Totals for_each_batch(const Data<T>& data, const Pass& pass, RunBatch run);
 
     std::shared_ptr<Program<T>> program_;
     Loss loss_;

@@ -294,8 +294,8 @@ def zeros(shape: tuple[int, ...], *, rng: Rng | None = None, dtype: DTypeLike = 
 
     w = 0
 
-    As hidden weights they are refused by `trainstep.nn.Dense` unless asked for by name, since every unit of a layer would get the
-    same gradient and stay the same.
+    Never the default for weights: where all layers are constant, every unit of a layer gets the same gradient and stays the
+    same.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ from trainstep.nn import Sequential
 from trainstep.optim import Adam, Optimizer
 
 _TRAINERS = {"float32": _core.TrainerFloat32, "float64": _core.TrainerFloat64}
+_EVALUATION_BATCH = 1024
 _PROGRESS_INTERVAL = 0.1  # seconds between two updates of the bar
 
 
@@ -70,7 +71,6 @@ class Trainer:
         self._model = model
         self._optimizer = optimizer
         self._seed = model.seed if seed is None else int(seed)
-        self._epoch = 0
         self._core = _TRAINERS[model.dtype.name](model._program, loss, optimizer._core)
 
     @property
@@ -86,7 +86,7 @@ class Trainer:
     @property
     def epoch(self) -> int:
         """The number of epochs that have been completed."""
-        return self._epoch
+        return int(self._core.epochs)
 
     @property
     def steps(self) -> int:
@@ -193,33 +193,29 @@ class Trainer:
         >>> history.history["loss"][-1] < 0.01
         True
         """
-        for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-            if isinstance(value, bool) or not hasattr(value, "__index__"):
-                raise TypeError(f"fit: {name} is a {type(value).__name__}, expected an int")
-            if value < 1:
-                raise ValueError(f"fit: {name} is {value}, expected at least 1")
+        _check_count("fit", "epochs", epochs)
+        _check_count("fit", "batch_size", batch_size)
+        data = self._core.data(x, y, "fit", "x", "y")
+        validation = None
         if validation_data is not None:
             if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
                 raise TypeError("fit: validation_data is no pair (x, y)")
-            self._check_table("validation_data", *validation_data)
-        self._check_table("x and y", x, y)
+            validation = self._core.data(*validation_data, "fit", "validation_data[0] (x)", "validation_data[1] (y)")
         rows = len(x)
-        batches = rows // batch_size if drop_last else -(-rows // batch_size)
         history = History()
-        bar = _Bar(epochs, batches) if progress else None
+        bar = _Bar(epochs, rows // batch_size if drop_last else -(-rows // batch_size)) if progress else None
         try:
             for _ in range(epochs):
-                order = _core.permutation(rows, self._seed % 2**64, self._epoch) if shuffle else None
+                order = _core.permutation(rows, self._seed % 2**64, self.epoch) if shuffle else None
                 start = time.perf_counter()
-                loss, accuracy, _ = self._core.fit_epoch(
-                    x, y, batch_size, drop_last, order, bar.update if bar else None, _PROGRESS_INTERVAL
+                loss, accuracy = self._core.fit_epoch(
+                    data, batch_size, drop_last, order, bar.update if bar else None, _PROGRESS_INTERVAL
                 )
                 values = {"loss": loss, "accuracy": accuracy, "seconds": time.perf_counter() - start}
-                if validation_data is not None:
-                    values |= {f"val_{k}": v for k, v in self.evaluate(*validation_data).items()}
+                if validation is not None:
+                    values |= {f"val_{k}": v for k, v in self._measure(validation, _EVALUATION_BATCH).items()}
                 values["lr"] = self._optimizer.lr
-                self._epoch += 1
-                history.append(self._epoch, **{k: v for k, v in values.items() if v is not None})
+                history.append(self.epoch, **{k: v for k, v in values.items() if v is not None})
                 if bar:
                     bar.end_epoch(values)
         finally:
@@ -227,16 +223,7 @@ class Trainer:
                 bar.close()
         return history
 
-    def _check_table(self, name: str, x: Any, y: Any) -> None:
-        """Raise where x and y do not fit each other, before anything is trained; the core checks the rest."""
-        try:
-            unequal = len(x) != len(y)
-        except TypeError:
-            return  # not even a table: the core says what it is
-        if unequal:
-            raise ValueError(f"fit: {name} have {len(x)} and {len(y)} rows, expected as many in both")
-
-    def evaluate(self, x: Any, y: Any, batch_size: int = 1024) -> dict[str, float]:
+    def evaluate(self, x: Any, y: Any, batch_size: int = _EVALUATION_BATCH) -> dict[str, float]:
         """Measure loss and accuracy without changing anything.
 
         L = mean over all rows of loss(model(x), y)
@@ -273,12 +260,19 @@ class Trainer:
         >>> round(measures["loss"], 4), measures["accuracy"]
         (2.3026, 0.25)
         """
-        if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__"):
-            raise TypeError(f"evaluate: batch_size is a {type(batch_size).__name__}, expected an int")
-        if batch_size < 1:
-            raise ValueError(f"evaluate: batch_size is {batch_size}, expected at least 1")
-        loss, accuracy, _ = self._core.evaluate(x, y, batch_size)
+        _check_count("evaluate", "batch_size", batch_size)
+        return self._measure(self._core.data(x, y, "evaluate", "x", "y"), batch_size)
+
+    def _measure(self, data: Any, batch_size: int) -> dict[str, float]:
+        loss, accuracy = self._core.evaluate(data, batch_size)
         return {"loss": loss} if accuracy is None else {"loss": loss, "accuracy": accuracy}
+
+
+def _check_count(function: str, name: str, value: Any) -> None:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{function}: {name} is a {type(value).__name__}, expected an int")
+    if value < 1:
+        raise ValueError(f"{function}: {name} is {value}, expected at least 1")
 
 
 class _Bar:

@@ -18,9 +18,16 @@ def initializer(init_like: InitLike, default: Initializer, argument: str) -> Ini
         return default
     if callable(init_like):
         return init_like
+    if not isinstance(init_like, str):
+        raise TypeError(f"Dense: {argument} is a {type(init_like).__name__}, expected a name or a callable")
+    if argument == "bias_init" and init_like != "zeros":
+        raise ValueError(f"Dense: bias_init is {init_like!r}, expected 'zeros' or a callable: a bias has no fan_in")
     if init_like not in INITIALIZERS:
         raise ValueError(f"Dense: {argument} is {init_like!r}, expected one of {', '.join(sorted(INITIALIZERS))}")
     return INITIALIZERS[init_like]
+
+
+_WIDEST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -73,10 +80,12 @@ class Dense:
             width = getattr(self, name)
             if isinstance(width, bool) or not hasattr(width, "__index__"):
                 raise TypeError(f"Dense: {name} is a {type(width).__name__}, expected an int")
-            if width < 1:
-                raise ValueError(f"Dense: {name} is {width}, expected at least 1")
+            if not 1 <= width <= _WIDEST:
+                raise ValueError(f"Dense: {name} is {width}, expected 1 to {_WIDEST}")
         if self.activation is not None and self.activation not in _core.activations:
             raise ValueError(f"Dense: activation is {self.activation!r}, expected one of {', '.join(_core.activations)}")
+        if not isinstance(self.bias, bool):
+            raise TypeError(f"Dense: bias is a {type(self.bias).__name__}, expected a bool")
         for name in ("init", "bias_init"):
             initializer(getattr(self, name), zeros, name)
 
@@ -97,6 +106,11 @@ class Dense:
             "activation": self.activation,
             "bias": bool(self.bias),
         }
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each parameter by name."""
+        weight = {"weight": (self.in_features, self.out_features)}
+        return weight | ({"bias": (self.out_features,)} if self.bias else {})
 
     def initializers(self) -> dict[str, Initializer]:
         """Give the initialiser of each parameter by name."""

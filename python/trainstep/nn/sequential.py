@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,8 +71,11 @@ class Sequential:
         for p, (parameter, view) in enumerate(self._program.parameters()):
             layer_index, _, own_name = parameter.partition(".")
             values = layers[int(layer_index)].initializers()[own_name](view.shape, rng=self._parameter_seed(p), dtype=name)
-            if np.shape(values) != view.shape:
-                raise ValueError(f"Sequential: the initialiser of {parameter} gave shape {np.shape(values)}, expected {view.shape}")
+            if np.shape(values) != view.shape or not np.isrealobj(values) or not np.isfinite(values).all():
+                raise ValueError(
+                    f"Sequential: the initialiser of {parameter} gave shape {np.shape(values)}, dtype {np.asarray(values).dtype}, "
+                    f"expected finite real numbers of shape {view.shape}"
+                )
             view[...] = values
 
     def _parameter_seed(self, p: int) -> int:
@@ -99,6 +103,11 @@ class Sequential:
     def num_parameters(self) -> int:
         """The number of trained numbers."""
         return sum(view.size for view in self.parameters().values())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle by description and values; gradients and workspace are not carried along."""
+        values = {name: view.copy() for name, view in self.parameters().items()}
+        return _rebuild, (self._layers, self._seed, self._dtype.name, values)
 
     def __repr__(self) -> str:
         inner = ",\n".join(f"    {layer!r}" for layer in self._layers)
@@ -175,6 +184,8 @@ class Sequential:
         >>> model.predict(np.ones((5000, 3)), batch_size=100).shape
         (5000, 2)
         """
+        if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__"):
+            raise TypeError(f"predict: batch_size is a {type(batch_size).__name__}, expected an int")
         if batch_size < 1:
             raise ValueError(f"predict: batch_size is {batch_size}, expected at least 1")
         if not isinstance(x, np.ndarray) or x.ndim < 2 or len(x) <= batch_size:
@@ -374,15 +385,23 @@ def load(path: str | os.PathLike[str]) -> Sequential:
             if metadata.get("format") != _FORMAT:
                 raise ValueError("its metadata does not name a trainstep model")
             layers = [from_spec(spec) for spec in json.loads(metadata["layers"])]
-            model = Sequential(*layers, seed=int(metadata["seed"]), dtype=metadata["dtype"])
-            parameters = model.parameters()
-            if set(file.keys()) != set(parameters):
+            # What the layers say is believed only where the arrays in the file bear it out: nothing large is made before.
+            shapes = {f"{i}.{name}": shape for i, layer in enumerate(layers) for name, shape in layer.shapes().items()}
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            if found != shapes:
                 raise ValueError("its arrays are not those of its layers")
-            for name, view in parameters.items():
-                values = file.get_tensor(name)
-                if values.shape != view.shape or values.dtype != view.dtype:
-                    raise ValueError(f"{name} is {values.dtype} {values.shape}, expected {view.dtype} {view.shape}")
-                view[...] = values
+            values = {name: file.get_tensor(name) for name in shapes}
+            wrong = [name for name, value in values.items() if value.dtype != metadata["dtype"]]
+            if wrong:
+                raise ValueError(f"{wrong[0]} is {values[wrong[0]].dtype}, expected {metadata['dtype']}")
+            return _rebuild(layers, int(metadata["seed"]), metadata["dtype"], values)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"load: {os.fspath(path)} is no whole trainstep model: {error}") from error
+
+
+def _rebuild(layers: Sequence[Dense], seed: int, dtype: str, values: Mapping[str, Array]) -> Sequential:
+    """Make a network with given parameters."""
+    model = Sequential(*layers, seed=seed, dtype=dtype)
+    for name, view in model.parameters().items():
+        view[...] = values[name]
     return model
