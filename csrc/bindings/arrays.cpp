@@ -148,19 +148,18 @@ py::array labels(Site site, py::handle object, py::ssize_t rows, py::ssize_t cla
 }
 
 template <class T>
-void check_target(Site site, const py::array& a, bool probabilities) {
-    const T* x = data<T>(a);
-    for (py::ssize_t i = 0; i < a.size(); ++i) {
+void check_target(Site site, const T* x, std::size_t n, bool probabilities) {
+    for (std::size_t i = 0; i < n; ++i) {
         const bool fits = probabilities ? x[i] >= 0 && x[i] <= std::numeric_limits<T>::max() : x[i] == x[i];
         if (!fits)
             value_error(site, "holds " + std::to_string(x[i]) + " at element " + std::to_string(i) + ", expected " +
                                   (probabilities ? "finite probabilities of at least 0" : "numbers"));
     }
 }
-template void check_target<float>(Site, const py::array&, bool);
-template void check_target<double>(Site, const py::array&, bool);
+template void check_target(Site, const float*, std::size_t, bool);
+template void check_target(Site, const double*, std::size_t, bool);
 
-Table table(Site site, py::handle object, std::size_t columns, py::array& keep_alive) {
+Table table(Site site, py::handle object, std::size_t columns, py::object& keep_alive) {
     py::array a = as_array(site, object);
     std::size_t row = 1;
     for (py::ssize_t d = 1; d < a.ndim(); ++d) row *= std::size_t(a.shape(d));
@@ -184,21 +183,22 @@ Table table(Site site, py::handle object, std::size_t columns, py::array& keep_a
         if (kind != 'f' && kind != 'i' && kind != 'u') type_error(site, "has dtype " + dtype_text(a) + ", expected a real dtype");
         return table(site, a.attr("astype")("float64"), columns, keep_alive);
     }
-    keep_alive = is_c_contiguous(a) && is_aligned(a) ? a : py::array(a.attr("copy")("C"));
-    return {keep_alive.data(), dtype, std::size_t(a.shape(0)), columns};
+    if (!is_c_contiguous(a) || !is_aligned(a)) a = a.attr("copy")("C");
+    keep_alive = a;
+    return {a.data(), dtype, std::size_t(a.shape(0)), columns};
 }
 
 template <class T>
-Table cast_table(Site site, py::handle object, std::size_t columns, py::array& keep_alive) {
+Table cast_table(Site site, py::handle object, std::size_t columns, py::object& keep_alive) {
     const Table from = table(site, object, columns, keep_alive);
     constexpr InputDtype wanted = sizeof(T) == 4 ? InputDtype::float32_ : InputDtype::float64_;
     if (from.dtype == wanted) return from;
     py::array_t<T> cast({py::ssize_t(from.rows), py::ssize_t(columns)});
     gather_rows(cast.mutable_data(), from, nullptr, 0, from.rows);
     keep_alive = cast;
-    return {keep_alive.data(), wanted, from.rows, columns};
+    return {cast.data(), wanted, from.rows, columns};
 }
-template Table cast_table<float>(Site, py::handle, std::size_t, py::array&);
-template Table cast_table<double>(Site, py::handle, std::size_t, py::array&);
+template Table cast_table<float>(Site, py::handle, std::size_t, py::object&);
+template Table cast_table<double>(Site, py::handle, std::size_t, py::object&);
 
 }  // namespace trainstep

@@ -69,17 +69,17 @@ void check_apart(Site site, const py::array& a, Site other, const py::array& b);
 // Labels as int64, each checked to be in [0, classes).
 py::array labels(Site site, py::handle object, py::ssize_t rows, py::ssize_t classes);
 
-// ValueError where an element of a target is NaN, or, among probabilities, negative or infinite.
+// ValueError where one of the n elements of a target is NaN, or, among probabilities, negative or infinite.
 template <class T>
-void check_target(Site site, const py::array& a, bool probabilities);
+void check_target(Site site, const T* x, std::size_t n, bool probabilities);
 
 // A table of rows for a model that takes `columns` features: any real dtype, (rows, columns) or (rows, ...) with that many elements
 // a row.
-Table table(Site site, py::handle object, std::size_t columns, py::array& keep_alive);
+Table table(Site site, py::handle object, std::size_t columns, py::object& keep_alive);
 
 // The same, cast to T where it is of another dtype.
 template <class T>
-Table cast_table(Site site, py::handle object, std::size_t columns, py::array& keep_alive);
+Table cast_table(Site site, py::handle object, std::size_t columns, py::object& keep_alive);
 
 template <class T>
 const T* data(const py::array& a) {

@@ -41,8 +41,9 @@ py::list views(const std::shared_ptr<Program<T>>& program, T* Parameter<T>::* pl
 template <class T>
 py::array predict(Program<T>& program, py::handle x_in, py::handle out) {
     const Site site{"model", "x"};
-    py::array x;
-    const Table t = cast_table<T>(site, x_in, program.in(), x);
+    py::object keep;
+    const Table t = cast_table<T>(site, x_in, program.in(), keep);
+    const py::array x = py::reinterpret_borrow<py::array>(keep);
     py::array y = output<T>({"model", "out"}, out, {py::ssize_t(t.rows), py::ssize_t(program.out())}, {&x});
     T* to = mutable_data<T>(y);
     const WithoutGil released;
@@ -54,7 +55,7 @@ py::array predict(Program<T>& program, py::handle x_in, py::handle out) {
 // Forward that keeps what backward needs, a copy of x included.
 template <class T>
 py::array forward(Program<T>& program, py::handle x_in) {
-    py::array x;
+    py::object x;
     const Table t = table({"forward", "x"}, x_in, program.in(), x);
     py::array y = output<T>({"forward", "out"}, py::none(), {py::ssize_t(t.rows), py::ssize_t(program.out())}, {});
     T* to = mutable_data<T>(y);
@@ -115,7 +116,7 @@ void bind_program(py::module_& m, const char* name) {
 template <class T>
 struct HeldData {
     Data<T> data;
-    py::array x, y;
+    py::object x, y;
 };
 
 // Checks that y fits x and the loss: class indices, or values of the network's output shape.
@@ -127,8 +128,9 @@ HeldData<T> hold(Site x_site, py::handle x_in, Site y_site, py::handle y_in, con
     const bool classes = is_classification(loss);
     py::array y = as_array(y_site, y_in);
     if (classes && y.ndim() == 1) {
-        held.y = labels(y_site, y, py::ssize_t(rows), py::ssize_t(columns));
-        held.data.y.labels = data<std::int64_t>(held.y);
+        const py::array indices = labels(y_site, y, py::ssize_t(rows), py::ssize_t(columns));
+        held.data.y.labels = data<std::int64_t>(indices);
+        held.y = indices;
         return held;
     }
     if (y.ndim() == 1 && columns == 1) y = y.reshape({py::ssize_t(-1), py::ssize_t(1)});
@@ -136,7 +138,7 @@ HeldData<T> hold(Site x_site, py::handle x_in, Site y_site, py::handle y_in, con
         value_error(y_site, "has shape " + shape_text(y) + ", expected (" + std::to_string(rows) + ", " + std::to_string(columns) +
                                 ")" + (classes ? " or (" + std::to_string(rows) + ",)" : ""));
     held.data.y.values = static_cast<const T*>(cast_table<T>(y_site, y, columns, held.y).data);
-    check_target<T>(y_site, held.y, classes);
+    check_target(y_site, held.data.y.values, rows * columns, classes);
     return held;
 }
 

@@ -33,14 +33,11 @@ py::array dense_op(py::handle x_in, py::handle w_in, py::handle b_in, py::handle
         const py::ssize_t batch = x.shape(0), in = x.shape(1), width = w.shape(1);
         if (w.shape(0) != in)
             value_error({me, "x"}, "has " + std::to_string(in) + " columns, w has " + std::to_string(w.shape(0)) + " rows");
-        py::array b;
-        if (!b_in.is_none()) {
-            b = contiguous<T>({me, "b"}, b_in);
-            check_shape({me, "b"}, b, {width});
-        }
-        const T* bias = b_in.is_none() ? nullptr : data<T>(b);
-        py::array y = bias ? output<T>({me, "out"}, out, {batch, width}, {&x, &w, &b})
-                           : output<T>({me, "out"}, out, {batch, width}, {&x, &w});
+        const bool has_bias = !b_in.is_none();
+        const py::array b = has_bias ? contiguous<T>({me, "b"}, b_in) : x;
+        if (has_bias) check_shape({me, "b"}, b, {width});
+        const T* bias = has_bias ? data<T>(b) : nullptr;
+        py::array y = output<T>({me, "out"}, out, {batch, width}, {&x, &w, &b});
         without_gil_if(batch * in * width > kKeepGil * 16, [&, to = mutable_data<T>(y)] {
             dense(to, data<T>(x), data<T>(w), bias, activation, std::size_t(batch), std::size_t(in), std::size_t(width));
         });
@@ -172,7 +169,7 @@ py::tuple loss_op(py::handle name, py::handle pred_in, py::handle target_in, py:
             if (shape_of(target) != shape_of(pred))
                 value_error(target_site, "has shape " + shape_text(target) + ", expected " + shape_text(pred) +
                                              (classes ? " or (" + std::to_string(rows) + ",)" : ""));
-            check_target<T>(target_site, target, classes);
+            check_target(target_site, data<T>(target), std::size_t(target.size()), classes);
             wanted.values = data<T>(target);
         }
         py::array dpred = output<T>({me, "out"}, out, shape_of(pred), {&pred, &target});

@@ -25,6 +25,16 @@ TRAINSTEP_INLINE void put(T* p, Tail<T> tail, Vec<T> v) {
     store_partial(p, tail, v);
 }
 
+// The lanes that hold elements, and `rest` in the others.
+template <class T>
+TRAINSTEP_INLINE Vec<T> or_else(Vec<T> v, Full, Vec<T>) {
+    return v;
+}
+template <class T>
+TRAINSTEP_INLINE Vec<T> or_else(Vec<T> v, Tail<T> tail, Vec<T> rest) {
+    return keep_first(v, tail, rest);
+}
+
 template <class T, class Body>
 TRAINSTEP_INLINE void for_each_vector(std::size_t n, Body body) {
     constexpr std::size_t width = kWidth<T>;

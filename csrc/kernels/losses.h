@@ -22,7 +22,7 @@ struct Target {
 template <class T>
 struct LossRows {
     T* loss;                // (rows)
-    T* dpred;               // (rows, columns), or null; may be pred itself
+    T* dpred;               // (rows, columns), or null
     std::int32_t* correct;  // (rows), or null: 1 where the first largest prediction is the first largest target
     const T* pred;          // (rows, columns)
     Target<T> target;
@@ -52,21 +52,15 @@ namespace trainstep::TRAINSTEP_ISA::losses {
 // The largest value of a row, NaN where one is NaN.
 template <class T>
 TRAINSTEP_INLINE T row_max(const T* x, std::size_t n) {
-    Vec<T> most = set1<T>(x[0]);
-    IVec<T> nan{};
-    std::size_t j = 0;
-    for (; j + kWidth<T> <= n; j += kWidth<T>) {
-        const Vec<T> v = load(x + j);
-        most = max(most, v), nan |= v != v;
-    }
-    T result = reduce_max<T>(most);
-    Vec<T> poison = as_float(nan & as_bits(set1<T>(T(1))));  // 1 in the lanes that saw a NaN
-    bool poisoned = reduce_max<T>(poison) != T(0);
-    for (; j < n; ++j) {
-        if (x[j] > result) result = x[j];
-        poisoned |= x[j] != x[j];
-    }
-    return poisoned ? T(__builtin_nan("")) : result;
+    const Vec<T> lowest = set1<T>(-T(__builtin_inf()));
+    Vec<T> most = lowest, poison = zero<T>();  // poison: NaN in the lanes that saw one; max() drops it
+    for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
+        const Vec<T> v = or_else<T>(get<T>(x + j, part), part, lowest);
+        most = max(most, v);
+        poison = v != v ? v : poison;
+    });
+    const T nan = reduce_add<T>(poison);
+    return nan != nan ? nan : reduce_max<T>(most);
 }
 
 template <class T>
@@ -84,38 +78,29 @@ struct softmax_cross_entropy {
     static void run(const LossRows<T>& a) {
         constexpr std::size_t block = 64;  // rows whose sums share one call of log
         const std::size_t n = a.columns;
-        T sum[block], shift[block];
+        T sum[block], shift[block], log_sum[block];
         for (std::size_t r0 = 0; r0 < a.rows; r0 += block) {
             const std::size_t rows = a.rows - r0 < block ? a.rows - r0 : block;
             for (std::size_t r = 0; r < rows; ++r) {
                 const T* x = a.pred + (r0 + r) * n;
+                T* dx = a.dpred ? a.dpred + (r0 + r) * n : nullptr;
                 shift[r] = row_max(x, n);
                 const Vec<T> most = set1<T>(shift[r]);
                 Vec<T> total = zero<T>();
                 for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
-                    total = total + keep_lanes<T>(exp(get<T>(x + j, part) - most), part);
+                    const Vec<T> e = exp(get<T>(x + j, part) - most);
+                    if (dx) put<T>(dx + j, part, e);
+                    total = total + or_else<T>(e, part, zero<T>());
                 });
                 sum[r] = reduce_add<T>(total);
             }
-            T log_sum[block];
             map<T>(log_sum, sum, rows, [](Vec<T> v) __attribute__((always_inline)) { return log(v); });
             for (std::size_t r = 0; r < rows; ++r) finish_row(a, r0 + r, shift[r], sum[r], log_sum[r]);
         }
     }
 
   private:
-    // exp of a lane past the end must not enter the sum.
-    template <class T>
-    static TRAINSTEP_INLINE Vec<T> keep_lanes(Vec<T> v, Full) {
-        return v;
-    }
-    template <class T>
-    static TRAINSTEP_INLINE Vec<T> keep_lanes(Vec<T> v, Tail<T> tail) {
-        T lanes[kWidth<T>];
-        store<T>(lanes, v);
-        return load_partial(lanes, tail);
-    }
-
+    // The row's loss, and its gradient from the exponentials that dpred holds.
     template <class T>
     static TRAINSTEP_INLINE void finish_row(const LossRows<T>& a, std::size_t row, T shift, T sum, T log_sum) {
         const std::size_t n = a.columns;
@@ -138,17 +123,12 @@ struct softmax_cross_entropy {
         if (a.correct) a.correct[row] = label < n && first_of(x, n, shift) == label;
         if (!a.dpred) return;
         T* dx = a.dpred + row * n;
-        const Vec<T> most = set1<T>(shift), share = set1<T>(a.scale * mass / sum), scale = set1<T>(a.scale);
-        if (p) {
-            for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
-                put<T>(dx + j, part, exp(get<T>(x + j, part) - most) * share - scale * get<T>(p + j, part));
-            });
-        } else {
-            for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
-                put<T>(dx + j, part, exp(get<T>(x + j, part) - most) * share);
-            });
-            dx[label] -= a.scale;
-        }
+        const Vec<T> share = set1<T>(a.scale * mass / sum), scale = set1<T>(a.scale);
+        for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
+            const Vec<T> y = get<T>(dx + j, part) * share;
+            put<T>(dx + j, part, p ? y - scale * get<T>(p + j, part) : y);
+        });
+        if (!p) dx[label] -= a.scale;
     }
 };
 

@@ -171,6 +171,22 @@ TRAINSTEP_INLINE void store_partial(T* p, Tail<T> t, Vec<T> v) {
 }
 #endif
 
+// v in the first lanes, `rest` in the lanes past the tail.
+#if defined(__AVX512F__)
+TRAINSTEP_INLINE F32 keep_first(F32 v, Tail<float> t, F32 rest) {
+    return (F32)_mm512_mask_mov_ps((__m512)rest, (__mmask16)t.mask, (__m512)v);
+}
+TRAINSTEP_INLINE F64 keep_first(F64 v, Tail<double> t, F64 rest) {
+    return (F64)_mm512_mask_mov_pd((__m512d)rest, (__mmask8)t.mask, (__m512d)v);
+}
+#elif defined(__AVX2__)
+TRAINSTEP_INLINE F32 keep_first(F32 v, Tail<float> t, F32 rest) { return t.mask ? v : rest; }
+TRAINSTEP_INLINE F64 keep_first(F64 v, Tail<double> t, F64 rest) { return t.mask ? v : rest; }
+#else
+TRAINSTEP_INLINE F32 keep_first(F32 v, Tail<float> t, F32 rest) { return lane_index_f32() < iset1<float>(t.n) ? v : rest; }
+TRAINSTEP_INLINE F64 keep_first(F64 v, Tail<double> t, F64 rest) { return lane_index_f64() < iset1<double>(t.n) ? v : rest; }
+#endif
+
 // --- arithmetic that has no operator (the maskz forms with a full mask: g++ 12 warns of its own plain ones, PR 105593) -------
 
 // a * b + c, rounded once where the level has FMA and twice where it has not (generic on x86-64).
