@@ -73,7 +73,10 @@ template <class T>
 struct Finish {
     bool add;       // to what C holds: a later block of k, or accumulate
     const T* bias;  // at the tile's first column, or null; set for the last block of k only
-    bool relu;      // the one activation that is cheaper here than in a pass of its own
+    // relu, the one activation that is cheaper here than in a pass of its own: forward, and backward from its output (at the tile,
+    // laid out as C) where that is not null.
+    bool relu;
+    const T* relu_output;
 };
 
 // rows x vectors of C; the last vector has `tail` columns, and so many are read of B where B is not packed (masked).
@@ -109,6 +112,10 @@ TRAINSTEP_INLINE void micro_kernel(T* c, std::size_t ldc, const Panels<T>& p, Ta
             if (finish.add) x = x + (last ? load_partial(cp, tail) : load(cp));
             if (finish.bias) x = x + (last ? load_partial(finish.bias + v * width, tail) : load(finish.bias + v * width));
             if (finish.relu) x = activations::relu::forward<T>(x);
+            if (finish.relu_output) {
+                const T* y = finish.relu_output + r * ldc + v * width;
+                x = activations::relu::backward<T>(x, last ? load_partial(y, tail) : load(y));
+            }
             if (last)
                 store_partial(cp, tail, x);
             else
@@ -152,6 +159,8 @@ struct MicroKernels {
 template <class T>
 inline constexpr MicroKernels<T> kMicroKernels{};
 
+TRAINSTEP_INLINE std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b; }
+
 // --- packing -----------------------------------------------------------------------------------------------------------------
 
 // A block of A as panels of kTileRows rows: panel[p * kTileRows + r]. Rows past m are left out, so the last panel is narrower.
@@ -170,8 +179,8 @@ void pack_a(T* packed, const T* a, std::size_t a_row, std::size_t a_k, std::size
     }
 }
 
-// The transpose of a width x width block: out[i][j] = in[j][i]. log2(width) rounds, each of which swaps off-diagonal blocks of half
-// the size of the round before.
+// The transpose of a width x width block of registers: out[i][j] = in[j][i]. log2(width) rounds, each of which swaps off-diagonal
+// blocks of half the size of the round before.
 template <class T, int half, int... i>
 TRAINSTEP_INLINE void swap_blocks(Vec<T>& x, Vec<T>& y, std::integer_sequence<int, i...>) {
     constexpr int width = kWidth<T>;
@@ -189,15 +198,18 @@ TRAINSTEP_INLINE void transpose_rounds(Vec<T>* rows) {
         transpose_rounds<T, half / 2>(rows);
     }
 }
-template <class T>
-TRAINSTEP_INLINE void transpose_block(T* out, std::size_t out_stride, const T* in, std::size_t in_stride) {
+// The transpose of a block of width rows of `columns` <= width elements, which `part` loads: columns rows of width elements.
+template <class T, class Part>
+TRAINSTEP_INLINE void transpose_block(T* out, std::size_t out_stride, const T* in, std::size_t in_stride, std::size_t columns,
+                                      Part part) {
     constexpr int width = kWidth<T>;
     Vec<T> rows[width];
 #pragma GCC unroll 16
-    for (int i = 0; i < width; ++i) rows[i] = load(in + i * in_stride);
+    for (int i = 0; i < width; ++i) rows[i] = get<T>(in + i * in_stride, part);
     transpose_rounds<T, width / 2>(rows);
 #pragma GCC unroll 16
-    for (int i = 0; i < width; ++i) store<T>(out + i * out_stride, rows[i]);
+    for (int i = 0; i < width; ++i)
+        if (std::size_t(i) < columns) store<T>(out + i * out_stride, rows[i]);
 }
 
 // A block of B as panels of kTileColumns columns, padded with zeros to whole tiles: panel[p * kTileColumns + j].
@@ -221,10 +233,9 @@ void pack_b(T* packed, const T* b, std::size_t b_k, std::size_t b_column, std::s
             std::size_t c = 0;
             for (; c + width <= here; c += width) {
                 const T* source = b + (j + c) * b_column;
-                std::size_t p = 0;
-                for (; p + width <= k; p += width) transpose_block<T>(packed + p * columns + c, columns, source + p, b_column);
-                for (; p < k; ++p)
-                    for (std::size_t r = 0; r < width; ++r) packed[p * columns + c + r] = source[r * b_column + p];
+                for_each_vector<T>(k, [&](std::size_t p, auto part) __attribute__((always_inline)) {
+                    transpose_block<T>(packed + p * columns + c, columns, source + p, b_column, least(width, k - p), part);
+                });
             }
             for (; c < here; ++c)
                 for (std::size_t p = 0; p < k; ++p) packed[p * columns + c] = b[(j + c) * b_column + p];
@@ -308,11 +319,6 @@ void gemv(const Gemm<T>& g, std::size_t m0, std::size_t m1) {
 // --- the loops around the micro-kernel ---------------------------------------------------------------------------------------
 
 template <class T>
-TRAINSTEP_INLINE std::size_t least(T a, T b) {
-    return a < b ? a : b;
-}
-
-template <class T>
 void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1, T* scratch) {
     if (is_one_column(g)) {
         gemv(g, m0, m1);
@@ -329,6 +335,8 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
     // one set of L1 (measured: bench/bench_dense.py).
     const bool pack_the_b = g.b_column != 1 || (m > 2 * kTileRows && g.k * g.n * sizeof(T) > 64 * 1024);
     const bool pack_the_a = n > 4 * columns && m * g.k * sizeof(T) > 64 * 1024;
+
+    const bool relu_backward = g.derivative == Activation::relu;
 
     for (std::size_t jc = n0; jc < n1; jc += kBlockN<T>) {
         const std::size_t nc = least(kBlockN<T>, n1 - jc);
@@ -354,8 +362,8 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
                         p.b = g.b + pc * g.b_k + jc + jr, p.b_k = g.b_k, p.b_panel = columns;
                     }
                     const bool masked = partial && !pack_the_b;
-                    const Finish<T> finish{pc > 0 || g.accumulate, last_k && g.bias ? g.bias + jc + jr : nullptr,
-                                           last_k && g.activation == Activation::relu};
+                    Finish<T> finish{pc > 0 || g.accumulate, last_k && g.bias ? g.bias + jc + jr : nullptr,
+                                     last_k && g.activation == Activation::relu, nullptr};
                     for (std::size_t ir = 0; ir < mc; ir += kTileRows) {
                         const std::size_t rows = least(std::size_t(kTileRows), mc - ir);
                         if (pack_the_a) {
@@ -363,13 +371,14 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
                         } else {
                             p.a = g.a + (ic + ir) * g.a_row + pc * g.a_k, p.a_row = g.a_row, p.a_k = g.a_k;
                         }
+                        if (last_k && relu_backward) finish.relu_output = g.output + (ic + ir) * g.ldc + jc + jr;
                         kMicroKernels<T>.entries[masked][vectors - 1][rows - 1](g.c + (ic + ir) * g.ldc + jc + jr, g.ldc, p, tail,
                                                                                 partial, finish);
                     }
                     jr += nr;
                 }
                 if (last_k && g.activation != Activation::relu) activate_block(g, ic, ic + mc, jc, jc + nc);
-                if (last_k) differentiate_block(g, ic, ic + mc, jc, jc + nc);
+                if (last_k && !relu_backward) differentiate_block(g, ic, ic + mc, jc, jc + nc);
             }
         }
     }

@@ -49,18 +49,14 @@ struct LossRows {
 
 namespace trainstep::TRAINSTEP_ISA::losses {
 
-// The largest value of a row, NaN where one is NaN.
+// The largest value of a row; NaN is passed over.
 template <class T>
 TRAINSTEP_INLINE T row_max(const T* x, std::size_t n) {
     const Vec<T> lowest = set1<T>(-T(__builtin_inf()));
-    Vec<T> most = lowest, poison = zero<T>();  // poison: NaN in the lanes that saw one; max() drops it
-    for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
-        const Vec<T> v = or_else<T>(get<T>(x + j, part), part, lowest);
-        most = max(most, v);
-        poison = v != v ? v : poison;
-    });
-    const T nan = reduce_add<T>(poison);
-    return nan != nan ? nan : reduce_max<T>(most);
+    Vec<T> most = lowest;
+    for_each_vector<T>(n, [&](std::size_t j, auto part)
+                              __attribute__((always_inline)) { most = max(or_else<T>(get<T>(x + j, part), part, lowest), most); });
+    return reduce_max<T>(most);
 }
 
 template <class T>
@@ -75,60 +71,75 @@ TRAINSTEP_INLINE std::size_t first_of(const T* x, std::size_t n, T value) {
 // and 4.109.
 struct softmax_cross_entropy {
     template <class T>
-    static void run(const LossRows<T>& a) {
+    static void run(const LossRows<T>& rows) {
+        const LossRows<T> a = rows;        // a copy, which no store through a T* can seem to change
         constexpr std::size_t block = 64;  // rows whose sums share one call of log
-        const std::size_t n = a.columns;
         T sum[block], shift[block], log_sum[block];
         for (std::size_t r0 = 0; r0 < a.rows; r0 += block) {
-            const std::size_t rows = a.rows - r0 < block ? a.rows - r0 : block;
-            for (std::size_t r = 0; r < rows; ++r) {
-                const T* x = a.pred + (r0 + r) * n;
-                T* dx = a.dpred ? a.dpred + (r0 + r) * n : nullptr;
-                shift[r] = row_max(x, n);
-                const Vec<T> most = set1<T>(shift[r]);
-                Vec<T> total = zero<T>();
-                for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
-                    const Vec<T> e = exp(get<T>(x + j, part) - most);
-                    if (dx) put<T>(dx + j, part, e);
-                    total = total + or_else<T>(e, part, zero<T>());
-                });
-                sum[r] = reduce_add<T>(total);
+            const std::size_t n = a.rows - r0 < block ? a.rows - r0 : block;
+            for (std::size_t r = 0; r < n; ++r) exponentials(a, r0 + r, shift[r], sum[r]);
+            map<T>(log_sum, sum, n, [](Vec<T> v) __attribute__((always_inline)) { return log(v); });
+            for (std::size_t r = 0; r < n; ++r) {
+                if (a.target.values)
+                    from_probabilities(a, r0 + r, shift[r], sum[r], log_sum[r]);
+                else
+                    from_label(a, r0 + r, shift[r], sum[r], log_sum[r]);
             }
-            map<T>(log_sum, sum, rows, [](Vec<T> v) __attribute__((always_inline)) { return log(v); });
-            for (std::size_t r = 0; r < rows; ++r) finish_row(a, r0 + r, shift[r], sum[r], log_sum[r]);
         }
     }
 
   private:
-    // The row's loss, and its gradient from the exponentials that dpred holds.
+    // shift = the row's maximum, sum = sum_j exp(x_j - shift); the exponentials go where the gradient will be. A NaN makes the sum
+    // NaN.
     template <class T>
-    static TRAINSTEP_INLINE void finish_row(const LossRows<T>& a, std::size_t row, T shift, T sum, T log_sum) {
+    static TRAINSTEP_INLINE void exponentials(const LossRows<T>& a, std::size_t row, T& shift, T& sum) {
+        const T* x = a.pred + row * a.columns;
+        T* dx = a.dpred ? a.dpred + row * a.columns : nullptr;
+        shift = row_max(x, a.columns);
+        const Vec<T> most = set1<T>(shift);
+        Vec<T> total = zero<T>();
+        for_each_vector<T>(a.columns, [&](std::size_t j, auto part) __attribute__((always_inline)) {
+            const Vec<T> e = exp(get<T>(x + j, part) - most);
+            if (dx) put<T>(dx + j, part, e);
+            total = total + or_else<T>(e, part, zero<T>());
+        });
+        sum = reduce_add<T>(total);
+    }
+
+    template <class T>
+    static TRAINSTEP_INLINE void from_label(const LossRows<T>& a, std::size_t row, T shift, T sum, T log_sum) {
+        const T* x = a.pred + row * a.columns;
+        const std::size_t label = std::size_t(a.target.labels[row]);
+        a.loss[row] = log_sum - (x[label] - shift);
+        if (a.correct) a.correct[row] = sum == sum && first_of(x, a.columns, shift) == label;
+        if (!a.dpred) return;
+        T* dx = a.dpred + row * a.columns;
+        const Vec<T> share = set1<T>(a.scale / sum), scale = set1<T>(a.scale);
+        IVec<T> lane = lane_index<T>() - iset1<T>(typename VecTraits<T>::lane(label));  // 0 at the label
+        for_each_vector<T>(a.columns, [&](std::size_t j, auto part) __attribute__((always_inline)) {
+            const Vec<T> y = get<T>(dx + j, part) * share;
+            put<T>(dx + j, part, lane == IVec<T>{} ? y - scale : y);
+            lane += iset1<T>(kWidth<T>);
+        });
+    }
+
+    template <class T>
+    static TRAINSTEP_INLINE void from_probabilities(const LossRows<T>& a, std::size_t row, T shift, T sum, T log_sum) {
         const std::size_t n = a.columns;
-        const T *x = a.pred + row * n, *p = a.target.values ? a.target.values + row * n : nullptr;
-        T mass = 1;  // sum of the target's row
-        std::size_t label = 0;
-        if (p) {
-            T loss = 0;
-            mass = 0;
-            for (std::size_t j = 0; j < n; ++j) {
-                mass += p[j];
-                if (p[j] != T(0)) loss -= p[j] * ((x[j] - shift) - log_sum);  // 0 * log 0 = 0
-            }
-            a.loss[row] = loss;
-            if (a.correct) label = first_of(p, n, row_max(p, n));
-        } else {
-            label = std::size_t(a.target.labels[row]);
-            a.loss[row] = log_sum - (x[label] - shift);
+        const T *x = a.pred + row * n, *p = a.target.values + row * n;
+        T loss = 0, mass = 0;
+        for (std::size_t j = 0; j < n; ++j) {
+            mass += p[j];
+            if (p[j] != T(0)) loss -= p[j] * ((x[j] - shift) - log_sum);  // 0 * log 0 = 0
         }
-        if (a.correct) a.correct[row] = label < n && first_of(x, n, shift) == label;
+        a.loss[row] = sum == sum ? loss : sum;
+        if (a.correct) a.correct[row] = sum == sum && first_of(x, n, shift) == first_of(p, n, row_max(p, n));
         if (!a.dpred) return;
         T* dx = a.dpred + row * n;
         const Vec<T> share = set1<T>(a.scale * mass / sum), scale = set1<T>(a.scale);
         for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
-            const Vec<T> y = get<T>(dx + j, part) * share;
-            put<T>(dx + j, part, p ? y - scale * get<T>(p + j, part) : y);
+            put<T>(dx + j, part, get<T>(dx + j, part) * share - scale * get<T>(p + j, part));
         });
-        if (!p) dx[label] -= a.scale;
     }
 };
 

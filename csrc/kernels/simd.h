@@ -95,14 +95,10 @@ TRAINSTEP_INLINE F32 as_float(I32 x) { return (F32)x; }
 TRAINSTEP_INLINE F64 as_float(I64 x) { return (F64)x; }
 
 // 0, 1, 2, ...
-TRAINSTEP_INLINE I32 lane_index_f32() {
-    I32 r{};
-    for (int i = 0; i < kWidth<float>; ++i) r[i] = i;
-    return r;
-}
-TRAINSTEP_INLINE I64 lane_index_f64() {
-    I64 r{};
-    for (int i = 0; i < kWidth<double>; ++i) r[i] = i;
+template <class T>
+TRAINSTEP_INLINE IVec<T> lane_index() {
+    IVec<T> r{};
+    for (int i = 0; i < kWidth<T>; ++i) r[i] = i;
     return r;
 }
 
@@ -140,12 +136,12 @@ struct Tail;
 template <>
 struct Tail<float> {
     I32 mask;
-    TRAINSTEP_INLINE explicit Tail(std::ptrdiff_t n) : mask(lane_index_f32() < iset1<float>(std::int32_t(n))) {}
+    TRAINSTEP_INLINE explicit Tail(std::ptrdiff_t n) : mask(lane_index<float>() < iset1<float>(std::int32_t(n))) {}
 };
 template <>
 struct Tail<double> {
     I64 mask;
-    TRAINSTEP_INLINE explicit Tail(std::ptrdiff_t n) : mask(lane_index_f64() < iset1<double>(n)) {}
+    TRAINSTEP_INLINE explicit Tail(std::ptrdiff_t n) : mask(lane_index<double>() < iset1<double>(n)) {}
 };
 TRAINSTEP_INLINE F32 load_partial(const float* p, Tail<float> t) { return (F32)_mm256_maskload_ps(p, (__m256i)t.mask); }
 TRAINSTEP_INLINE F64 load_partial(const double* p, Tail<double> t) { return (F64)_mm256_maskload_pd(p, (__m256i)t.mask); }
@@ -183,8 +179,8 @@ TRAINSTEP_INLINE F64 keep_first(F64 v, Tail<double> t, F64 rest) {
 TRAINSTEP_INLINE F32 keep_first(F32 v, Tail<float> t, F32 rest) { return t.mask ? v : rest; }
 TRAINSTEP_INLINE F64 keep_first(F64 v, Tail<double> t, F64 rest) { return t.mask ? v : rest; }
 #else
-TRAINSTEP_INLINE F32 keep_first(F32 v, Tail<float> t, F32 rest) { return lane_index_f32() < iset1<float>(t.n) ? v : rest; }
-TRAINSTEP_INLINE F64 keep_first(F64 v, Tail<double> t, F64 rest) { return lane_index_f64() < iset1<double>(t.n) ? v : rest; }
+TRAINSTEP_INLINE F32 keep_first(F32 v, Tail<float> t, F32 rest) { return lane_index<float>() < iset1<float>(t.n) ? v : rest; }
+TRAINSTEP_INLINE F64 keep_first(F64 v, Tail<double> t, F64 rest) { return lane_index<double>() < iset1<double>(t.n) ? v : rest; }
 #endif
 
 // --- arithmetic that has no operator (the maskz forms with a full mask: g++ 12 warns of its own plain ones, PR 105593) -------

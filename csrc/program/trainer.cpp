@@ -8,7 +8,10 @@
 namespace trainstep {
 
 namespace {
-// One thread's time for a step from which on its products are shared one by one (bench/bench_train_step.py).
+// Between 2 * kStepShare and kLargeStep, in one thread's ns, a step is one parallel region. Below, the parameters and activations
+// that two cores would hand each other cost what the second one saves (measured: 64-64-10, batch 64, 18 us on one thread, 17 us on
+// two); above, its products are shared one by one (bench/bench_train_step.py).
+constexpr double kStepShare = 40e3;
 constexpr double kLargeStep = 400e3;
 
 template <class T>
@@ -41,7 +44,7 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
     for (std::size_t i = 0; i < parameters.size(); ++i) optimizer_->place(i, parameters[i].weight, parameters[i].gradient);
     optimizer_->begin_step();
     const double ns = double(batch.rows) * program_->ns_per_row();
-    run_team(ns < kLargeStep ? threads_for(ns) : 1, [&](Team team) {
+    run_team(ns < kLargeStep ? threads_for(ns, kStepShare) : 1, [&](Team team) {
         const Range mine = share_of(batch.rows, 1, team);
         if (mine.begin < mine.end) {
             program_->forward(mine);

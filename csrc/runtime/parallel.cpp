@@ -47,7 +47,6 @@ int default_threads = 1;
 // Costs of a parallel region, in ns. Measured on a 2-core Zen 4 with libgomp (bench/bench_threads.py): hot 0.7-2.6 us; after more
 // than 5 ms of idling the workers sleep, and waking them takes 85-110 us. A share must be worth the region's cost several times
 // over.
-constexpr double kHotShare = 4e3;
 constexpr double kColdShare = 150e3;
 constexpr std::chrono::milliseconds kTeamStaysHot{4};
 
@@ -130,11 +129,10 @@ int num_threads() {
     return limit < default_threads && limit < n ? limit : n;
 }
 
-int threads_for(double ns) {
-    if (ns < 2 * kHotShare) return 1;
+int threads_for(double ns, double share) {
+    if (ns < 2 * share) return 1;
     const int n = num_threads();
     if (n == 1 || team_lost_in_fork || omp_in_parallel()) return 1;
-    double share = kHotShare;
     if (ns < n * kColdShare) {
         const auto now = Clock::now();
         if (team_heat.is_cold(now) && !team_heat.worth_waking(now, ns * (1 - 1.0 / n))) share = kColdShare;
@@ -168,7 +166,7 @@ void init_threads() {
 }
 void set_num_threads(int) {}
 int num_threads() { return 1; }
-int threads_for(double) { return 1; }
+int threads_for(double, double) { return 1; }
 void run_team(int, TeamBody body, void* context) { body(context, Team{0, 1}); }
 void Team::barrier() const {}
 

@@ -18,9 +18,11 @@ void set_num_threads(int n);
 // Reads TRAINSTEP_NUM_THREADS and prepares for fork(). Throws std::invalid_argument on a value that is no positive integer.
 void init_threads();
 
-// How many threads pay for work that takes one thread `ns` nanoseconds. A team that has not run for some milliseconds sleeps, and
-// waking it costs a hundred times more than using a hot one.
-int threads_for(double ns);
+// How many threads pay for work that takes one thread `ns` nanoseconds, where a thread's share must be at least `share` (what a
+// region costs, several times over). A team that has not run for some milliseconds sleeps, and waking it costs a hundred times more
+// than using a hot one.
+inline constexpr double kRegionShare = 8e3;
+int threads_for(double ns, double share = kRegionShare);
 
 // A thread's place in a team: its share of the work is `part` of `parts`.
 struct Team {
