@@ -157,9 +157,7 @@ def test_dense_float32_is_exact_where_float32_sums_are_not() -> None:
 @pytest.mark.parametrize("activation", [None, *NAMES])
 @settings(deadline=None, max_examples=15)
 @given(batch=st.integers(1, 4), inputs=st.integers(1, 4), outputs=st.integers(1, 4), seed=st.integers(0, 2**32 - 1))
-def test_dense_backward_is_the_derivative(
-    activation: str | None, batch: int, inputs: int, outputs: int, seed: int
-) -> None:
+def test_dense_backward_is_the_derivative(activation: str | None, batch: int, inputs: int, outputs: int, seed: int) -> None:
     r = rng(seed)
     x, w, b = r.normal(size=(batch, inputs)), r.normal(size=(inputs, outputs)), r.normal(size=outputs)
     z = x @ w + b

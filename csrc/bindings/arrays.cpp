@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "bindings/bind.h"
+
 namespace trainstep {
 
 namespace {
@@ -66,8 +68,7 @@ py::array as_array(Site site, py::handle object, bool copy_allowed) {
         type_error(site, "cannot be read as an array: " + std::string(py::str(e.value())) +
                              (py::hasattr(object, "requires_grad") ? " (detach a tensor that requires grad first)" : ""));
     }
-    type_error(site, "is a " + std::string(py::str(py::type::handle_of(object).attr("__name__"))) +
-                         ", expected a NumPy array, or an object with __dlpack__ or the buffer protocol");
+    type_error(site, "is a " + type_name(object) + ", expected a NumPy array, or an object with __dlpack__ or the buffer protocol");
 }
 
 template <class T>

@@ -15,6 +15,8 @@ void bind_ops(py::module_& m);
 void bind_optim(py::module_& m);
 void bind_nn(py::module_& m);
 
+inline std::string type_name(py::handle object) { return py::str(py::type::handle_of(object).attr("__name__")); }
+
 template <std::size_t n>
 py::tuple names_tuple(const std::string_view (&names)[n]) {
     py::tuple result(n);
@@ -28,8 +30,7 @@ int name_index(const char* function, const char* argument, const std::string_vie
                bool none_is_first = false) {
     if (none_is_first && name.is_none()) return 0;
     if (!py::isinstance<py::str>(name))
-        throw py::type_error(std::string(function) + ": " + argument + " is a " +
-                             std::string(py::str(py::type::handle_of(name).attr("__name__"))) + ", expected a name");
+        throw py::type_error(std::string(function) + ": " + argument + " is a " + type_name(name) + ", expected a name");
     const auto text = py::cast<std::string_view>(name);
     for (std::size_t i = 0; i < n; ++i)
         if (names[i] == text) return int(i);

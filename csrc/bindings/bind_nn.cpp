@@ -46,6 +46,7 @@ py::array predict(Program<T>& program, py::handle x_in, py::handle out) {
     const py::array x = py::reinterpret_borrow<py::array>(keep);
     py::array y = output<T>({"model", "out"}, out, {py::ssize_t(t.rows), py::ssize_t(program.out())}, {&x});
     T* to = mutable_data<T>(y);
+    if (program.owns(to, to + y.size())) value_error({"model", "out"}, "lies in the model's own memory");
     const WithoutGil released;
     const std::lock_guard held(program.lock);
     program.predict(to, static_cast<const T*>(t.data), t.rows);

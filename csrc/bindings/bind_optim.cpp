@@ -1,6 +1,8 @@
 // trainstep.optim: the Optimizer class of each dtype, and the bare formulas.
 #include <pybind11/stl.h>
 
+#include <algorithm>
+
 #include "bindings/arrays.h"
 #include "bindings/bind.h"
 #include "optim/optimizer.h"
@@ -8,33 +10,65 @@
 
 namespace trainstep {
 
+namespace {
+
+double number(const std::string& who, const std::string& name, py::handle value) {
+    const bool text = py::isinstance<py::str>(value);
+    const double x = text ? 0 : PyFloat_AsDouble(value.ptr());
+    if (text || PyErr_Occurred()) {
+        PyErr_Clear();
+        throw py::type_error(who + ": " + name + " is a " + type_name(value) + ", expected a number");
+    }
+    return x;
+}
+
+// Changes options to Python's values, all of them or, where one cannot be taken, none.
+void change_options(OptimizerOptions& options, const std::string& who, OptimizerKind kind, const py::dict& values) {
+    OptimizerOptions changed = options;
+    for (const auto& [key, value] : values) {
+        const auto name = py::cast<std::string>(key);
+        if (name == "betas") {
+            if (!py::isinstance<py::sequence>(value) || py::len(value) != 2)
+                throw py::value_error(who + ": betas is " + std::string(py::repr(value)) + ", expected two numbers");
+            const auto betas = py::reinterpret_borrow<py::sequence>(value);
+            changed.beta1 = number(who, "betas[0]", betas[0]);
+            changed.beta2 = number(who, "betas[1]", betas[1]);
+        } else if (!set_option(changed, name, number(who, name, value))) {
+            throw py::value_error(who + ": no optimizer option is named '" + name + "'");
+        }
+    }
+    check_options(who, kind, changed);
+    options = changed;
+}
+
 OptimizerOptions options_from(const std::string& who, OptimizerKind kind, const py::dict& values) {
     OptimizerOptions options;
-    for (const auto& [name, value] : values) set_option(options, py::cast<std::string>(name), py::cast<double>(value));
-    check_options(who, kind, options);
+    change_options(options, who, kind, values);
     return options;
 }
 
-namespace {
+bool same_shape(const py::array& a, const py::array& b) {
+    return a.ndim() == b.ndim() && std::equal(a.shape(), a.shape() + a.ndim(), b.shape());
+}
 
 // One update of one array: w, its states and its gradient g, with the options of this call alone.
-void step_array(py::handle name, const char* me, py::handle w_in, py::handle g_in, const py::tuple& states_in, std::int64_t step,
+void step_array(py::handle name, const char* me, py::handle w_in, py::handle g_in, const py::tuple& states_in, py::handle step_in,
                 const py::dict& values) {
     const auto kind = OptimizerKind(name_index(me, "kind", kOptimizerKindNames, name));
     OptimizerOptions options = options_from(me, kind, values);
-    options.step = step;
-    if (step < 1) value_error({me, "step"}, "is " + std::to_string(step) + ", expected at least 1");
-    const py::array w_any = as_array({me, "w"}, w_in);
+    if (!PyIndex_Check(step_in.ptr())) type_error({me, "step"}, "is a " + type_name(step_in) + ", expected an int");
+    options.step = py::cast<std::int64_t>(step_in);
+    if (options.step < 1) value_error({me, "step"}, "is " + std::to_string(options.step) + ", expected at least 1");
+    const py::array w_any = as_array({me, "w"}, w_in, false);
     dispatch_float({me, "w"}, w_any, [&](auto tag) {
         using T = decltype(tag);
         py::array w = in_place<T>({me, "w"}, w_any);
         const py::array g = contiguous<T>({me, "g"}, g_in);
-        const auto same_shape = [&](Site site, const py::array& a) {
-            if (a.ndim() != w.ndim() || !std::equal(a.shape(), a.shape() + a.ndim(), w.shape()))
-                value_error(site, "has shape " + shape_text(a) + ", expected " + shape_text(w) + " as w has");
+        const auto check = [&](Site site, const py::array& a) {
+            if (!same_shape(a, w)) value_error(site, "has shape " + shape_text(a) + ", expected " + shape_text(w) + " as w has");
+            check_apart(site, a, {me, "w"}, w);
         };
-        same_shape({me, "g"}, g);
-        check_apart({me, "g"}, g, {me, "w"}, w);
+        check({me, "g"}, g);
         StepArray<T> array{mutable_data<T>(w), data<T>(g), {}, std::size_t(w.size()), &options};
         std::vector<py::array> states;
         for (std::size_t s = 0; s < py::len(states_in); ++s) {
@@ -42,8 +76,7 @@ void step_array(py::handle name, const char* me, py::handle w_in, py::handle g_i
             const std::string state_name = py::cast<std::string>(named[0]);
             const Site site{me, state_name.c_str()};
             py::array state = in_place<T>(site, named[1]);
-            same_shape(site, state);
-            check_apart(site, state, {me, "w"}, w);
+            check(site, state);
             check_apart(site, state, {me, "g"}, g);
             for (const py::array& other : states) check_apart(site, state, {me, "another state"}, other);
             array.states[s] = mutable_data<T>(state);
@@ -55,29 +88,39 @@ void step_array(py::handle name, const char* me, py::handle w_in, py::handle g_i
 }
 
 template <class T>
-void step_arrays(Optimizer<T>& optimizer, const py::sequence& weights, const py::sequence& gradients) {
+void step_arrays(Optimizer<T>& optimizer, const py::list& weights, py::handle gradients_in) {
     const char* me = "step";
-    const auto& arrays = optimizer.arrays();
-    if (std::size_t(py::len(gradients)) != arrays.size())
-        value_error({me, "grads"},
-                    "has " + std::to_string(py::len(gradients)) + " arrays, expected " + std::to_string(arrays.size()));
-    std::vector<py::array> keep;
-    keep.reserve(arrays.size());
-    std::vector<std::pair<T*, const T*>> places;
-    places.reserve(arrays.size());
-    for (std::size_t i = 0; i < arrays.size(); ++i) {
-        const std::string w_name = "params[" + std::to_string(i) + "]", g_name = "grads[" + std::to_string(i) + "]";
-        py::array w = in_place<T>({me, w_name.c_str()}, weights[i]);
-        py::array g = contiguous<T>({me, g_name.c_str()}, gradients[i]);
-        if (g.ndim() != w.ndim() || !std::equal(g.shape(), g.shape() + g.ndim(), w.shape()) || std::size_t(w.size()) != arrays[i].n)
-            value_error({me, g_name.c_str()}, "has shape " + shape_text(g) + ", expected " + shape_text(w));
-        check_apart({me, g_name.c_str()}, g, {me, w_name.c_str()}, w);
-        places.emplace_back(mutable_data<T>(w), data<T>(g));
-        keep.push_back(std::move(g));
+    const std::size_t count = optimizer.arrays().size();
+    if (!py::isinstance<py::sequence>(gradients_in) || py::isinstance<py::str>(gradients_in) ||
+        py::isinstance<py::array>(gradients_in))
+        type_error({me, "grads"}, "is a " + type_name(gradients_in) + ", expected a sequence of arrays");
+    const auto gradients = py::reinterpret_borrow<py::sequence>(gradients_in);
+    if (std::size_t(py::len(gradients)) != count)
+        value_error({me, "grads"}, "has " + std::to_string(py::len(gradients)) + " arrays, expected " + std::to_string(count));
+    std::vector<py::array> w, g;
+    std::vector<std::pair<const T*, const T*>> written;  // what the parameters cover, in order of address
+    w.reserve(count), g.reserve(count), written.reserve(count);
+    const auto named = [](const char* list, std::size_t i) { return list + ("[" + std::to_string(i) + "]"); };
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::string w_name = named("params", i), g_name = named("grads", i);
+        w.push_back(in_place<T>({me, w_name.c_str()}, weights[i]));
+        g.push_back(contiguous<T>({me, g_name.c_str()}, gradients[i]));
+        if (!same_shape(g[i], w[i]) || std::size_t(w[i].size()) != optimizer.arrays()[i].n)
+            value_error({me, g_name.c_str()}, "has shape " + shape_text(g[i]) + ", expected " + shape_text(w[i]));
+        written.emplace_back(data<T>(w[i]), data<T>(w[i]) + w[i].size());
+    }
+    std::sort(written.begin(), written.end());
+    for (std::size_t i = 0; i < count; ++i) {
+        const T *first = data<T>(g[i]), *last = first + g[i].size();
+        // The last parameter that begins before this gradient ends: the only one that can reach into it.
+        const auto above =
+            std::lower_bound(written.begin(), written.end(), last, [](const auto& range, const T* p) { return range.first < p; });
+        if (first < last && above != written.begin() && std::prev(above)->second > first)
+            value_error({me, named("grads", i).c_str()}, "shares memory with a parameter, expected memory of its own");
     }
     const WithoutGil released;
     const std::lock_guard held(optimizer.lock);
-    for (std::size_t i = 0; i < arrays.size(); ++i) optimizer.place(i, places[i].first, places[i].second);
+    for (std::size_t i = 0; i < count; ++i) optimizer.place(i, const_cast<T*>(data<T>(w[i])), data<T>(g[i]));
     optimizer.step();
 }
 
@@ -94,14 +137,11 @@ void bind_optimizer(py::module_& m, const char* name) {
              }),
              py::arg("kind"), py::arg("who"), py::arg("groups"), py::arg("sizes"), py::arg("group_of"))
         .def(
-            "set_option",
-            [](O& self, const std::string& who, std::size_t group, const std::string& option, double value) {
-                OptimizerOptions changed = self.options(group);
-                set_option(changed, option, value);
-                check_options(who, self.kind(), changed);
-                self.options(group) = changed;
+            "set_options",
+            [](O& self, const std::string& who, std::size_t group, const py::dict& values) {
+                change_options(self.options(group), who, self.kind(), values);
             },
-            py::arg("who"), py::arg("group"), py::arg("name"), py::arg("value"))
+            py::arg("who"), py::arg("group"), py::arg("values"))
         .def("step", step_arrays<T>, py::arg("params"), py::arg("grads"))
         .def(
             "state",

@@ -60,7 +60,7 @@ void bind_runtime(py::module_& m) {
             if (n < 0 || n > 4096)
                 throw py::value_error("set_num_threads: n is " + std::to_string(n) +
                                       ", expected 1 <= n <= 4096, or 0 for the default");
-            set_num_threads(n);
+            return set_num_threads(n);
         },
         py::arg("n"));
     m.def(

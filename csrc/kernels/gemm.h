@@ -2,7 +2,8 @@
 // derivative).
 //
 // Every element of C is one chain of fused multiply-adds over k within blocks of kBlockK, and the blocks are added in order. The
-// chain does not depend on the tile an element falls in, on whether operands were packed, or on how C was shared between threads.
+// chain depends neither on the tile that an element falls in, nor on whether operands were packed, nor on how C was shared between
+// threads. (A product of one column has chains of its own: gemv below.)
 #pragma once
 
 #include <cstddef>

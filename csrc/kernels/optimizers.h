@@ -123,9 +123,10 @@ TRAINSTEP_INLINE void step(T* w, T* const* states, const T* g, std::size_t n, co
         Vec<T> wi = get<T>(w + i, part), gi = scale * get<T>(g + i, part), state[kMaxStates];
         for (int s = 0; s < Form::states; ++s) state[s] = get<T>(states[s] + i, part);
         if constexpr (decays) {
-            gi = fma(set1<T>(coupled), wi, gi);
-            gi = fma(set1<T>(l1), sign<T>(wi), gi);
-            wi = wi * shrink;
+            // Each only where it is asked for: 0 * inf would be NaN.
+            if (coupled != T(0)) gi = fma(set1<T>(coupled), wi, gi);
+            if (l1 != T(0)) gi = fma(set1<T>(l1), sign<T>(wi), gi);
+            if (shrink != T(1)) wi = wi * shrink;
         }
         form(wi, state, gi);
         put<T>(w + i, part, wi);

@@ -40,18 +40,18 @@ constexpr SwitchOption kSwitches[] = {
 
 }  // namespace
 
-void set_option(OptimizerOptions& options, const std::string& name, double value) {
+bool set_option(OptimizerOptions& options, const std::string& name, double value) {
     for (const NumberOption& o : kNumbers)
         if (name == o.name) {
             options.*o.field = value;
-            return;
+            return true;
         }
     for (const SwitchOption& o : kSwitches)
         if (name == o.name) {
             options.*o.field = value != 0;
-            return;
+            return true;
         }
-    throw std::invalid_argument("no optimizer option is named '" + name + "'");
+    return false;
 }
 
 void check_options(const std::string& who, OptimizerKind kind, const OptimizerOptions& options) {

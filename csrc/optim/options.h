@@ -7,8 +7,8 @@
 
 namespace trainstep {
 
-// Sets one option. Throws std::invalid_argument where no optimizer has an option of that name.
-void set_option(OptimizerOptions& options, const std::string& name, double value);
+// Sets one option; false where no optimizer has an option of that name.
+bool set_option(OptimizerOptions& options, const std::string& name, double value);
 
 // Throws std::invalid_argument, naming the option, its value and what was wanted; `who` begins the message.
 void check_options(const std::string& who, OptimizerKind kind, const OptimizerOptions& options);

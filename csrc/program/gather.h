@@ -7,14 +7,14 @@
 namespace trainstep {
 
 // name in NumPy, C++ type
-#define TRAINSTEP_INPUT_DTYPES(X)                                                                                     \
-    X(bool, bool)                                                                                                     \
-    X(int8, std::int8_t)                                                                                              \
-    X(uint8, std::uint8_t)                                                                                            \
-    X(int16, std::int16_t)                                                                                            \
-    X(uint16, std::uint16_t)                                                                                          \
-    X(int32, std::int32_t) X(uint32, std::uint32_t) X(int64, std::int64_t) X(uint64, std::uint64_t) X(float32, float) \
-        X(float64, double)
+#define TRAINSTEP_INPUT_DTYPES(X) \
+    X(bool, bool)                 \
+    X(int8, std::int8_t)          \
+    X(uint8, std::uint8_t)        \
+    X(int16, std::int16_t)        \
+    X(uint16, std::uint16_t)      \
+    X(int32, std::int32_t)        \
+    X(uint32, std::uint32_t) X(int64, std::int64_t) X(uint64, std::uint64_t) X(float32, float) X(float64, double)
 
 #define TRAINSTEP_DTYPE_ENUMERATOR(name, type) name##_,
 enum class InputDtype : int { TRAINSTEP_INPUT_DTYPES(TRAINSTEP_DTYPE_ENUMERATOR) };

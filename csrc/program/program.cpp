@@ -11,7 +11,7 @@ namespace trainstep {
 template <class T>
 std::unique_ptr<Layer<T>> make_layer(const LayerSpec& spec) {
     if (spec.kind == "dense") return std::make_unique<DenseLayer<T>>(spec);
-    throw std::invalid_argument("layers: no layer is named '" + spec.kind + "'");
+    throw std::invalid_argument("Sequential: no layer is named '" + spec.kind + "'");
 }
 
 namespace {
@@ -22,14 +22,14 @@ constexpr double kFlopsPerNs = 320.0 / sizeof(T);
 
 template <class T>
 Program<T>::Program(const std::vector<LayerSpec>& specs) {
-    if (specs.empty()) throw std::invalid_argument("layers: a network needs at least one layer");
+    if (specs.empty()) throw std::invalid_argument("Sequential: a network needs at least one layer");
     std::size_t total = 0;
     for (std::size_t i = 0; i < specs.size(); ++i) {
         if (specs[i].in == 0 || specs[i].out == 0)
-            throw std::invalid_argument("layers: layer " + std::to_string(i) + " is " + std::to_string(specs[i].in) + " -> " +
+            throw std::invalid_argument("Sequential: layer " + std::to_string(i) + " is " + std::to_string(specs[i].in) + " -> " +
                                         std::to_string(specs[i].out) + ", both widths must be at least 1");
         if (i > 0 && specs[i - 1].out != specs[i].in)
-            throw std::invalid_argument("layers: layer " + std::to_string(i) + " takes " + std::to_string(specs[i].in) +
+            throw std::invalid_argument("Sequential: layer " + std::to_string(i) + " takes " + std::to_string(specs[i].in) +
                                         " features, layer " + std::to_string(i - 1) + " gives " + std::to_string(specs[i - 1].out));
         layers_.push_back(make_layer<T>(specs[i]));
         for (const ParameterSpec& p : layers_.back()->parameters()) total += padded<T>(p.size());
@@ -73,6 +73,15 @@ void Program<T>::reserve(std::size_t batch) {
         gradients_[i] = take(batch * layers_[i]->out);
     }
     reserved_ = batch;
+}
+
+template <class T>
+bool Program<T>::owns(const void* first, const void* last) const {
+    const auto meets = [=](const Arena& arena) {
+        const char* begin = arena.template as<char>();
+        return first < begin + arena.bytes() && last > begin;
+    };
+    return meets(weight_arena_) || meets(gradient_arena_);
 }
 
 template <class T>

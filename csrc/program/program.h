@@ -51,6 +51,9 @@ class Program {
     // on.
     void predict(T* y, const T* x, std::size_t rows);
 
+    // Whether memory from first to last holds parameters or gradients.
+    bool owns(const void* first, const void* last) const;
+
     std::size_t layers() const { return layers_.size(); }
     // The parameters of a layer are [first_parameter(layer), first_parameter(layer + 1)).
     std::size_t first_parameter(std::size_t layer) const { return first_parameter_[layer]; }

@@ -121,7 +121,7 @@ void init_threads() {
 #endif
 }
 
-void set_num_threads(int n) { wanted_threads = n; }
+int set_num_threads(int n) { return wanted_threads.exchange(n); }
 
 int num_threads() {
     const int limit = omp_get_max_threads();
@@ -164,7 +164,7 @@ bool has_openmp() { return false; }
 void init_threads() {
     if (const char* text = std::getenv("TRAINSTEP_NUM_THREADS"); text && *text) positive_integer("TRAINSTEP_NUM_THREADS", text);
 }
-void set_num_threads(int) {}
+int set_num_threads(int) { return 0; }
 int num_threads() { return 1; }
 int threads_for(double, double) { return 1; }
 void run_team(int, TeamBody body, void* context) { body(context, Team{0, 1}); }

@@ -13,7 +13,7 @@ bool has_openmp();
 // The most threads that a call may use. n >= 1; set_num_threads(0) goes back to the default: TRAINSTEP_NUM_THREADS, else
 // OMP_NUM_THREADS, else the CPUs in the affinity mask. A lower limit set from outside through the runtime (threadpoolctl) is kept.
 int num_threads();
-void set_num_threads(int n);
+int set_num_threads(int n);  // returns what was set before
 
 // Reads TRAINSTEP_NUM_THREADS and prepares for fork(). Throws std::invalid_argument on a value that is no positive integer.
 void init_threads();

@@ -39,7 +39,7 @@ struct PhiloxStream {
     }
 };
 
-// out[i] uniform in (low, high), or normal with mean 0 and the given standard deviation.
+// out[i] uniform between low and high (rounding to T may reach either), or normal with mean 0 and the given standard deviation.
 template <class T>
 void random_uniform(T* out, std::size_t n, PhiloxStream stream, double low, double high);
 template <class T>

@@ -90,11 +90,15 @@ def set_num_threads(n: int) -> None:
     1
     >>> ts.set_num_threads(n)
     """
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"set_num_threads: n is a {type(n).__name__}, expected an int")
-    if not 1 <= n <= 4096:
-        raise ValueError(f"set_num_threads: n is {n}, expected 1 <= n <= 4096")
+    _check_threads("set_num_threads", n)
     _core.set_num_threads(n)
+
+
+def _check_threads(function: str, n: int) -> None:
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"{function}: n is a {type(n).__name__}, expected an int")
+    if not 1 <= n <= 4096:
+        raise ValueError(f"{function}: n is {n}, expected 1 <= n <= 4096")
 
 
 @contextmanager
@@ -118,8 +122,8 @@ def num_threads(n: int) -> Iterator[None]:
     ...     ts.get_num_threads()
     1
     """
-    before = get_num_threads()
-    set_num_threads(n)
+    _check_threads("num_threads", n)
+    before = _core.set_num_threads(n)  # as it was set, not as a limit from outside may have cut it
     try:
         yield
     finally:

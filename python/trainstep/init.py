@@ -13,6 +13,21 @@ from numpy.typing import DTypeLike, NDArray
 
 from trainstep import _core
 
+__all__ = [
+    "for_activation",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "xavier_normal",
+    "xavier_uniform",
+    "zeros",
+]
+
 Rng = int | np.random.Generator
 Initializer = Callable[..., NDArray[Any]]
 
@@ -44,8 +59,10 @@ def _normal(shape: tuple[int, ...], rng: Rng, dtype: DTypeLike, std: float) -> N
 
 
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    if len(shape) != 2:
-        raise ValueError(f"shape is {shape}, expected (fan_in, fan_out)")
+    if not isinstance(shape, tuple | list):
+        raise TypeError(f"shape is a {type(shape).__name__}, expected (fan_in, fan_out)")
+    if len(shape) != 2 or min(shape) < 1:
+        raise ValueError(f"shape is {shape}, expected (fan_in, fan_out), both at least 1")
     return shape[0], shape[1]
 
 

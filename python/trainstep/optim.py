@@ -4,6 +4,7 @@ Names, defaults, state names and results are those of ``torch.optim``. eps stand
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,40 +21,36 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "adam_step_", "sgd_step_"]
 _OPTIMIZERS = {"float32": _core.OptimizerFloat32, "float64": _core.OptimizerFloat64}
 
 
-def _numbers(who: str, options: Mapping[str, Any]) -> dict[str, float]:
-    """Turn options into the core's: plain numbers, with betas as beta1 and beta2."""
-    numbers: dict[str, float] = {}
-    for name, value in options.items():
-        if name == "betas":
-            if not isinstance(value, Sequence) or len(value) != 2:
-                raise ValueError(f"{who}: betas is {value!r}, expected two numbers")
-            numbers["beta1"], numbers["beta2"] = (_number(who, "betas", beta) for beta in value)
-        else:
-            numbers[name] = _number(who, name, value)
-    return numbers
-
-
-def _number(who: str, name: str, value: Any) -> float:
-    if isinstance(value, str) or not hasattr(value, "__float__"):
-        raise TypeError(f"{who}: {name} is a {type(value).__name__}, expected a number")
-    return float(value)
-
-
 class ParamGroup(dict[str, Any]):
     """A param group: a dict of its parameters and options, whose options take effect when they are set."""
 
-    def __init__(self, values: Mapping[str, Any], changed: Callable[[str, Any], None]) -> None:
+    def __init__(self, values: Mapping[str, Any], changed: Callable[[Mapping[str, Any]], None]) -> None:
         super().__init__(values)
         self._changed = changed
 
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._changed(name, value)  # raises where the value cannot be taken
-        super().__setitem__(name, value)
-
     def update(self, *args: Any, **kwargs: Any) -> None:
-        """Set several options, one after the other."""
-        for name, value in dict(*args, **kwargs).items():
-            self[name] = value
+        """Set several options: all of them or, where one cannot be taken, none."""
+        values = dict(*args, **kwargs)
+        self._changed(values)
+        super().update(values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.update({name: value})
+
+    def __ior__(self, values: Any) -> "ParamGroup":  # type: ignore[override,misc]
+        self.update(values)
+        return self
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """Give an option; one that is not there cannot be added."""
+        if name not in self:
+            self.update({name: default})
+        return self[name]
+
+    def _refuse(self, *_: Any) -> Any:
+        raise TypeError("a param group's entries can be set, not removed")
+
+    __delitem__ = pop = popitem = clear = _refuse
 
 
 class Optimizer:
@@ -70,7 +67,7 @@ class Optimizer:
         self._core: Any = None
         self._steps_before_core = 0
         self.param_groups: list[ParamGroup] = [ParamGroup(options | {"params": []}, self._option_setter(0))]
-        _core_check(self._kind, type(self).__name__, options)
+        self._check_options(options)
         if params is not None:
             self._bind(params)
 
@@ -81,6 +78,8 @@ class Optimizer:
             raise ValueError(f"{who}: it already has its parameters, expected an optimizer made without")
         if isinstance(params, np.ndarray) or hasattr(params, "__dlpack__"):
             raise TypeError(f"{who}: params is one array, expected a list of arrays or of param groups")
+        if not isinstance(params, Iterable) or isinstance(params, str | bytes | Mapping):
+            raise TypeError(f"{who}: params is a {type(params).__name__}, expected a list of arrays or of param groups")
         given = list(params)
         if not given:
             raise ValueError(f"{who}: params is empty, expected at least one array")
@@ -103,51 +102,52 @@ class Optimizer:
             taken.append(ParamGroup(values, self._option_setter(g)))
             arrays += values["params"]
             group_of += [g] * len(values["params"])
-        dtype = self._check_arrays(arrays)
-        self._core = _OPTIMIZERS[dtype](
+        views = self._views(arrays)
+        self._core = _OPTIMIZERS[views[0].dtype.name](
             self._kind,
             who,
-            [_numbers(who, {k: v for k, v in g.items() if k != "params"}) for g in taken],
-            [np.size(a) for a in arrays],
+            [{k: v for k, v in g.items() if k != "params"} for g in taken],
+            [view.size for view in views],
             group_of,
         )
         self.param_groups = taken
         self._params = arrays
-        self._shapes = [tuple(np.shape(a)) for a in arrays]
+        self._shapes = [view.shape for view in views]
 
-    def _check_arrays(self, arrays: list[Any]) -> str:
+    def _views(self, arrays: list[Any]) -> list[Array]:
+        """Give the parameters as NumPy arrays over their memory, checked."""
         who = type(self).__name__
-        seen: list[tuple[int, int, int]] = []
-        names = set()
-        for i, array in enumerate(arrays):
-            view = array if isinstance(array, np.ndarray) else _as_array(array, f"{who}: params[{i}]")
-            if view.dtype.name not in _OPTIMIZERS:
+        views = [a if isinstance(a, np.ndarray) else _as_array(a, f"{who}: params[{i}]") for i, a in enumerate(arrays)]
+        for i, view in enumerate(views):
+            if view.dtype.name not in _OPTIMIZERS or not view.dtype.isnative:
                 raise TypeError(f"{who}: params[{i}] has dtype {view.dtype}, expected float32 or float64")
             if not (view.flags.c_contiguous and view.flags.aligned and view.flags.writeable):
                 raise ValueError(f"{who}: params[{i}] is strided or read-only, expected a C-contiguous, writeable array")
-            names.add(view.dtype.name)
-            seen.append((view.ctypes.data, view.ctypes.data + view.nbytes, i))
+        names = {view.dtype.name for view in views}
         if len(names) > 1:
             raise TypeError(f"{who}: params has dtypes {' and '.join(sorted(names))}, expected one dtype")
-        for (_, end, i), (start, _, j) in zip(sorted(seen), sorted(seen)[1:], strict=False):
+        spans = sorted((view.ctypes.data, view.ctypes.data + view.nbytes, i) for i, view in enumerate(views) if view.size)
+        for (_, end, i), (start, _, j) in pairwise(spans):
             if start < end:
                 raise ValueError(f"{who}: params[{max(i, j)}] shares memory with params[{min(i, j)}]")
-        return names.pop()
+        return views
 
-    def _option_setter(self, group: int) -> Callable[[str, Any], None]:
-        def changed(name: str, value: Any) -> None:
+    def _option_setter(self, group: int) -> Callable[[Mapping[str, Any]], None]:
+        def changed(values: Mapping[str, Any]) -> None:
             who = type(self).__name__
-            if name not in self._options:
-                raise ValueError(f"{who}: {name} is no option that can be set; options are {', '.join(self._options)}")
-            numbers = _numbers(who, {name: value})
+            unknown = [name for name in values if name not in self._options]
+            if unknown:
+                raise ValueError(f"{who}: {unknown[0]} is no option that can be set; options are {', '.join(self._options)}")
             if self._core is None:
-                current = {k: v for k, v in self.param_groups[group].items() if k != "params"}
-                _core_check(self._kind, who, current | {name: value})
-                return
-            for core_name, number in numbers.items():
-                self._core.set_option(who, group, core_name, number)
+                self._check_options({k: v for k, v in self.param_groups[group].items() if k != "params"} | dict(values))
+            else:
+                self._core.set_options(who, group, dict(values))
 
         return changed
+
+    def _check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise where an option's value cannot be taken."""
+        _core.OptimizerFloat32(self._kind, type(self).__name__, [dict(options)], [], [])
 
     @property
     def lr(self) -> float:
@@ -246,33 +246,49 @@ class Optimizer:
         ------
         ValueError
             Where it does not fit. Nothing has been taken then.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import trainstep as ts
+        >>> one, other = ts.optim.Adam([np.ones(2)]), ts.optim.Adam([np.ones(2)])
+        >>> one.step([np.ones(2)])
+        >>> other.load_state_dict(one.state_dict())
+        >>> other.state[0]["exp_avg"]
+        array([0.1, 0.1])
         """
         who = type(self).__name__
+        if not isinstance(state_dict, Mapping) or not {"param_groups", "state"} <= set(state_dict):
+            raise ValueError(f"{who}: state_dict has no entries param_groups and state")
         groups, states = state_dict["param_groups"], state_dict["state"]
         if len(groups) != len(self.param_groups) or len(states) != len(self.state):
             raise ValueError(
                 f"{who}: state_dict has {len(groups)} groups and {len(states)} states, "
                 f"expected {len(self.param_groups)} and {len(self.state)}"
             )
-        for mine, theirs in zip(self.param_groups, groups, strict=True):
-            if len(mine["params"]) != len(theirs["params"]):
-                raise ValueError(f"{who}: state_dict has a group of {len(theirs['params'])}, expected {len(mine['params'])}")
-            _core_check(self._kind, who, {k: theirs[k] for k in self._options if k in theirs})
-        steps = {int(entry["step"]) for entry in states.values()}
-        if len(steps) > 1:
-            raise ValueError(f"{who}: state_dict has parameters at steps {sorted(steps)}, expected one number")
+        options = [{k: theirs[k] for k in self._options if k in theirs} for theirs in groups]
+        for mine, theirs, taken in zip(self.param_groups, groups, options, strict=True):
+            if len(mine["params"]) != len(theirs.get("params", ())):
+                raise ValueError(
+                    f"{who}: state_dict has {len(theirs.get('params', ()))} in a group, expected {len(mine['params'])}"
+                )
+            self._check_options({k: v for k, v in mine.items() if k != "params"} | taken)
         for i, shape in enumerate(self._shapes):
+            if i not in states or "step" not in states[i]:
+                raise ValueError(f"{who}: state_dict has no step for parameter {i}")
             for name, value in states[i].items():
                 if name != "step" and np.shape(value) != shape:
                     raise ValueError(f"{who}: state_dict has {name} of shape {np.shape(value)} for {i}, expected {shape}")
-        for mine, theirs in zip(self.param_groups, groups, strict=True):
-            mine.update({k: theirs[k] for k in self._options if k in theirs})
+        steps = {int(entry["step"]) for entry in states.values()}
+        if len(steps) != 1:
+            raise ValueError(f"{who}: state_dict has parameters at steps {sorted(steps)}, expected one number")
+        for mine, taken in zip(self.param_groups, options, strict=True):
+            mine.update(taken)
         for i, entry in enumerate(self.state):
             for name, view in entry.items():
                 if name != "step":
                     view[...] = states[i].get(name, 0)
-        if steps:
-            self._core.steps = steps.pop()
+        self._core.steps = steps.pop()
 
     def __repr__(self) -> str:
         options = {k: v for k, v in self.param_groups[0].items() if k != "params"}
@@ -284,11 +300,6 @@ def _as_array(value: Any, where: str) -> Array:
         return np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(memoryview(value))
     except (TypeError, BufferError, RuntimeError) as error:
         raise TypeError(f"{where} is a {type(value).__name__}, expected an array ({error})") from error
-
-
-def _core_check(kind: str, who: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError where an option's value cannot be taken."""
-    _core.OptimizerFloat32(kind, who, [_numbers(who, options)], [], [])
 
 
 class SGD(Optimizer):
@@ -570,11 +581,9 @@ def adam_step_(  # noqa: D103
     bias_correction: bool = True,
     eps_inside_sqrt: bool = False,
 ) -> None:
-    beta1, beta2 = betas
     options = {
         "lr": lr,
-        "beta1": beta1,
-        "beta2": beta2,
+        "betas": betas,
         "eps": eps,
         "weight_decay": weight_decay,
         "decoupled_weight_decay": decoupled_weight_decay,
