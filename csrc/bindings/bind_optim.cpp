@@ -98,7 +98,11 @@ void step_arrays(Optimizer<T>& optimizer, const py::list& weights, py::handle gr
     if (std::size_t(py::len(gradients)) != count)
         value_error({me, "grads"}, "has " + std::to_string(py::len(gradients)) + " arrays, expected " + std::to_string(count));
     std::vector<py::array> w, g;
-    std::vector<std::pair<const T*, const T*>> written;  // what the parameters cover, in order of address
+    struct Span {
+        const T *first, *last;
+        std::size_t i;
+    };
+    std::vector<Span> written;  // what the parameters cover, in order of address
     w.reserve(count), g.reserve(count), written.reserve(count);
     const auto named = [](const char* list, std::size_t i) { return list + ("[" + std::to_string(i) + "]"); };
     for (std::size_t i = 0; i < count; ++i) {
@@ -107,16 +111,17 @@ void step_arrays(Optimizer<T>& optimizer, const py::list& weights, py::handle gr
         g.push_back(contiguous<T>({me, g_name.c_str()}, gradients[i]));
         if (!same_shape(g[i], w[i]) || std::size_t(w[i].size()) != optimizer.arrays()[i].n)
             value_error({me, g_name.c_str()}, "has shape " + shape_text(g[i]) + ", expected " + shape_text(w[i]));
-        written.emplace_back(data<T>(w[i]), data<T>(w[i]) + w[i].size());
+        written.push_back({data<T>(w[i]), data<T>(w[i]) + w[i].size(), i});
     }
-    std::sort(written.begin(), written.end());
+    std::sort(written.begin(), written.end(), [](const Span& a, const Span& b) { return a.first < b.first; });
     for (std::size_t i = 0; i < count; ++i) {
         const T *first = data<T>(g[i]), *last = first + g[i].size();
         // The last parameter that begins before this gradient ends: the only one that can reach into it.
         const auto above =
-            std::lower_bound(written.begin(), written.end(), last, [](const auto& range, const T* p) { return range.first < p; });
-        if (first < last && above != written.begin() && std::prev(above)->second > first)
-            value_error({me, named("grads", i).c_str()}, "shares memory with a parameter, expected memory of its own");
+            std::lower_bound(written.begin(), written.end(), last, [](const Span& span, const T* p) { return span.first < p; });
+        if (first < last && above != written.begin() && std::prev(above)->last > first)
+            value_error({me, named("grads", i).c_str()},
+                        "shares memory with " + named("params", std::prev(above)->i) + ", expected memory of its own");
     }
     const WithoutGil released;
     const std::lock_guard held(optimizer.lock);

@@ -258,7 +258,9 @@ class Optimizer:
         array([0.1, 0.1])
         """
         who = type(self).__name__
-        if not isinstance(state_dict, Mapping) or not {"param_groups", "state"} <= set(state_dict):
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"{who}: state_dict is a {type(state_dict).__name__}, expected a dict")
+        if not {"param_groups", "state"} <= set(state_dict):
             raise ValueError(f"{who}: state_dict has no entries param_groups and state")
         groups, states = state_dict["param_groups"], state_dict["state"]
         if len(groups) != len(self.param_groups) or len(states) != len(self.state):
