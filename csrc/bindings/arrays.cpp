@@ -9,7 +9,7 @@ namespace trainstep {
 
 namespace {
 
-std::string at(Site site) { return std::string(site.function) + ": " + site.argument + " "; }
+std::string at(Site site) { return std::string(site.function) + ": " + site.name() + " "; }
 
 bool is_aligned(const py::array& a) { return (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0; }
 bool is_c_contiguous(const py::array& a) { return (a.flags() & py::array::c_style) != 0; }
@@ -130,7 +130,7 @@ template py::array in_place<float>(Site, py::handle);
 template py::array in_place<double>(Site, py::handle);
 
 void check_apart(Site site, const py::array& a, Site other, const py::array& b) {
-    if (overlap(a, b)) value_error(site, std::string("shares memory with ") + other.argument + ", expected memory of its own");
+    if (overlap(a, b)) value_error(site, "shares memory with " + other.name() + ", expected memory of its own");
 }
 
 py::array labels(Site site, py::handle object, py::ssize_t rows, py::ssize_t classes) {

@@ -18,10 +18,13 @@ namespace trainstep {
 
 namespace py = pybind11;
 
-// Where an array came in: "dense: x". Every message begins with it.
+// Where an array came in: "dense: x", or "step: grads[2]". Every message begins with it, and is made only where there is one.
 struct Site {
     const char* function;
     const char* argument;
+    std::ptrdiff_t index = -1;
+
+    std::string name() const { return argument + (index < 0 ? "" : "[" + std::to_string(index) + "]"); }
 };
 
 [[noreturn]] void value_error(Site site, const std::string& what);

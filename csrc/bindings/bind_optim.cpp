@@ -104,13 +104,12 @@ void step_arrays(Optimizer<T>& optimizer, const py::list& weights, py::handle gr
     };
     std::vector<Span> written;  // what the parameters cover, in order of address
     w.reserve(count), g.reserve(count), written.reserve(count);
-    const auto named = [](const char* list, std::size_t i) { return list + ("[" + std::to_string(i) + "]"); };
+    const auto site = [me](const char* list, std::size_t i) { return Site{me, list, std::ptrdiff_t(i)}; };
     for (std::size_t i = 0; i < count; ++i) {
-        const std::string w_name = named("params", i), g_name = named("grads", i);
-        w.push_back(in_place<T>({me, w_name.c_str()}, weights[i]));
-        g.push_back(contiguous<T>({me, g_name.c_str()}, gradients[i]));
+        w.push_back(in_place<T>(site("params", i), weights[i]));
+        g.push_back(contiguous<T>(site("grads", i), gradients[i]));
         if (!same_shape(g[i], w[i]) || std::size_t(w[i].size()) != optimizer.arrays()[i].n)
-            value_error({me, g_name.c_str()}, "has shape " + shape_text(g[i]) + ", expected " + shape_text(w[i]));
+            value_error(site("grads", i), "has shape " + shape_text(g[i]) + ", expected " + shape_text(w[i]));
         written.push_back({data<T>(w[i]), data<T>(w[i]) + w[i].size(), i});
     }
     std::sort(written.begin(), written.end(), [](const Span& a, const Span& b) { return a.first < b.first; });
@@ -120,8 +119,8 @@ void step_arrays(Optimizer<T>& optimizer, const py::list& weights, py::handle gr
         const auto above =
             std::lower_bound(written.begin(), written.end(), last, [](const Span& span, const T* p) { return span.first < p; });
         if (first < last && above != written.begin() && std::prev(above)->last > first)
-            value_error({me, named("grads", i).c_str()},
-                        "shares memory with " + named("params", std::prev(above)->i) + ", expected memory of its own");
+            value_error(site("grads", i),
+                        "shares memory with " + site("params", std::prev(above)->i).name() + ", expected memory of its own");
     }
     const WithoutGil released;
     const std::lock_guard held(optimizer.lock);
