@@ -55,6 +55,10 @@ inline constexpr std::size_t kTileColumns = kTileVectors * kWidth<T>;
 template <class T>
 inline constexpr std::size_t kBlockN = 4096 / sizeof(T);
 
+// A block of B of at most so many bytes stays in L1 as a whole, beside a panel of A: then rows are the outer loop, and A is read
+// once.
+inline constexpr std::size_t kResidentB = 16 * 1024;
+
 template <class T>
 inline constexpr std::size_t kGemmScratch = (kBlockM + kBlockN<T>)*kBlockK;
 
@@ -347,36 +351,37 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
             if (pack_the_b) pack_b(packed_b, g.b + pc * g.b_k + jc * g.b_column, g.b_k, g.b_column, kc, nc);
             for (std::size_t ic = m0; ic < m1; ic += kBlockM) {
                 const std::size_t mc = least(kBlockM, m1 - ic);
+                const std::size_t step = mc <= kShortRows ? kShortVectors * width : columns;  // columns of a tile
                 if (pack_the_a) pack_a(packed_a, g.a + ic * g.a_row + pc * g.a_k, g.a_row, g.a_k, mc, kc);
-                for (std::size_t jr = 0; jr < nc;) {
-                    const bool is_short = mc <= kShortRows;
-                    const std::size_t nr = least(is_short ? kShortVectors * width : columns, nc - jr);
+                // One tile: rows [ir, ir + rows) and columns [jr, jr + nr) of this block of C.
+                const auto tile = [&](std::size_t ir, std::size_t jr) __attribute__((always_inline)) {
+                    const std::size_t rows = least(kTileRows, mc - ir), nr = least(step, nc - jr);
                     const int vectors = int((nr + width - 1) / width);
                     const std::size_t in_tail = nr - (vectors - 1) * width;
                     const bool partial = in_tail < width;
-                    const Tail<T> tail{std::ptrdiff_t(in_tail)};
+                    T* c = g.c + (ic + ir) * g.ldc + jc + jr;
                     Panels<T> p;
                     p.k = kc;
-                    if (pack_the_b) {
+                    if (pack_the_a)
+                        p.a = packed_a + ir * kc, p.a_row = 1, p.a_k = rows;
+                    else
+                        p.a = g.a + (ic + ir) * g.a_row + pc * g.a_k, p.a_row = g.a_row, p.a_k = g.a_k;
+                    if (pack_the_b)
                         p.b = packed_b + jr * kc, p.b_k = columns, p.b_panel = columns * kc;
-                    } else {
+                    else
                         p.b = g.b + pc * g.b_k + jc + jr, p.b_k = g.b_k, p.b_panel = columns;
-                    }
-                    const bool masked = partial && !pack_the_b;
-                    Finish<T> finish{pc > 0 || g.accumulate, last_k && g.bias ? g.bias + jc + jr : nullptr,
-                                     last_k && g.activation == Activation::relu, nullptr};
-                    for (std::size_t ir = 0; ir < mc; ir += kTileRows) {
-                        const std::size_t rows = least(std::size_t(kTileRows), mc - ir);
-                        if (pack_the_a) {
-                            p.a = packed_a + ir * kc, p.a_row = 1, p.a_k = rows;
-                        } else {
-                            p.a = g.a + (ic + ir) * g.a_row + pc * g.a_k, p.a_row = g.a_row, p.a_k = g.a_k;
-                        }
-                        if (last_k && relu_backward) finish.relu_output = g.output + (ic + ir) * g.ldc + jc + jr;
-                        kMicroKernels<T>.entries[masked][vectors - 1][rows - 1](g.c + (ic + ir) * g.ldc + jc + jr, g.ldc, p, tail,
-                                                                                partial, finish);
-                    }
-                    jr += nr;
+                    const Finish<T> finish{pc > 0 || g.accumulate, last_k && g.bias ? g.bias + jc + jr : nullptr,
+                                           last_k && g.activation == Activation::relu,
+                                           last_k && relu_backward ? g.output + (c - g.c) : nullptr};
+                    kMicroKernels<T>.entries[partial && !pack_the_b][vectors - 1][rows - 1](
+                        c, g.ldc, p, Tail<T>{std::ptrdiff_t(in_tail)}, partial, finish);
+                };
+                if (kc * nc * sizeof(T) <= kResidentB) {
+                    for (std::size_t ir = 0; ir < mc; ir += kTileRows)
+                        for (std::size_t jr = 0; jr < nc; jr += step) tile(ir, jr);
+                } else {
+                    for (std::size_t jr = 0; jr < nc; jr += step)
+                        for (std::size_t ir = 0; ir < mc; ir += kTileRows) tile(ir, jr);
                 }
                 if (last_k && g.activation != Activation::relu) activate_block(g, ic, ic + mc, jc, jc + nc);
                 if (last_k && !relu_backward) differentiate_block(g, ic, ic + mc, jc, jc + nc);

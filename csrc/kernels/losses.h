@@ -74,16 +74,17 @@ struct softmax_cross_entropy {
     static void run(const LossRows<T>& rows) {
         const LossRows<T> a = rows;        // a copy, which no store through a T* can seem to change
         constexpr std::size_t block = 64;  // rows whose sums share one call of log
-        T sum[block], shift[block], log_sum[block];
+        T sum[block], shift[block], log_sum[block], inverse[block];
         for (std::size_t r0 = 0; r0 < a.rows; r0 += block) {
             const std::size_t n = a.rows - r0 < block ? a.rows - r0 : block;
             for (std::size_t r = 0; r < n; ++r) exponentials(a, r0 + r, shift[r], sum[r]);
             map<T>(log_sum, sum, n, [](Vec<T> v) __attribute__((always_inline)) { return log(v); });
+            map<T>(inverse, sum, n, [&](Vec<T> v) __attribute__((always_inline)) { return a.scale / v; });
             for (std::size_t r = 0; r < n; ++r) {
                 if (a.target.values)
-                    from_probabilities(a, r0 + r, shift[r], sum[r], log_sum[r]);
+                    from_probabilities(a, r0 + r, shift[r], inverse[r], log_sum[r]);
                 else
-                    from_label(a, r0 + r, shift[r], sum[r], log_sum[r]);
+                    from_label(a, r0 + r, shift[r], inverse[r], log_sum[r]);
             }
         }
     }
@@ -107,14 +108,14 @@ struct softmax_cross_entropy {
     }
 
     template <class T>
-    static TRAINSTEP_INLINE void from_label(const LossRows<T>& a, std::size_t row, T shift, T sum, T log_sum) {
+    static TRAINSTEP_INLINE void from_label(const LossRows<T>& a, std::size_t row, T shift, T inverse, T log_sum) {
         const T* x = a.pred + row * a.columns;
         const std::size_t label = std::size_t(a.target.labels[row]);
         a.loss[row] = log_sum - (x[label] - shift);
-        if (a.correct) a.correct[row] = sum == sum && first_of(x, a.columns, shift) == label;
+        if (a.correct) a.correct[row] = log_sum == log_sum && first_of(x, a.columns, shift) == label;
         if (!a.dpred) return;
         T* dx = a.dpred + row * a.columns;
-        const Vec<T> share = set1<T>(a.scale / sum), scale = set1<T>(a.scale);
+        const Vec<T> share = set1<T>(inverse), scale = set1<T>(a.scale);
         IVec<T> lane = lane_index<T>() - iset1<T>(typename VecTraits<T>::lane(label));  // 0 at the label
         for_each_vector<T>(a.columns, [&](std::size_t j, auto part) __attribute__((always_inline)) {
             const Vec<T> y = get<T>(dx + j, part) * share;
@@ -124,7 +125,7 @@ struct softmax_cross_entropy {
     }
 
     template <class T>
-    static TRAINSTEP_INLINE void from_probabilities(const LossRows<T>& a, std::size_t row, T shift, T sum, T log_sum) {
+    static TRAINSTEP_INLINE void from_probabilities(const LossRows<T>& a, std::size_t row, T shift, T inverse, T log_sum) {
         const std::size_t n = a.columns;
         const T *x = a.pred + row * n, *p = a.target.values + row * n;
         T loss = 0, mass = 0;
@@ -132,11 +133,11 @@ struct softmax_cross_entropy {
             mass += p[j];
             if (p[j] != T(0)) loss -= p[j] * ((x[j] - shift) - log_sum);  // 0 * log 0 = 0
         }
-        a.loss[row] = sum == sum ? loss : sum;
-        if (a.correct) a.correct[row] = sum == sum && first_of(x, n, shift) == first_of(p, n, row_max(p, n));
+        a.loss[row] = log_sum == log_sum ? loss : log_sum;
+        if (a.correct) a.correct[row] = log_sum == log_sum && first_of(x, n, shift) == first_of(p, n, row_max(p, n));
         if (!a.dpred) return;
         T* dx = a.dpred + row * n;
-        const Vec<T> share = set1<T>(a.scale * mass / sum), scale = set1<T>(a.scale);
+        const Vec<T> share = set1<T>(inverse * mass), scale = set1<T>(a.scale);
         for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
             put<T>(dx + j, part, get<T>(dx + j, part) * share - scale * get<T>(p + j, part));
         });
