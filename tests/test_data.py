@@ -20,6 +20,7 @@ def test_digits_are_the_digits() -> None:
     np.testing.assert_array_equal(y[:10], range(10))
 
 
+@pytest.mark.peers
 def test_digits_are_those_of_scikit_learn() -> None:
     datasets = pytest.importorskip("sklearn.datasets")
     images, labels = datasets.load_digits(return_X_y=True)

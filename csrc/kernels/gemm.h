@@ -107,26 +107,37 @@ TRAINSTEP_INLINE void micro_kernel(T* c, std::size_t ldc, const Panels<T>& p, Ta
             for (int v = 0; v < vectors; ++v) acc[r][v] = fma(av, bv[v], acc[r][v]);
         }
     }
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
+    // One branch a tile for each thing that can happen on the way to C, not one a vector.
+    const auto for_each = [&](auto f) __attribute__((always_inline)) {
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) {
-            T* cp = c + r * ldc + v * width;
-            const bool last = partial && v + 1 == vectors;
-            Vec<T> x = acc[r][v];
-            if (finish.add) x = x + (last ? load_partial(cp, tail) : load(cp));
-            if (finish.bias) x = x + (last ? load_partial(finish.bias + v * width, tail) : load(finish.bias + v * width));
-            if (finish.relu) x = activations::relu::forward<T>(x);
-            if (finish.relu_output) {
-                const T* y = finish.relu_output + r * ldc + v * width;
-                x = activations::relu::backward<T>(x, last ? load_partial(y, tail) : load(y));
-            }
-            if (last)
-                store_partial(cp, tail, x);
-            else
-                store<T>(cp, x);
+#pragma GCC unroll 16
+            for (int r = 0; r < rows; ++r) f(acc[r][v], r, v);
         }
+    };
+    const auto load_vector = [&](const T* x, int v) __attribute__((always_inline)) {
+        return partial && v + 1 == vectors ? load_partial(x + v * width, tail) : load(x + v * width);
+    };
+    if (finish.add) for_each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { x = x + load_vector(c + r * ldc, v); });
+    if (finish.bias) {
+        Vec<T> bias[vectors];
+        for (int v = 0; v < vectors; ++v) bias[v] = load_vector(finish.bias, v);
+        for_each([&](Vec<T>& x, int, int v) __attribute__((always_inline)) { x = x + bias[v]; });
     }
+    if (finish.relu) for_each([](Vec<T>& x, int, int) __attribute__((always_inline)) { x = activations::relu::forward<T>(x); });
+    if (finish.relu_output)
+        for_each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) {
+            x = activations::relu::backward<T>(x, load_vector(finish.relu_output + r * ldc, v));
+        });
+    if (partial)
+        for_each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) {
+            if (v + 1 == vectors)
+                store_partial(c + r * ldc + v * width, tail, x);
+            else
+                store<T>(c + r * ldc + v * width, x);
+        });
+    else
+        for_each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { store<T>(c + r * ldc + v * width, x); });
 }
 
 template <class T>
