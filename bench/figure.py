@@ -21,12 +21,13 @@ def draw_case(axes: Axes, case: dict[str, Any]) -> None:
     colours = [OURS if r["peer"] == "trainstep" else THEIRS for r in rows]
     axes.barh([r["peer"].replace("_", " ") for r in rows], micros, color=colours)
     for i, value in enumerate(micros):
-        axes.text(value, i, f" {value:,.1f}" if value < 100 else f" {value:,.0f}", va="center", fontsize=8)
+        axes.text(value, i, f" {value:,.1f} us" if value < 100 else f" {value:,.0f} us", va="center", fontsize=8)
     axes.set_title(case["name"], fontsize=10)
     axes.set_xscale("log")
     axes.set_xlim(min(micros) * 0.6, max(micros) * 4)
     axes.tick_params(labelsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_visible(False)  # every bar carries its figure
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
 
 
 def main(path: str) -> None:
@@ -36,7 +37,7 @@ def main(path: str) -> None:
     for axes, case in zip(figure.subplots(2, 2).flat, data["cases"], strict=False):
         draw_case(axes, case)
     threads = data["settings"]["threads"]
-    figure.supxlabel(f"microseconds per training step (log scale), {threads} threads, float32", fontsize=9)
+    figure.supxlabel(f"time of one training step (log scale), {threads} threads, float32", fontsize=9)
     TARGET.parent.mkdir(exist_ok=True)
     figure.savefig(TARGET, dpi=130)
 
