@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,8 @@ from hypothesis import strategies as st
 
 from trainstep import reference
 
+from .helpers import numerical_gradient
+
 Float64 = npt.NDArray[np.float64]
 INF, NAN = math.inf, math.nan
 NAMES = sorted(reference.ACTIVATIONS)
@@ -20,17 +21,6 @@ NAMES = sorted(reference.ACTIVATIONS)
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
-
-
-def numerical_gradient(f: Callable[[Float64], float], x: Float64, h: float = 1e-6) -> Float64:
-    """Central differences: (f(x + h) - f(x - h)) / 2h for each element."""
-    gradient = np.empty_like(x)
-    for index in np.ndindex(x.shape):
-        up, down = x.copy(), x.copy()
-        up[index] += h
-        down[index] -= h
-        gradient[index] = (f(up) - f(down)) / (2 * h)
-    return gradient
 
 
 # Activations

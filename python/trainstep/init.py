@@ -46,18 +46,6 @@ def _empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     return np.empty(shape, dtype)
 
 
-def _uniform(shape: tuple[int, ...], rng: Rng, dtype: DTypeLike, limit: float) -> NDArray[Any]:
-    out = _empty(shape, dtype)
-    _core.random_uniform(out, _seed(rng), 0, -limit, limit)
-    return out
-
-
-def _normal(shape: tuple[int, ...], rng: Rng, dtype: DTypeLike, std: float) -> NDArray[Any]:
-    out = _empty(shape, dtype)
-    _core.random_normal(out, _seed(rng), 0, std)
-    return out
-
-
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
     if not isinstance(shape, tuple | list):
         raise TypeError(f"shape is a {type(shape).__name__}, expected (fan_in, fan_out)")
@@ -66,52 +54,11 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[0], shape[1]
 
 
-def he_normal(shape: tuple[int, ...], *, rng: Rng, dtype: DTypeLike = "float32") -> NDArray[Any]:
-    """Draw normal weights of variance 2 / fan_in.
+_DOC = """Draw {distribution} weights of variance {variance}.
 
-    w ~ N(0, 2 / fan_in)
+    w ~ {formula}
 
-    Keeps the variance of the signal through ReLU layers.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (fan_in, fan_out).
-    rng : int or numpy.random.Generator
-        The seed, or where to draw one from.
-    dtype : dtype, default "float32"
-        float32 or float64.
-
-    Returns
-    -------
-    w : ndarray, shape `shape`, dtype `dtype`
-
-    Raises
-    ------
-    TypeError, ValueError
-        Where an argument is of a wrong kind, or shape is not (fan_in, fan_out).
-
-    References
-    ----------
-    He, Zhang, Ren, Sun: Delving deep into rectifiers (ICCV 2015), equation 10.
-
-    Examples
-    --------
-    >>> from trainstep import init
-    >>> w = init.he_normal((400, 200), rng=0)
-    >>> bool(abs(w.std() / (2 / 400) ** 0.5 - 1) < 0.02)
-    True
-    """
-    fan_in, _ = _fans(shape)
-    return _normal(shape, rng, dtype, math.sqrt(2 / fan_in))
-
-
-def he_uniform(shape: tuple[int, ...], *, rng: Rng, dtype: DTypeLike = "float32") -> NDArray[Any]:
-    """Draw uniform weights of variance 2 / fan_in.
-
-    w ~ U(-a, a), a = sqrt(6 / fan_in)
-
-    Keeps the variance of the signal through ReLU layers.
+    {purpose}
 
     Parameters
     ----------
@@ -133,177 +80,70 @@ def he_uniform(shape: tuple[int, ...], *, rng: Rng, dtype: DTypeLike = "float32"
 
     References
     ----------
-    He, Zhang, Ren, Sun: Delving deep into rectifiers (ICCV 2015), equation 10.
+    {source}
 
     Examples
     --------
     >>> from trainstep import init
-    >>> w = init.he_uniform((400, 200), rng=0)
-    >>> bool(abs(w).max() <= (6 / 400) ** 0.5)
+    >>> w = init.{name}((400, 200), rng=0)
+    >>> fan_in, fan_out = w.shape
+    >>> bool(abs(w.var() / ({variance}) - 1) < 0.02)
     True
     """
-    fan_in, _ = _fans(shape)
-    return _uniform(shape, rng, dtype, math.sqrt(6 / fan_in))
 
 
-def xavier_normal(shape: tuple[int, ...], *, rng: Rng, dtype: DTypeLike = "float32") -> NDArray[Any]:
-    """Draw normal weights of variance 2 / (fan_in + fan_out).
+def _of_variance(
+    name: str, value: Callable[[int, int], float], variance: str, purpose: str, sources: tuple[str, str]
+) -> tuple[Initializer, Initializer]:
+    """Make the normal and the uniform initialiser of a variance that depends on the fans."""
 
-    w ~ N(0, 2 / (fan_in + fan_out))
+    def normal(shape: tuple[int, ...], *, rng: Rng, dtype: DTypeLike = "float32") -> NDArray[Any]:
+        std = math.sqrt(value(*_fans(shape)))
+        out = _empty(shape, dtype)
+        _core.random_normal(out, _seed(rng), 0, std)
+        return out
 
-    Keeps the variance of signal and gradient through sigmoid and tanh layers.
+    def uniform(shape: tuple[int, ...], *, rng: Rng, dtype: DTypeLike = "float32") -> NDArray[Any]:
+        limit = math.sqrt(3 * value(*_fans(shape)))  # the variance of U(-a, a) is a^2 / 3
+        out = _empty(shape, dtype)
+        _core.random_uniform(out, _seed(rng), 0, -limit, limit)
+        return out
 
-    Parameters
-    ----------
-    shape : tuple of int
-        (fan_in, fan_out).
-    rng : int or numpy.random.Generator
-        The seed, or where to draw one from.
-    dtype : dtype, default "float32"
-        float32 or float64.
-
-    Returns
-    -------
-    w : ndarray, shape `shape`, dtype `dtype`
-
-    Raises
-    ------
-    TypeError, ValueError
-        Where an argument is of a wrong kind, or shape is not (fan_in, fan_out).
-
-    References
-    ----------
-    Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks (AISTATS 2010), equation 12.
-
-    Examples
-    --------
-    >>> from trainstep import init
-    >>> w = init.xavier_normal((400, 200), rng=0)
-    >>> bool(abs(w.std() / (2 / (400 + 200)) ** 0.5 - 1) < 0.02)
-    True
-    """
-    fan_in, fan_out = _fans(shape)
-    return _normal(shape, rng, dtype, math.sqrt(2 / (fan_in + fan_out)))
+    formulas = (f"N(0, {variance})", f"U(-a, a), a^2 = 3 * {variance}")
+    for function, formula, source in zip((normal, uniform), formulas, sources, strict=True):
+        distribution = function.__name__
+        function.__name__ = function.__qualname__ = f"{name}_{distribution}"
+        function.__doc__ = _DOC.format(
+            name=function.__name__, distribution=distribution, variance=variance, formula=formula, purpose=purpose, source=source
+        )
+    return normal, uniform
 
 
-def xavier_uniform(shape: tuple[int, ...], *, rng: Rng, dtype: DTypeLike = "float32") -> NDArray[Any]:
-    """Draw uniform weights of variance 2 / (fan_in + fan_out).
+_GLOROT = "Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks (AISTATS 2010), equation "
+_HE = "He, Zhang, Ren, Sun: Delving deep into rectifiers (ICCV 2015), equation 10."
+_LECUN = "LeCun, Bottou, Orr, Müller: Efficient BackProp (1998), equation 16."
 
-    w ~ U(-a, a), a = sqrt(6 / (fan_in + fan_out))
-
-    Keeps the variance of signal and gradient through sigmoid and tanh layers.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (fan_in, fan_out).
-    rng : int or numpy.random.Generator
-        The seed, or where to draw one from.
-    dtype : dtype, default "float32"
-        float32 or float64.
-
-    Returns
-    -------
-    w : ndarray, shape `shape`, dtype `dtype`
-
-    Raises
-    ------
-    TypeError, ValueError
-        Where an argument is of a wrong kind, or shape is not (fan_in, fan_out).
-
-    References
-    ----------
-    Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks (AISTATS 2010), equation 16.
-
-    Examples
-    --------
-    >>> from trainstep import init
-    >>> w = init.xavier_uniform((400, 200), rng=0)
-    >>> bool(abs(w).max() <= (6 / (400 + 200)) ** 0.5)
-    True
-    """
-    fan_in, fan_out = _fans(shape)
-    return _uniform(shape, rng, dtype, math.sqrt(6 / (fan_in + fan_out)))
-
-
-def lecun_normal(shape: tuple[int, ...], *, rng: Rng, dtype: DTypeLike = "float32") -> NDArray[Any]:
-    """Draw normal weights of variance 1 / fan_in.
-
-    w ~ N(0, 1 / fan_in)
-
-    Keeps the variance of the signal through linear layers.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (fan_in, fan_out).
-    rng : int or numpy.random.Generator
-        The seed, or where to draw one from.
-    dtype : dtype, default "float32"
-        float32 or float64.
-
-    Returns
-    -------
-    w : ndarray, shape `shape`, dtype `dtype`
-
-    Raises
-    ------
-    TypeError, ValueError
-        Where an argument is of a wrong kind, or shape is not (fan_in, fan_out).
-
-    References
-    ----------
-    LeCun, Bottou, Orr, Müller: Efficient BackProp (1998), equation 16.
-
-    Examples
-    --------
-    >>> from trainstep import init
-    >>> w = init.lecun_normal((400, 200), rng=0)
-    >>> bool(abs(w.std() / (1 / 400) ** 0.5 - 1) < 0.02)
-    True
-    """
-    fan_in, _ = _fans(shape)
-    return _normal(shape, rng, dtype, math.sqrt(1 / fan_in))
-
-
-def lecun_uniform(shape: tuple[int, ...], *, rng: Rng, dtype: DTypeLike = "float32") -> NDArray[Any]:
-    """Draw uniform weights of variance 1 / fan_in.
-
-    w ~ U(-a, a), a = sqrt(3 / fan_in)
-
-    Keeps the variance of the signal through linear layers.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (fan_in, fan_out).
-    rng : int or numpy.random.Generator
-        The seed, or where to draw one from.
-    dtype : dtype, default "float32"
-        float32 or float64.
-
-    Returns
-    -------
-    w : ndarray, shape `shape`, dtype `dtype`
-
-    Raises
-    ------
-    TypeError, ValueError
-        Where an argument is of a wrong kind, or shape is not (fan_in, fan_out).
-
-    References
-    ----------
-    LeCun, Bottou, Orr, Müller: Efficient BackProp (1998), equation 16.
-
-    Examples
-    --------
-    >>> from trainstep import init
-    >>> w = init.lecun_uniform((400, 200), rng=0)
-    >>> bool(abs(w).max() <= (3 / 400) ** 0.5)
-    True
-    """
-    fan_in, _ = _fans(shape)
-    return _uniform(shape, rng, dtype, math.sqrt(3 / fan_in))
+he_normal, he_uniform = _of_variance(
+    "he",
+    lambda fan_in, fan_out: 2 / fan_in,
+    "2 / fan_in",
+    "Keeps the variance of the signal through ReLU layers.",
+    (_HE, _HE),
+)
+xavier_normal, xavier_uniform = _of_variance(
+    "xavier",
+    lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+    "2 / (fan_in + fan_out)",
+    "Keeps the variance of signal and gradient through sigmoid and tanh layers.",
+    (_GLOROT + "12.", _GLOROT + "16."),
+)
+lecun_normal, lecun_uniform = _of_variance(
+    "lecun",
+    lambda fan_in, fan_out: 1 / fan_in,
+    "1 / fan_in",
+    "Keeps the variance of the signal through linear layers.",
+    (_LECUN, _LECUN),
+)
 
 
 def zeros(shape: tuple[int, ...], *, rng: Rng | None = None, dtype: DTypeLike = "float32") -> NDArray[Any]:
