@@ -6,8 +6,8 @@
 // matters (libquadmath). avx2 and avx512 give the same bits; generic, without FMA, rounds more often.
 #pragma once
 
-#include "simd.h"
-#include "vmath_list.h"
+#include "kernels/simd.h"
+#include "kernels/vmath_list.h"
 
 namespace trainstep::TRAINSTEP_ISA {
 

@@ -7,7 +7,7 @@ namespace trainstep {
 
 namespace {
 constexpr std::size_t kGrain = 4096;   // elements: whole cache lines and whole vectors on every level
-constexpr double kNsPerElement = 0.5;  // exp, tanh and their like; bench/bench_call.py
+constexpr double kNsPerElement = 0.4;  // exp, tanh and their like on AVX-512 (the heads in kernels/vmath.h)
 }  // namespace
 
 template <class T>
