@@ -347,8 +347,8 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
     T* const packed_a = scratch;
     T* const packed_b = scratch + kBlockM * kBlockK;
     const std::size_t m = m1 - m0, n = n1 - n0;
-    // Packing pays when a panel is read often and its rows lie too far apart to be read in place: a row per page, or all rows in
-    // one set of L1 (measured: bench/bench_dense.py).
+    // Packing should pay when a panel is read often and its rows lie too far apart to be read in place: a row per page, or all rows
+    // in one set of L1. The bounds are reasoned from L1 and L2 sizes; no benchmark has searched them yet.
     const bool pack_the_b = g.b_column != 1 || (m > 2 * kTileRows && g.k * g.n * sizeof(T) > 64 * 1024);
     const bool pack_the_a = n > 4 * columns && m * g.k * sizeof(T) > 64 * 1024;
 

@@ -10,7 +10,8 @@ namespace trainstep {
 namespace {
 // Between 2 * kStepShare and kLargeStep, in one thread's ns, a step is one parallel region. Below, the parameters and activations
 // that two cores would hand each other cost what the second one saves (measured: 64-64-10, batch 64, 18 us on one thread, 17 us on
-// two); above, its products are shared one by one (bench/bench_train_step.py).
+// two, or 44 in the slow state that bench/README.md tells of); above, its products are shared one by one. Where the upper bound
+// lies best has not been searched: each thread then packs all of a layer's weights for its rows.
 constexpr double kStepShare = 40e3;
 constexpr double kLargeStep = 400e3;
 

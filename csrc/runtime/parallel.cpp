@@ -76,7 +76,9 @@ thread_local TeamHeat team_heat;
 
 #ifdef __linux__
 // A sleeping worker is woken on the core where its caller spins for it, and the kernel needs a few milliseconds to part the two
-// (measured: 7.7 ms a region). So before a cold region the workers are told to stay off the caller's core: 0.1 ms instead.
+// (an empty region after 20 to 100 ms of idling: 3.0 to 7.8 ms; with bound threads 0.1 ms). So before a cold region the workers are
+// told to stay off the caller's core. bench/bench_threads.py then shows no such step; with other processes on both cores it comes
+// back.
 class WorkerPlaces {
   public:
     // Called by every worker, inside a region.
