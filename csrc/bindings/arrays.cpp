@@ -13,6 +13,9 @@ std::string at(Site site) { return std::string(site.function) + ": " + site.name
 
 bool is_aligned(const py::array& a) { return (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0; }
 bool is_c_contiguous(const py::array& a) { return (a.flags() & py::array::c_style) != 0; }
+py::array contiguous_or_copy(const py::array& a) {
+    return is_c_contiguous(a) && is_aligned(a) ? a : py::array(a.attr("copy")("C"));
+}
 
 // The bytes [first, last) that an array touches.
 struct Extent {
@@ -83,8 +86,7 @@ template <class T>
 py::array contiguous(Site site, py::handle object) {
     py::array a = as_array(site, object);
     if (!has_dtype<T>(a)) type_error(site, "has dtype " + dtype_text(a) + ", expected " + std::string(py::str(py::dtype::of<T>())));
-    if (is_c_contiguous(a) && is_aligned(a)) return a;
-    return a.attr("copy")("C");
+    return contiguous_or_copy(a);
 }
 template py::array contiguous<float>(Site, py::handle);
 template py::array contiguous<double>(Site, py::handle);
@@ -138,8 +140,8 @@ py::array labels(Site site, py::handle object, py::ssize_t rows, py::ssize_t cla
     const char kind = a.dtype().kind();
     if (kind != 'i' && kind != 'u') type_error(site, "has dtype " + dtype_text(a) + ", expected integer class indices");
     check_shape(site, a, {rows});
-    py::array result = py::array_t < std::int64_t, py::array::c_style | py::array::forcecast > ::ensure(a);
-    if (!result) throw py::error_already_set();
+    const bool as_it_is = kind == 'i' && a.itemsize() == sizeof(std::int64_t) && a.dtype().byteorder() == '=';
+    py::array result = contiguous_or_copy(as_it_is ? a : py::array(a.attr("astype")("int64")));
     const std::int64_t* label = data<std::int64_t>(result);
     for (py::ssize_t i = 0; i < rows; ++i)
         if (label[i] < 0 || label[i] >= classes)
@@ -184,7 +186,7 @@ Table table(Site site, py::handle object, std::size_t columns, py::object& keep_
         if (kind != 'f' && kind != 'i' && kind != 'u') type_error(site, "has dtype " + dtype_text(a) + ", expected a real dtype");
         return table(site, a.attr("astype")("float64"), columns, keep_alive);
     }
-    if (!is_c_contiguous(a) || !is_aligned(a)) a = a.attr("copy")("C");
+    a = contiguous_or_copy(a);
     keep_alive = a;
     return {a.data(), dtype, std::size_t(a.shape(0)), columns};
 }
