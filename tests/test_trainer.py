@@ -427,6 +427,18 @@ def test_bits_do_not_depend_on_threads(loss: str, dtype: np.dtype) -> None:
     assert trained[0] == trained[1] == trained[2]
 
 
+def test_bits_do_not_depend_on_trials_of_teams() -> None:
+    """Steps of this size are tried alone and on the team by turns; 100 of them hold trials, also of a smaller last batch."""
+    x, y = classes(150, 64, 10)
+    trained = []
+    for n in (1, 2, 3):
+        with ts.num_threads(n):
+            trainer = ts.Trainer(network((64, 64, 10), "relu", dtype="float32"))
+            trainer.fit(x, y, epochs=34, batch_size=64)
+        trained.append((bits(trainer.model), state_bits(trainer)))
+    assert trained[0] == trained[1] == trained[2]
+
+
 # --- interruptions -------------------------------------------------------------------------------------------------------------
 
 

@@ -8,11 +8,12 @@
 namespace trainstep {
 
 namespace {
-// Between 2 * kStepShare and kLargeStep, in one thread's ns, a step is one parallel region. Below, the parameters and activations
-// that two cores would hand each other cost what the second one saves (measured: 64-64-10, batch 64, 18 us on one thread, 17 us on
-// two, or 44 in the slow state that bench/README.md tells of); above, its products are shared one by one. Where the upper bound
-// lies best has not been searched: each thread then packs all of a layer's weights for its rows.
-constexpr double kStepShare = 40e3;
+// In one thread's ns by the cost model. A step below kSmallStep runs alone. Up to kLargeStep a step is one parallel region, on one
+// thread or on all as trials show: what two cores hand each other (new parameters, the other rows' activations) can cost what the
+// second one saves. Above, its products are shared one by one. Where that bound lies best has not been searched: each thread of a
+// region packs all of a layer's weights for its rows.
+constexpr double kSmallStep = 8e3;
+constexpr double kTeamGuess = 80e3;  // where a team is what to begin with
 constexpr double kLargeStep = 400e3;
 
 template <class T>
@@ -45,7 +46,7 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
     for (std::size_t i = 0; i < parameters.size(); ++i) optimizer_->place(i, parameters[i].weight, parameters[i].gradient);
     optimizer_->begin_step();
     const double ns = double(batch.rows) * program_->ns_per_row();
-    run_team(ns < kLargeStep ? threads_for(ns, kStepShare) : 1, [&](Team team) {
+    const auto run = [&](Team team) {
         const Range mine = share_of(batch.rows, 1, team);
         if (mine.begin < mine.end) {
             program_->forward(mine);
@@ -58,7 +59,11 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
             if (team.parts > 1) update_share(layer, team);
         }
         if (team.parts == 1) optimizer_->update_all();
-    });
+    };
+    if (ns < kSmallStep || ns >= kLargeStep)
+        run(Team{0, 1});
+    else
+        team_trials_.run(available_threads(), ns, ns >= kTeamGuess, run);
     program_->end();
     return sum_in_order(row_loss_.data(), batch.rows);
 }

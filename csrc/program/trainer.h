@@ -9,6 +9,7 @@
 #include "optim/optimizer.h"
 #include "program/gather.h"
 #include "program/program.h"
+#include "runtime/team_trials.h"
 
 namespace trainstep {
 
@@ -71,6 +72,7 @@ class Trainer {
     std::shared_ptr<Program<T>> program_;
     Loss loss_;
     std::shared_ptr<Optimizer<T>> optimizer_;
+    TeamTrials team_trials_;  // of steps
     // One number a row of the largest batch.
     std::vector<T> row_loss_;
     std::vector<std::int32_t> row_correct_;

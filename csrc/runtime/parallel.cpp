@@ -131,10 +131,12 @@ int num_threads() {
     return limit < default_threads && limit < n ? limit : n;
 }
 
+int available_threads() { return team_lost_in_fork || omp_in_parallel() ? 1 : num_threads(); }
+
 int threads_for(double ns, double share) {
     if (ns < 2 * share) return 1;
-    const int n = num_threads();
-    if (n == 1 || team_lost_in_fork || omp_in_parallel()) return 1;
+    const int n = available_threads();
+    if (n == 1) return 1;
     if (ns < n * kColdShare) {
         const auto now = Clock::now();
         if (team_heat.is_cold(now) && !team_heat.worth_waking(now, ns * (1 - 1.0 / n))) share = kColdShare;
@@ -168,6 +170,7 @@ void init_threads() {
 }
 int set_num_threads(int) { return 0; }
 int num_threads() { return 1; }
+int available_threads() { return 1; }
 int threads_for(double, double) { return 1; }
 void run_team(int, TeamBody body, void* context) { body(context, Team{0, 1}); }
 void Team::barrier() const {}

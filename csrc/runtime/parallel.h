@@ -18,6 +18,9 @@ int set_num_threads(int n);  // returns what was set before
 // Reads TRAINSTEP_NUM_THREADS and prepares for fork(). Throws std::invalid_argument on a value that is no positive integer.
 void init_threads();
 
+// The most threads that a region started here would get: num_threads(), but 1 inside another region and after fork().
+int available_threads();
+
 // How many threads pay for work that takes one thread `ns` nanoseconds, where a thread's share must be at least `share` (what a
 // region costs, several times over). A team that has not run for some milliseconds sleeps, and waking it costs a hundred times more
 // than using a hot one.
@@ -51,7 +54,7 @@ using TeamBody = void (*)(void* context, Team team);
 void run_team(int threads, TeamBody body, void* context);
 
 template <class F>
-void run_team(int threads, F&& body) {
+void run_team(int threads, F body) {
     if (threads <= 1) return body(Team{0, 1});
     run_team(threads, [](void* f, Team team) { (*static_cast<F*>(f))(team); }, &body);
 }
