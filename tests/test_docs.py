@@ -22,7 +22,7 @@ ALL_MODULES = sorted(
 )
 # What is computed by a formula, and so names where the formula comes from.
 FORMULA_MODULES = ("trainstep.ops", "trainstep.reference", "trainstep.init")
-FORMULA_CLASSES = {"SGD", "Adam", "AdamW", "Dense", "Sequential", "Trainer"}
+FORMULA_CLASSES = {"SGD", "Adam", "AdamW", "Dense", "Standardize", "Sequential", "Trainer"}
 
 
 def module(name: str) -> ModuleType:
@@ -171,7 +171,7 @@ def test_an_optimizer_is_whole(name: str) -> None:
 
 def test_nothing_is_half_removed() -> None:
     backward = {f"{name}_backward" for name in _core.activations}
-    families = {*_core.activations, *backward, *_core.losses, "dense", "dense_backward"}
+    families = {*_core.activations, *backward, *_core.losses, "dense", "dense_backward", "standardize", "standardize_backward"}
     assert set(ops.__all__) == families
     steps = {f"{name}_step_" for name in _core.optimizers}
     assert set(reference.__all__) == families | steps | {"ACTIVATIONS"}

@@ -53,6 +53,7 @@ def setting() -> Setting:
         wide=of((4, 10)),
         model=nn.Sequential(nn.Dense(3, 4, activation="tanh"), nn.Dense(4, 5), seed=3),
         regression=nn.Sequential(nn.Dense(3, 5), seed=4),
+        standardized=nn.Sequential(nn.Standardize(3), nn.Dense(3, 2), seed=5),
     )
     s.trainer = ts.Trainer(s.model, optimizer=optim.Adam(lr=0.1))
     s.trainer.step(s.x, s.labels)  # states that are not zero
@@ -66,8 +67,9 @@ def setting() -> Setting:
 def arrays_of(s: Setting) -> list[Array]:
     """All that could have been written."""
     arrays = [value for value in vars(s).values() if isinstance(value, np.ndarray)]
-    for model in (s.model, s.regression):
+    for model in (s.model, s.regression, s.standardized):
         arrays += model.parameters().values()
+        arrays += model.buffers().values()
         arrays += model.gradients().values()
     for optimizer in (s.trainer.optimizer, s.mse_trainer.optimizer, s.sgd):
         arrays += [view for entry in optimizer.state for view in entry.values() if isinstance(view, np.ndarray)]
@@ -255,6 +257,41 @@ MSE: Table = {
     "out read-only": (lambda s: ops.mse(s.y, s.dy, out=s.frozen), ValueError, "mse: out read-only"),
     "out is target": (lambda s: ops.mse(s.y, s.dy, out=s.dy), ValueError, "mse: out memory"),
 }
+
+STANDARDIZE: Table = {
+    "x of rank 1": (lambda s: ops.standardize(s.b, s.b, s.b), ValueError, "standardize: x (5,) (any, any)"),
+    "x of no rows": (lambda s: ops.standardize(s.y[:0], s.b, s.b), ValueError, "standardize: x (0, 5)"),
+    "x of ints": (lambda s: ops.standardize(s.y.astype(int), s.b, s.b), TypeError, "standardize: x int64"),
+    "x is None": (lambda s: ops.standardize(None, s.b, s.b), TypeError, "standardize: x NoneType"),
+    "mean of wrong length": (lambda s: ops.standardize(s.x, s.b, s.b), ValueError, "standardize: mean (5,) (3,)"),
+    "mean that would broadcast": (lambda s: ops.standardize(s.y, s.y, s.b), ValueError, "standardize: mean (4, 5) (5,)"),
+    "mean of another dtype": (lambda s: ops.standardize(s.y, s.y64[0], s.b), TypeError, "standardize: mean float64 float32"),
+    "scale is a number": (lambda s: ops.standardize(s.y, s.b, 2.0), TypeError, "standardize: scale float"),
+    "scale of wrong length": (lambda s: ops.standardize(s.y, s.b, s.p), ValueError, "standardize: scale (6,) (5,)"),
+    "out of wrong shape": (lambda s: ops.standardize(s.y, s.b, s.b, out=s.x), ValueError, "standardize: out (4, 3) (4, 5)"),
+    "out read-only": (lambda s: ops.standardize(s.y, s.b, s.b, out=s.frozen), ValueError, "standardize: out read-only"),
+    "out holds mean": (lambda s: ops.standardize(s.y, s.out[0], s.b, out=s.out), ValueError, "standardize: out memory mean"),
+    "out holds scale": (lambda s: ops.standardize(s.y, s.b, s.out[3], out=s.out), ValueError, "standardize: out memory scale"),
+    "out meets x": (lambda s: ops.standardize(s.y[:3], s.b, s.b, out=s.y[1:]), ValueError, "standardize: out memory input"),
+    "dy of rank 1": (lambda s: ops.standardize_backward(s.b, s.b), ValueError, "standardize_backward: dy (5,)"),
+    "scale of wrong width": (lambda s: ops.standardize_backward(s.y, s.p), ValueError, "standardize_backward: scale (6,) (5,)"),
+    "scale of strings": (lambda s: ops.standardize_backward(s.y, "abcde"), TypeError, "standardize_backward: scale str"),
+    "dx holds scale": (
+        lambda s: ops.standardize_backward(s.y, s.out[1], out=s.out),
+        ValueError,
+        "standardize_backward: out memory scale",
+    ),
+    "dx strided": (
+        lambda s: ops.standardize_backward(s.y, s.b, out=s.wide[:, ::2]),
+        ValueError,
+        "standardize_backward: out C-cont",
+    ),
+}
+
+
+@table(STANDARDIZE)
+def test_standardize(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, words)
 
 
 @table(DENSE)
@@ -475,6 +512,59 @@ NN: Table = {
         lambda s: nn.Sequential(nn.Dense(3, 4, init=lambda shape, **_: np.zeros((4, 3)))),
         ValueError,
         "Sequential: 0.weight (4, 3) (3, 4)",
+    ),
+    "no columns to standardize": (lambda s: nn.Standardize(0), ValueError, "Standardize: features 0"),
+    "columns to standardize in a tuple": (lambda s: nn.Standardize((3,)), TypeError, "Standardize: features tuple"),
+    "Standardize not first": (
+        lambda s: nn.Sequential(nn.Dense(3, 4), nn.Standardize(4)),
+        ValueError,
+        "Sequential: layer 1 Standardize(4) first",
+    ),
+    "statistics for no layer": (lambda s: s.model.standardize(s.x), ValueError, "standardize: Standardize Dense(3, 4"),
+    "statistics of wrong width": (lambda s: s.standardized.standardize(s.y), ValueError, "standardize: x (4, 5) (rows, 3)"),
+    "statistics of rank 1": (lambda s: s.standardized.standardize(s.x[0]), ValueError, "standardize: x (3,)"),
+    "statistics of no rows": (lambda s: s.standardized.standardize(s.x[:0]), ValueError, "standardize: x (0, 3)"),
+    "statistics of text": (lambda s: s.standardized.standardize(s.x.astype(str)), TypeError, "standardize: x <U"),
+    "statistics of None": (lambda s: s.standardized.standardize(None), TypeError, "standardize: x object"),
+    "statistics of NaN": (
+        lambda s: s.standardized.standardize(changed(s.x, (2, 1), np.nan)),
+        ValueError,
+        "standardize: column 1 x nan finite",
+    ),
+    "statistics of infinity": (
+        lambda s: s.standardized.standardize(changed(s.x, (3, 2), np.inf)),
+        ValueError,
+        "standardize: column 2 x inf finite",
+    ),
+    "statistics beyond float32": (
+        lambda s: s.standardized.standardize(s.x64 * [1, 1, 1e39]),
+        ValueError,
+        "standardize: column 2 x inf float32",
+    ),
+    "spread below float32": (
+        lambda s: s.standardized.standardize(s.x64 * [1e-40, 1, 1]),
+        ValueError,
+        "standardize: column 0 x deviation float32",
+    ),
+    "fit on NaN": (
+        lambda s: ts.Trainer(s.standardized).fit(changed(s.x, (2, 1), np.nan), s.labels % 2),
+        ValueError,
+        "fit: column 1 x nan finite",
+    ),
+    "out is a buffer": (
+        lambda s: s.standardized(s.x[:1], out=s.standardized.buffers()["0.mean"][None, :2]),
+        ValueError,
+        "model: out memory",
+    ),
+    "metadata that JSON cannot hold": (
+        lambda s: (s.standardized.metadata.update(x=s.x), s.standardized.save("/nonexistent/model")),
+        TypeError,
+        "ndarray JSON",
+    ),
+    "metadata of NaN": (
+        lambda s: (s.standardized.metadata.update(x=np.nan), s.standardized.save("/nonexistent/model")),
+        ValueError,
+        "JSON",
     ),
     "x of wrong width": (lambda s: s.model(s.y), ValueError, "model: x (4, 5) (rows, 3)"),
     "x of rank 1": (lambda s: s.model(s.x[0]), ValueError, "model: x (3,)"),

@@ -4,6 +4,7 @@ import copy
 import gc
 import itertools
 import json
+import math
 import os
 import pickle
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 import safetensors.numpy
 
 import trainstep as ts
-from trainstep import _core, reference
-from trainstep.nn import Dense, Sequential
+from trainstep import _core, ops, reference
+from trainstep.nn import Dense, Sequential, Standardize
+
+from .helpers import Dlpack, buffer
 
 # Every vector width (2, 4, 8, 16) less one, itself and one more is among them, and so are outputs of 1, 2, 3 and 10.
 WIDTHS = [(1, 1), (4, 16, 3), (3, 7, 8, 9, 1), (17, 15, 16, 2), (33, 31, 67, 10), (64, 64, 10), (65, 1, 33)]
@@ -609,6 +612,231 @@ def test_copies_and_pickles(rng: np.random.Generator) -> None:
         assert (copied(x) != model(x)).any()
 
 
+# --- standardize and buffers ---------------------------------------------------------------------------------------------------
+
+
+def standardized(*widths: int, dtype: object = "float64", seed: int = 3) -> Sequential:
+    """A network that begins with Standardize."""
+    layers = [Dense(i, o, activation="tanh") for i, o in itertools.pairwise(widths)]
+    return Sequential(Standardize(widths[0]), *layers, dtype=dtype, seed=seed)
+
+
+def test_standardize_is_the_identity_until_it_is_set(dtype: np.dtype, rng: np.random.Generator) -> None:
+    model = standardized(5, 4, dtype=dtype)
+    plain = Sequential(*model.layers[1:], dtype=dtype)
+    for (_, to), values in zip(plain.parameters().items(), model.parameters().values(), strict=True):
+        to[...] = values
+    x = rng.standard_normal((9, 5)).astype(dtype)
+    assert model(x).tobytes() == plain(x).tobytes()
+    ts.Trainer(model, loss="mse").step(x, np.ones((9, 4)))
+    assert {name: v.tolist() for name, v in model.buffers().items()} == {"0.mean": [0] * 5, "0.scale": [1] * 5}
+
+
+@pytest.mark.parametrize("batch", [1, 17, 600])
+def test_standardize_against_the_reference(batch: int, dtype: np.dtype, threads: int, rng: np.random.Generator) -> None:
+    for widths in ((3, 2), (17, 33, 4)):
+        model = standardized(*widths, dtype=dtype)
+        x = (rng.standard_normal((batch, widths[0])) * 5 + 40).astype(dtype)
+        dy = rng.standard_normal((batch, widths[-1])).astype(dtype)
+        mean, scale = model.buffers().values()
+        mean[...], scale[...] = rng.normal(40, 1, widths[0]), rng.uniform(0.1, 0.3, widths[0])
+        inner = Sequential(*model.layers[1:], dtype=dtype)
+        for to, values in zip(inner.parameters().values(), model.parameters().values(), strict=True):
+            to[...] = values
+        ys = reference_forward(inner, reference.standardize(*(a.astype(np.float64) for a in (x, mean, scale))))
+        dx, gradients = reference_backward(inner, ys, dy)
+        assert_near(model(x), ys[-1], dtype, "model(x)")
+        assert_near(model.forward(x, training=True), ys[-1], dtype, "forward")
+        assert_near(model.backward(dy), dx * scale.astype(np.float64), dtype, "dx")
+        for name, got in model.gradients().items():
+            layer, _, own_name = name.partition(".")
+            assert_near(got, gradients[f"{int(layer) - 1}.{own_name}"], dtype, name)
+        whole = [g.copy() for g in model.gradients().values()]
+        assert model.backward(dy, need_dx=False) is None
+        for got, want in zip(model.gradients().values(), whole, strict=True):
+            assert got.tobytes() == want.tobytes()
+
+
+def test_finite_differences_through_standardize(rng: np.random.Generator) -> None:
+    model = standardized(4, 6, 3)
+    x, c = rng.standard_normal((5, 4)) * [1, 10, 100, 0.1] + [0, 5, -50, 3], rng.standard_normal((5, 3))
+    model.standardize(x)
+    model.forward(x, training=True)
+    arrays = {"x": (x, model.backward(c))} | {k: (v, model.gradients()[k].copy()) for k, v in model.parameters().items()}
+    for name, (array, gradient) in arrays.items():
+        spread = np.broadcast_to(array.std(axis=0) if name == "x" else 1.0, array.shape)
+        for at in np.ndindex(array.shape):
+            kept, h = array[at], 1e-6 * spread[at]
+            array[at] = kept + h
+            above = (model(x) * c).sum()
+            array[at] = kept - h
+            below = (model(x) * c).sum()
+            array[at] = kept
+            assert gradient[at] == pytest.approx((above - below) / (2 * h), rel=1e-6, abs=2e-8 / spread[at]), (name, at)
+
+
+@pytest.mark.parametrize("below", _core.activations)
+def test_standardize_multiplies_by_the_derivative_below(below: str, dtype: np.dtype, rng: np.random.Generator) -> None:
+    """The compiled layer may stand anywhere, as every layer: it leaves the dz of the one below it."""
+    specs = [Dense(4, 19, activation=below).spec(), Standardize(19).spec()]
+    program = getattr(_core, f"Program{dtype.name.capitalize()}")(specs)
+    weight, bias = (view for _, view in program.parameters())
+    mean, scale = (view for _, view in program.buffers())
+    for view in (weight, bias, mean, scale):
+        view[...] = rng.standard_normal(view.shape)
+    x, dy = rng.standard_normal((7, 4)).astype(dtype), rng.standard_normal((7, 19)).astype(dtype)
+    program.forward(x)
+    dx = program.backward(dy)
+    wide = [a.astype(np.float64) for a in (dy * scale, x, weight)]
+    expected = reference.dense_backward(*wide, reference.dense(*wide[1:], bias.astype(np.float64), below), below)
+    for got, want in zip((dx, *(g for _, g in program.gradients())), expected, strict=True):
+        assert_near(got, want, dtype, below)
+
+
+def test_buffers_are_no_parameters(dtype: np.dtype, rng: np.random.Generator) -> None:
+    model = standardized(7, 5, 2, dtype=dtype)
+    names = ["1.weight", "1.bias", "2.weight", "2.bias"]
+    assert list(model.parameters()) == list(model.gradients()) == names
+    assert model.num_parameters == 7 * 5 + 5 + 5 * 2 + 2
+    assert model.summary().splitlines()[0].startswith("0  Standardize(7)")
+    buffers = model.buffers()
+    assert {name: (v.shape, v.dtype) for name, v in buffers.items()} == {"0.mean": ((7,), dtype), "0.scale": ((7,), dtype)}
+    assert Sequential(Dense(2, 2)).buffers() == {}
+    trainer = ts.Trainer(model, loss="mse", optimizer=ts.optim.SGD(lr=0.1, weight_decay=0.5))
+    assert len(trainer.optimizer.param_groups[0]["params"]) == 4
+    buffers["0.mean"][...] = 3
+    buffers["0.scale"][...] = 2
+    for _ in range(3):
+        trainer.step(rng.standard_normal((4, 7)), rng.standard_normal((4, 2)))
+    assert all((v == value).all() for v, value in zip(model.buffers().values(), (3, 2), strict=True))
+    x = rng.standard_normal((4, 7)).astype(dtype)
+    seen = model(x)
+    buffers["0.mean"][0] = 4  # a view: the next call sees it
+    assert (model(x) != seen).any()
+    del model, trainer
+    gc.collect()
+    assert buffers["0.mean"].tolist() == [4] + [3] * 6
+
+
+def test_statistics_are_those_of_the_data(dtype: np.dtype, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((5000, 6)) * [1, 1e-3, 1e4, 1, 5, 1] + [0, 100, -1e5, 1e6, 0, 0]
+    x[:, 4], x[:, 5] = 0.1, np.arange(5000) == 7
+    model = standardized(6, 2, dtype=dtype)
+    model.standardize(x)
+    held = x.astype(dtype).astype(np.float64)
+    mean, std = np.array([math.fsum(column) / 5000 for column in held.T]), held.std(axis=0)
+    mean[4], std[4] = dtype.type(0.1), 1  # constant: what NumPy's rounding makes of its spread is none
+    np.testing.assert_allclose(model.buffers()["0.mean"], mean, rtol=2 * np.finfo(dtype).eps, atol=1e-12)
+    np.testing.assert_allclose(model.buffers()["0.scale"], 1 / std, rtol=1e-9 if dtype == np.float64 else 1e-6)
+    y = reference.standardize(x.astype(dtype), *model.buffers().values()).astype(np.float64)
+    assert (y[:, 4] == 0).all()
+    # What is left of the mean is its own rounding to the dtype.
+    np.testing.assert_array_less(np.abs(y.mean(axis=0)), (np.abs(mean) / std + 4) * np.finfo(dtype).eps)
+    # Of any dtype, layout and kind, and read a block at a time, they are the same.
+    once = [v.copy() for v in model.buffers().values()]
+    for other in (np.asfortranarray(x), x.reshape(5000, 2, 3), Dlpack(x), buffer(x), x.tolist()):
+        model.standardize(other)
+        for got, want in zip(model.buffers().values(), once, strict=True):
+            assert got.tobytes() == want.tobytes()
+    counts = rng.integers(0, 200, (300, 6))
+    for kind in ("uint8", "int16", "int64", "float16", "float32", ">f8"):
+        model.standardize(counts.astype(kind))
+        np.testing.assert_allclose(model.buffers()["0.mean"], counts.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(model.buffers()["0.scale"], 1 / counts.std(axis=0), rtol=1e-6)
+    model.standardize(x[:1])  # one row: every column is constant
+    np.testing.assert_array_equal(model.buffers()["0.scale"], 1)
+
+
+def test_a_mean_of_many_spreads_is_taken_off_exactly(rng: np.random.Generator) -> None:
+    """Folded into the weights, float32 would leave nothing of these columns."""
+    x = (rng.integers(0, 64, (1000, 3)) + 2.0**23).astype("float32")
+    model = standardized(3, 2, dtype="float32")
+    model.standardize(x)
+    y = ops.standardize(x, *model.buffers().values())
+    exact = (x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)) / x.std(axis=0, dtype=np.float64)
+    assert np.abs(y - exact).max() < 0.05  # the mean is rounded to a whole number here, a spread is 18
+    assert len(np.unique(y[:, 0])) == 64
+
+
+def test_fit_sets_the_statistics_once(dtype: np.dtype, rng: np.random.Generator) -> None:
+    x = (rng.standard_normal((200, 3)) * [1, 1e3, 1e-3] + [0, 1e4, 5]).astype(dtype)
+    y = (x[:, :1] - x[:, :1].mean()).astype(dtype)
+    model = standardized(3, 16, 1, dtype=dtype)
+    trainer = ts.Trainer(model, loss="mse", optimizer=ts.optim.Adam(lr=0.01))
+    history = trainer.fit(x, y, epochs=3)
+    by_hand = standardized(3, 16, 1, dtype=dtype)
+    by_hand.standardize(x)
+    assert (
+        ts.Trainer(by_hand, loss="mse", optimizer=ts.optim.Adam(lr=0.01)).fit(x, y, epochs=3).history["loss"]
+        == history.history["loss"]
+    )
+    kept = [v.copy() for v in model.buffers().values()]
+    for got, want in zip(by_hand.buffers().values(), kept, strict=True):
+        assert got.tobytes() == want.tobytes()
+    trainer.fit(x * 2 + 1, y, epochs=1)  # more data, or other: the network goes on with what it has learnt
+    for got, want in zip(model.buffers().values(), kept, strict=True):
+        assert got.tobytes() == want.tobytes()
+    mine = standardized(3, 16, 1, dtype=dtype)
+    mine.buffers()["0.scale"][0] = 0.5  # set by hand is set
+    ts.Trainer(mine, loss="mse").fit(x, y)
+    assert mine.buffers()["0.scale"].tolist() == [0.5, 1, 1]
+
+
+def test_a_refused_fit_sets_no_statistics(rng: np.random.Generator) -> None:
+    model = standardized(3, 1)
+    x = rng.standard_normal((20, 3)) + 5
+    with pytest.raises(ValueError, match=r"validation_data\[0\]"):
+        ts.Trainer(model, loss="mse").fit(x, x[:, :1], validation_data=(x[:, :2], x[:, :1]))
+    assert not model.buffers()["0.mean"].any()
+
+
+def test_standardize_costs_no_gradient_of_the_input(rng: np.random.Generator) -> None:
+    """A step gives the same parameters as one on data that was standardized before."""
+    x = rng.standard_normal((64, 9)) * 3 + 7
+    y = rng.integers(0, 2, 64)
+    model = standardized(9, 8, 2)
+    model.standardize(x)
+    plain = Sequential(*model.layers[1:], dtype="float64")
+    for to, values in zip(plain.parameters().values(), model.parameters().values(), strict=True):
+        to[...] = values
+    z = ops.standardize(x, *model.buffers().values())
+    a, b = ts.Trainer(model, seed=0), ts.Trainer(plain, seed=0)
+    for _ in range(3):
+        assert a.step(x, y) == b.step(z, y)
+    for got, want in zip(model.parameters().values(), plain.parameters().values(), strict=True):
+        assert got.tobytes() == want.tobytes()
+
+
+def test_statistics_and_metadata_are_saved_and_copied(tmp_path: Path, dtype: np.dtype, rng: np.random.Generator) -> None:
+    model = standardized(4, 3, dtype=dtype)
+    model.standardize(rng.standard_normal((50, 4)) * 7 + 3)
+    model.metadata["columns"] = ["a", "b", "c", "ü"]
+    model.metadata["of"] = {"n": 3, "x": 0.5, "none": None}
+    model.save(tmp_path / "m")
+    assert safetensors.numpy.load_file(tmp_path / "m").keys() == {"0.mean", "0.scale", "1.weight", "1.bias"}
+    x = rng.standard_normal((6, 4))
+    for copied in (ts.nn.load(tmp_path / "m"), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert copied.layers == model.layers
+        assert copied.metadata == model.metadata
+        assert copied(x).tobytes() == model(x).tobytes()
+        for name, v in copied.buffers().items():
+            assert v.tobytes() == model.buffers()[name].tobytes()
+        copied.metadata["columns"].append("e")
+        assert len(model.metadata["columns"]) == 4
+    again = eval(repr(model), vars(ts.nn))  # noqa: S307
+    assert again.layers == model.layers
+
+
+def test_a_layer_of_one_parameter_free_kind_is_a_network(rng: np.random.Generator) -> None:
+    model = Sequential(Standardize(3), dtype="float64")
+    x = rng.standard_normal((5, 3))
+    model.standardize(x)
+    assert np.abs(model(x).std(axis=0) - 1).max() < 1e-12
+    model.forward(x, training=True)
+    np.testing.assert_array_equal(model.backward(x), x * model.buffers()["0.scale"])
+    assert model.num_parameters == 0
+
+
 # --- layers and descriptions ---------------------------------------------------------------------------------------------------
 
 
@@ -775,6 +1003,10 @@ def as_metadata(**changed: object) -> dict[str, str]:
         (GOOD, as_metadata(layers=json.dumps([DENSE_SPEC | {"in_features": 5}]))),
         (GOOD, as_metadata(layers=json.dumps([DENSE_SPEC | {"groups": 5}]))),
         (GOOD, as_metadata(layers=json.dumps([DENSE_SPEC, DENSE_SPEC]))),
+        (GOOD, as_metadata(layers=json.dumps([{"kind": "standardize", "features": 4}, DENSE_SPEC]))),
+        (GOOD, as_metadata(layers=json.dumps([{"kind": ["dense"]}]))),
+        (GOOD, as_metadata(metadata="{")),
+        (GOOD, as_metadata(metadata="[1]")),
         (GOOD, as_metadata(seed="zero")),
         (GOOD, as_metadata(dtype="float16")),
         (GOOD, as_metadata(dtype="float64")),

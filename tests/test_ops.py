@@ -302,6 +302,44 @@ def test_activation_may_write_over_its_input(dtype: np.dtype, name: str, rng: np
     assert_same_bits(dy, dx)
 
 
+# --- standardize ---------------------------------------------------------------------------------------------------------------
+
+
+def test_standardize_of_all_sizes(dtype: np.dtype, threads: int, rng: np.random.Generator) -> None:
+    """One subtraction and one multiplication, each rounded once: NumPy's bits, on every level."""
+    for rows, columns in [*product((1, 2, 5), [n for n in straddling_sizes(dtype) if n]), (3000, 3), (40_001, 17)]:
+        x, mean, scale = normal(rng, dtype, rows, columns) + 1000, normal(rng, dtype, columns) + 1000, normal(rng, dtype, columns)
+        assert_same_bits(ops.standardize(x, mean, scale), (x - mean) * scale, (rows, columns))
+        assert_same_bits(ops.standardize_backward(x, scale), x * scale, (rows, columns))
+        exact = reference.standardize(*(a.astype(np.float64) for a in (x, mean, scale)))
+        assert_within(ops.standardize(x, mean, scale), exact, 1.01 * eps(dtype) * np.abs(exact), (rows, columns))
+
+
+def test_standardize_of_special_values(dtype: np.dtype) -> None:
+    x = special_values(dtype).reshape(-1, 1)
+    mean, scale = np.array([1.0, 0.0, np.inf], dtype), np.array([2.0, 1e30, 0.0], dtype)
+    for m, s in product(mean, scale):
+        with np.errstate(all="ignore"):
+            np.testing.assert_array_equal(ops.standardize(x, np.array([m]), np.array([s])), (x - m) * s)
+            np.testing.assert_array_equal(ops.standardize_backward(x, np.array([s])), x * s)
+
+
+def test_standardize_backward_is_the_derivative(rng: np.random.Generator) -> None:
+    x, dy, mean, scale = rng.standard_normal((4, 5)), rng.standard_normal((4, 5)), rng.standard_normal(5), rng.uniform(0.1, 9, 5)
+    expected = numerical_gradient(lambda v: float((dy * ops.standardize(v, mean, scale)).sum()), x)
+    np.testing.assert_allclose(ops.standardize_backward(dy, scale), expected, rtol=1e-7, atol=1e-8)
+
+
+def test_standardize_may_write_over_its_input(dtype: np.dtype, rng: np.random.Generator) -> None:
+    x, mean, scale = normal(rng, dtype, 5, 7), normal(rng, dtype, 7), normal(rng, dtype, 7)
+    y, dx = ops.standardize(x, mean, scale), ops.standardize_backward(x, scale)
+    again = x.copy()
+    assert ops.standardize(x, mean, scale, out=x) is x
+    assert_same_bits(x, y)
+    assert ops.standardize_backward(again, scale, out=again) is again
+    assert_same_bits(again, dx)
+
+
 # --- losses --------------------------------------------------------------------------------------------------------------------
 
 
@@ -450,6 +488,8 @@ def calls(dtype: np.dtype, rng: np.random.Generator) -> dict[str, tuple[Any, dic
     result: dict[str, tuple[Any, dict[str, Array], dict[str, Any]]] = {
         "dense": (ops.dense, {"x": x, "w": w, "b": b}, {"activation": "tanh"}),
         "dense_backward": (ops.dense_backward, {"dy": dy, "x": x, "w": w, "y": y}, {"activation": "tanh"}),
+        "standardize": (ops.standardize, {"x": dy, "mean": b, "scale": w[0]}, {}),
+        "standardize_backward": (ops.standardize_backward, {"dy": dy, "scale": b}, {}),
     }
     for name in ACTIVATIONS:
         result[name] = (function(ops, name), {"x": x}, {})
@@ -551,6 +591,9 @@ def test_any_number_of_threads_gives_the_same_bits(dtype: np.dtype, rng: np.rand
         for name in ACTIVATIONS:
             yield function(ops, name)(values)
             yield function(ops, name, "_backward")(values, values)
+        table = values[:200_000].reshape(-1, 50)
+        yield ops.standardize(table, table[0], table[-1])
+        yield ops.standardize_backward(table, table[0])
         for name, kind in CASES:
             for rows, classes in ((20_001, 10), (333, 1000)):
                 problem = loss_problem(name, kind, np.random.default_rng(0), dtype, rows, classes)

@@ -127,6 +127,34 @@ def test_activation_errors() -> None:
         reference.tanh_backward(np.float32(x), x)
 
 
+# Standardize
+
+
+def test_standardize_by_hand() -> None:
+    x, mean, scale = np.array([[1.0, 10.0], [3.0, 50.0]]), np.array([2.0, 30.0]), np.array([1.0, 0.05])
+    np.testing.assert_array_equal(reference.standardize(x, mean, scale), [[-1.0, -1.0], [1.0, 1.0]])
+    np.testing.assert_array_equal(reference.standardize_backward(x, scale), [[1.0, 0.5], [3.0, 2.5]])
+    single = reference.standardize(np.float32(x), np.float32(mean), np.float32(scale))
+    assert single.dtype == np.float32
+    out = np.empty_like(x)
+    assert reference.standardize(x, mean, scale, out=out) is out
+    assert reference.standardize_backward(x, scale, out=x) is x
+
+
+def test_standardize_errors() -> None:
+    x, mean = np.ones((2, 3)), np.ones(3)
+    with pytest.raises(ValueError, match=r"standardize: x has shape \(3,\), wanted rows and columns"):
+        reference.standardize(mean, mean, mean)
+    with pytest.raises(ValueError, match=r"standardize: x has shape \(0, 3\), wanted rows and columns"):
+        reference.standardize(x[:0], mean, mean)
+    with pytest.raises(ValueError, match=r"standardize: mean has shape \(2,\), wanted \(3,\)"):
+        reference.standardize(x, mean[:2], mean)
+    with pytest.raises(ValueError, match=r"standardize_backward: scale has shape \(1, 3\), wanted \(3,\)"):
+        reference.standardize_backward(x, x[:1])
+    with pytest.raises(TypeError, match="standardize: scale has dtype float32, x has float64"):
+        reference.standardize(x, mean, np.float32(mean))
+
+
 # Dense
 
 

@@ -18,21 +18,26 @@ std::vector<LayerSpec> layer_specs(const py::list& layers) {
     std::vector<LayerSpec> specs;
     for (const auto& item : layers) {
         const auto layer = py::cast<py::dict>(item);
-        specs.push_back({py::cast<std::string>(layer["kind"]), py::cast<std::size_t>(layer["in_features"]),
-                         py::cast<std::size_t>(layer["out_features"]),
-                         Activation(name_index("Dense", "activation", kActivationNames, layer["activation"], true)),
-                         py::cast<bool>(layer["bias"])});
+        LayerSpec spec{py::cast<std::string>(layer["kind"])};
+        if (spec.kind == "standardize") {
+            spec.in = spec.out = py::cast<std::size_t>(layer["features"]);
+        } else {
+            spec.in = py::cast<std::size_t>(layer["in_features"]), spec.out = py::cast<std::size_t>(layer["out_features"]);
+            spec.activation = Activation(name_index("Dense", "activation", kActivationNames, layer["activation"], true));
+            spec.bias = py::cast<bool>(layer["bias"]);
+        }
+        specs.push_back(spec);
     }
     return specs;
 }
 
-// A parameter or a gradient as a NumPy array over the arena, which lives as long as the array does.
-template <class T>
-py::list views(const std::shared_ptr<Program<T>>& program, T* Parameter<T>::* place) {
+// Parameters, gradients or buffers as NumPy arrays over the arena, which lives as long as an array does.
+template <class T, class Held>
+py::list views(const std::shared_ptr<Program<T>>& program, const std::vector<Held>& arrays, T* Held::* place) {
     py::list result;
-    for (const Parameter<T>& p : program->parameters()) {
-        const std::vector<py::ssize_t> shape(p.shape.begin(), p.shape.end());
-        result.append(py::make_tuple(p.name, py::array(py::dtype::of<T>(), shape, p.*place, py::cast(program))));
+    for (const Held& a : arrays) {
+        const std::vector<py::ssize_t> shape(a.shape.begin(), a.shape.end());
+        result.append(py::make_tuple(a.name, py::array(py::dtype::of<T>(), shape, a.*place, py::cast(program))));
     }
     return result;
 }
@@ -104,8 +109,9 @@ void bind_program(py::module_& m, const char* name) {
         .def(py::init([](const py::list& layers) { return std::make_shared<P>(layer_specs(layers)); }), py::arg("layers"))
         .def_property_readonly("in_features", &P::in)
         .def_property_readonly("out_features", &P::out)
-        .def("parameters", [](const std::shared_ptr<P>& self) { return views(self, &Parameter<T>::weight); })
-        .def("gradients", [](const std::shared_ptr<P>& self) { return views(self, &Parameter<T>::gradient); })
+        .def("parameters", [](const std::shared_ptr<P>& self) { return views(self, self->parameters(), &Parameter<T>::weight); })
+        .def("gradients", [](const std::shared_ptr<P>& self) { return views(self, self->parameters(), &Parameter<T>::gradient); })
+        .def("buffers", [](const std::shared_ptr<P>& self) { return views(self, self->buffers(), &Buffer<T>::values); })
         .def("predict", predict<T>, py::arg("x"), py::arg("out") = py::none())
         .def("forward", forward<T>, py::arg("x"))
         .def("backward", backward<T>, py::arg("dy"), py::arg("need_dx") = true, py::arg("accumulate") = false);

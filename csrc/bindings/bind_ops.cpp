@@ -140,6 +140,45 @@ py::array activation_backward_op(py::handle name, py::handle dy_in, py::handle y
     });
 }
 
+py::array standardize_op(py::handle x_in, py::handle mean_in, py::handle scale_in, py::handle out) {
+    const char* me = "standardize";
+    const py::array x_any = as_array({me, "x"}, x_in);
+    return dispatch_float({me, "x"}, x_any, [&](auto tag) -> py::array {
+        using T = decltype(tag);
+        const py::array x = contiguous<T>({me, "x"}, x_any), mean = contiguous<T>({me, "mean"}, mean_in),
+                        scale = contiguous<T>({me, "scale"}, scale_in);
+        check_shape({me, "x"}, x, {-1, -1});
+        check_shape({me, "mean"}, mean, {x.shape(1)});
+        check_shape({me, "scale"}, scale, {x.shape(1)});
+        py::array y = output<T>({me, "out"}, out, shape_of(x), {&x}, true);
+        check_apart({me, "out"}, y, {me, "mean"}, mean);
+        check_apart({me, "out"}, y, {me, "scale"}, scale);
+        T* to = mutable_data<T>(y);
+        without_gil_if(x.size() > kKeepGil, [&] {
+            standardize(to, data<T>(x), data<T>(mean), data<T>(scale), std::size_t(x.shape(0)), std::size_t(x.shape(1)));
+        });
+        return y;
+    });
+}
+
+py::array standardize_backward_op(py::handle dy_in, py::handle scale_in, py::handle out) {
+    const char* me = "standardize_backward";
+    const py::array dy_any = as_array({me, "dy"}, dy_in);
+    return dispatch_float({me, "dy"}, dy_any, [&](auto tag) -> py::array {
+        using T = decltype(tag);
+        const py::array dy = contiguous<T>({me, "dy"}, dy_any), scale = contiguous<T>({me, "scale"}, scale_in);
+        check_shape({me, "dy"}, dy, {-1, -1});
+        check_shape({me, "scale"}, scale, {dy.shape(1)});
+        py::array dx = output<T>({me, "out"}, out, shape_of(dy), {&dy}, true);
+        check_apart({me, "out"}, dx, {me, "scale"}, scale);
+        T* to = mutable_data<T>(dx);
+        without_gil_if(dy.size() > kKeepGil, [&] {
+            standardize_backward(to, data<T>(dy), data<T>(scale), std::size_t(dy.shape(0)), std::size_t(dy.shape(1)));
+        });
+        return dx;
+    });
+}
+
 enum class Reduction { mean, sum, none };
 constexpr std::string_view kReductionNames[] = {"mean", "sum", "none"};
 
@@ -196,6 +235,8 @@ void bind_ops(py::module_& m) {
           py::arg("activation") = py::none(), py::arg("need_dx") = true, py::arg("out") = py::none());
     m.def("activation", activation_op, py::arg("name"), py::arg("x"), py::arg("out") = py::none());
     m.def("activation_backward", activation_backward_op, py::arg("name"), py::arg("dy"), py::arg("y"), py::arg("out") = py::none());
+    m.def("standardize", standardize_op, py::arg("x"), py::arg("mean"), py::arg("scale"), py::arg("out") = py::none());
+    m.def("standardize_backward", standardize_backward_op, py::arg("dy"), py::arg("scale"), py::arg("out") = py::none());
     m.def("vmath", vmath_op, py::arg("name"), py::arg("x"), py::arg("out") = py::none());
     m.def("loss", loss_op, py::arg("name"), py::arg("pred"), py::arg("target"), py::arg("reduction") = "mean",
           py::arg("out") = py::none());

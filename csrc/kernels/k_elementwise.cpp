@@ -1,6 +1,7 @@
-// Functions of one array: vmath and activations.
+// Functions of one element at a time: vmath, activations, standardize.
 #include "kernels/fill.h"
 #include "kernels/loops.h"
+#include "kernels/standardize.h"
 
 namespace trainstep::TRAINSTEP_ISA {
 
@@ -24,6 +25,12 @@ void fill(Kernels<T>& k) {
     };
     TRAINSTEP_ACTIVATIONS(TRAINSTEP_ACTIVATION)
 #undef TRAINSTEP_ACTIVATION
+    k.standardize = [](T* y, const T* x, const T* mean, const T* scale, std::size_t rows, std::size_t columns) {
+        TRAINSTEP_ISA::standardize(y, x, mean, scale, rows, columns);
+    };
+    k.standardize_backward = [](T* dx, const T* dy, const T* scale, std::size_t rows, std::size_t columns) {
+        TRAINSTEP_ISA::standardize_backward(dx, dy, scale, rows, columns);
+    };
 }
 
 }  // namespace

@@ -28,6 +28,10 @@ struct Kernels {
     Map activation[kActivationCount];           // y = f(x)
     Zip activation_backward[kActivationCount];  // dx = dy * f'(x), from y
 
+    // y = (x - mean) * scale and dx = dy * scale, over rows of `columns` elements.
+    void (*standardize)(T* y, const T* x, const T* mean, const T* scale, std::size_t rows, std::size_t columns);
+    void (*standardize_backward)(T* dx, const T* dy, const T* scale, std::size_t rows, std::size_t columns);
+
     // The block of rows [m0, m1) and columns [n0, n1) of a product. scratch: gemm_scratch elements.
     void (*gemm)(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1, T* scratch);
     std::size_t gemm_scratch;

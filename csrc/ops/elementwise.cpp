@@ -22,9 +22,29 @@ void activation_backward(Activation f, T* dx, const T* dy, const T* y, std::size
                  [=](std::size_t begin, std::size_t end) { kernel(dx + begin, dy + begin, y + begin, end - begin); });
 }
 
+template <class T>
+void standardize(T* y, const T* x, const T* mean, const T* scale, std::size_t rows, std::size_t columns) {
+    const auto kernel = kernels().of<T>().standardize;
+    parallel_for(rows, 1, kNsPerElement * double(columns), [=](std::size_t begin, std::size_t end) {
+        kernel(y + begin * columns, x + begin * columns, mean, scale, end - begin, columns);
+    });
+}
+
+template <class T>
+void standardize_backward(T* dx, const T* dy, const T* scale, std::size_t rows, std::size_t columns) {
+    const auto kernel = kernels().of<T>().standardize_backward;
+    parallel_for(rows, 1, kNsPerElement * double(columns), [=](std::size_t begin, std::size_t end) {
+        kernel(dx + begin * columns, dy + begin * columns, scale, end - begin, columns);
+    });
+}
+
 template void map(Kernels<float>::Map, float*, const float*, std::size_t);
 template void map(Kernels<double>::Map, double*, const double*, std::size_t);
 template void activation_backward(Activation, float*, const float*, const float*, std::size_t);
 template void activation_backward(Activation, double*, const double*, const double*, std::size_t);
+template void standardize(float*, const float*, const float*, const float*, std::size_t, std::size_t);
+template void standardize(double*, const double*, const double*, const double*, std::size_t, std::size_t);
+template void standardize_backward(float*, const float*, const float*, std::size_t, std::size_t);
+template void standardize_backward(double*, const double*, const double*, std::size_t, std::size_t);
 
 }  // namespace trainstep

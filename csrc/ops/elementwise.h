@@ -15,4 +15,12 @@ void map(typename Kernels<T>::Map f, T* y, const T* x, std::size_t n);
 template <class T>
 void activation_backward(Activation f, T* dx, const T* dy, const T* y, std::size_t n);
 
+// y = (x - mean) * scale;  x and y (rows, columns), mean and scale (columns). y may be x.
+template <class T>
+void standardize(T* y, const T* x, const T* mean, const T* scale, std::size_t rows, std::size_t columns);
+
+// dx = dy * scale. dx may be dy.
+template <class T>
+void standardize_backward(T* dx, const T* dy, const T* scale, std::size_t rows, std::size_t columns);
+
 }  // namespace trainstep

@@ -13,13 +13,13 @@ class DenseLayer final : public Layer<T> {
         this->in = spec.in, this->out = spec.out, this->activation = spec.activation;
     }
 
-    std::vector<ParameterSpec> parameters() const override {
-        std::vector<ParameterSpec> specs{{"weight", {this->in, this->out}}};
+    std::vector<ArraySpec> parameters() const override {
+        std::vector<ArraySpec> specs{{"weight", {this->in, this->out}}};
         if (has_bias_) specs.push_back({"bias", {this->out}});
         return specs;
     }
 
-    void place(const std::vector<T*>& weights, const std::vector<T*>& gradients) override {
+    void place(const std::vector<T*>& weights, const std::vector<T*>& gradients, const std::vector<T*>&) override {
         w_ = weights[0], dw_ = gradients[0];
         if (has_bias_) b_ = weights[1], db_ = gradients[1];
     }

@@ -19,8 +19,8 @@ struct LayerSpec {
     bool bias = true;
 };
 
-// A trained array of a layer: its name within the layer and its shape.
-struct ParameterSpec {
+// An array of a layer, a parameter or a buffer: its name within the layer and its shape.
+struct ArraySpec {
     std::string name;
     std::vector<std::size_t> shape;
 
@@ -32,13 +32,15 @@ struct ParameterSpec {
 };
 
 // A layer maps x (batch, in) to y (batch, out), and ends in an activation (identity where it has none). Its parameters live in the
-// program's arenas; place() tells where, in the order of parameters().
+// program's arenas, and so do its buffers, the arrays that are not trained. place() tells where, in the order of parameters() and
+// buffers(); all are zero then, and the layer puts into its buffers what they begin as.
 template <class T>
 class Layer {
   public:
     virtual ~Layer() = default;
-    virtual std::vector<ParameterSpec> parameters() const = 0;
-    virtual void place(const std::vector<T*>& weights, const std::vector<T*>& gradients) = 0;
+    virtual std::vector<ArraySpec> parameters() const = 0;
+    virtual std::vector<ArraySpec> buffers() const { return {}; }
+    virtual void place(const std::vector<T*>& weights, const std::vector<T*>& gradients, const std::vector<T*>& buffers) = 0;
 
     // Each row of y follows from the same row of x alone, so that threads can take rows each for themselves.
     virtual void forward(T* y, const T* x, std::size_t rows) const = 0;

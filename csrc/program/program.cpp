@@ -5,12 +5,14 @@
 
 #include "ops/elementwise.h"
 #include "program/dense_layer.h"
+#include "program/standardize_layer.h"
 
 namespace trainstep {
 
 template <class T>
 std::unique_ptr<Layer<T>> make_layer(const LayerSpec& spec) {
     if (spec.kind == "dense") return std::make_unique<DenseLayer<T>>(spec);
+    if (spec.kind == "standardize") return std::make_unique<StandardizeLayer<T>>(spec);
     throw std::invalid_argument("Sequential: no layer is named '" + spec.kind + "'");
 }
 
@@ -23,7 +25,7 @@ constexpr double kFlopsPerNs = 320.0 / sizeof(T);
 template <class T>
 Program<T>::Program(const std::vector<LayerSpec>& specs) {
     if (specs.empty()) throw std::invalid_argument("Sequential: a network needs at least one layer");
-    std::size_t total = 0;
+    std::size_t total = 0, buffer_total = 0;
     for (std::size_t i = 0; i < specs.size(); ++i) {
         if (specs[i].in == 0 || specs[i].out == 0)
             throw std::invalid_argument("Sequential: layer " + std::to_string(i) + " is " + std::to_string(specs[i].in) + " -> " +
@@ -32,21 +34,29 @@ Program<T>::Program(const std::vector<LayerSpec>& specs) {
             throw std::invalid_argument("Sequential: layer " + std::to_string(i) + " takes " + std::to_string(specs[i].in) +
                                         " features, layer " + std::to_string(i - 1) + " gives " + std::to_string(specs[i - 1].out));
         layers_.push_back(make_layer<T>(specs[i]));
-        for (const ParameterSpec& p : layers_.back()->parameters()) total += padded<T>(p.size());
+        for (const ArraySpec& p : layers_.back()->parameters()) total += padded<T>(p.size());
+        for (const ArraySpec& b : layers_.back()->buffers()) buffer_total += padded<T>(b.size());
     }
     weight_arena_ = Arena(total * sizeof(T));
     gradient_arena_ = Arena(total * sizeof(T));
-    std::size_t at = 0;
+    buffer_arena_ = Arena(buffer_total * sizeof(T));
+    std::size_t at = 0, buffer_at = 0;
     for (std::size_t i = 0; i < layers_.size(); ++i) {
         first_parameter_.push_back(parameters_.size());
-        std::vector<T*> weights, gradients;
-        for (const ParameterSpec& p : layers_[i]->parameters()) {
+        std::vector<T*> weights, gradients, buffers;
+        for (const ArraySpec& p : layers_[i]->parameters()) {
             weights.push_back(weight_arena_.template as<T>() + at);
             gradients.push_back(gradient_arena_.template as<T>() + at);
             parameters_.push_back({std::to_string(i) + "." + p.name, p.shape, p.size(), weights.back(), gradients.back()});
             at += padded<T>(p.size());
         }
-        layers_[i]->place(weights, gradients);
+        for (const ArraySpec& b : layers_[i]->buffers()) {
+            buffers.push_back(buffer_arena_.template as<T>() + buffer_at);
+            buffers_.push_back({std::to_string(i) + "." + b.name, b.shape, buffers.back()});
+            buffer_at += padded<T>(b.size());
+        }
+        layers_[i]->place(weights, gradients, buffers);
+        if (parameters_.empty()) ++untrained_;
         ns_per_row_ += 3 * layers_[i]->flops() / kFlopsPerNs<T>;  // forward, and twice as much backward
     }
     first_parameter_.push_back(parameters_.size());
@@ -81,7 +91,7 @@ bool Program<T>::owns(const void* first, const void* last) const {
         const char* begin = arena.template as<char>();
         return first < begin + arena.bytes() && last > begin;
     };
-    return meets(weight_arena_) || meets(gradient_arena_);
+    return meets(weight_arena_) || meets(gradient_arena_) || meets(buffer_arena_);
 }
 
 template <class T>
@@ -129,7 +139,7 @@ void Program<T>::backward_inputs(T* dx, Range rows) {
         T* dy = at(gradients_.back(), last.out);
         activation_backward(last.activation, dy, dy, at(outputs_.back(), last.out), n * last.out);
     }
-    for (std::size_t i = layers_.size(); i-- > 1;) {
+    for (std::size_t i = layers_.size(); i-- > (dx ? 1 : untrained_ + 1);) {
         const Layer<T>&layer = *layers_[i], &below = *layers_[i - 1];
         layer.backward_input(at(gradients_[i - 1], below.out), at(gradients_[i], layer.out), at(outputs_[i - 1], below.out),
                              below.activation, n);

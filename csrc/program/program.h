@@ -1,7 +1,8 @@
 // Program: a network planned once over flat memory, then run without allocating.
 //
-// The planner lays every parameter out in one arena, on cache-line bounds, and its gradient at the same offset of a second one. The
-// workspace holds each layer's output and its gradient, for the largest batch seen so far.
+// The planner lays every parameter out in one arena, on cache-line bounds, and its gradient at the same offset of a second one.
+// What layers keep besides, their buffers, is in a third: no optimizer sees it. The workspace holds each layer's output and its
+// gradient, for the largest batch seen so far.
 #pragma once
 
 #include <cstddef>
@@ -24,6 +25,14 @@ struct Parameter {
     T *weight, *gradient;
 };
 
+// An array of a layer that is not trained, in its arena.
+template <class T>
+struct Buffer {
+    std::string name;  // "0.mean"
+    std::vector<std::size_t> shape;
+    T* values;
+};
+
 template <class T>
 class Program {
   public:
@@ -33,6 +42,7 @@ class Program {
     std::size_t in() const { return layers_.front()->in; }
     std::size_t out() const { return layers_.back()->out; }
     const std::vector<Parameter<T>>& parameters() const { return parameters_; }
+    const std::vector<Buffer<T>>& buffers() const { return buffers_; }
 
     // A pass over a batch goes: begin, then forward on any ranges of rows, then (from output_gradient) backward_inputs on the same
     // ranges, then, when all rows are done, backward_parameters. Each is one call for the whole batch, or is shared by a team.
@@ -51,7 +61,7 @@ class Program {
     // on.
     void predict(T* y, const T* x, std::size_t rows);
 
-    // Whether memory from first to last holds parameters or gradients.
+    // Whether memory from first to last holds parameters, gradients or buffers.
     bool owns(const void* first, const void* last) const;
 
     std::size_t layers() const { return layers_.size(); }
@@ -75,9 +85,11 @@ class Program {
 
     std::vector<std::unique_ptr<Layer<T>>> layers_;
     std::vector<Parameter<T>> parameters_;
+    std::vector<Buffer<T>> buffers_;
     std::vector<std::size_t> first_parameter_;
+    std::size_t untrained_ = 0;  // layers before the first that has parameters: no gradient is wanted below it, unless dx is
     double ns_per_row_ = 0;
-    Arena weight_arena_, gradient_arena_, workspace_, predict_workspace_;
+    Arena weight_arena_, gradient_arena_, buffer_arena_, workspace_, predict_workspace_;
 
     std::size_t reserved_ = 0;   // rows that the workspace has room for
     T* input_ = nullptr;         // (rows, in)

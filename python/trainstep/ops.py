@@ -25,6 +25,8 @@ __all__ = [
     "sigmoid",
     "sigmoid_backward",
     "softmax_cross_entropy",
+    "standardize",
+    "standardize_backward",
     "tanh",
     "tanh_backward",
 ]
@@ -87,6 +89,16 @@ def tanh(x: Any, *, out: Array | None = None) -> Array:  # noqa: D103
 @documented_by(reference.tanh_backward, __name__)
 def tanh_backward(dy: Any, y: Any, *, out: Array | None = None) -> Array:  # noqa: D103
     return _core.activation_backward("tanh", dy, y, out)
+
+
+@documented_by(reference.standardize, __name__)
+def standardize(x: Any, mean: Any, scale: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.standardize(x, mean, scale, out)
+
+
+@documented_by(reference.standardize_backward, __name__)
+def standardize_backward(dy: Any, scale: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.standardize_backward(dy, scale, out)
 
 
 @documented_by(reference.softmax_cross_entropy, __name__)

@@ -144,6 +144,8 @@ class Trainer:
     ) -> History:
         """Train for some more epochs.
 
+        A `Standardize` layer whose mean and scale are not set yet gets them from x first (`Sequential.standardize`).
+
         Ctrl-C is answered between two batches: KeyboardInterrupt is raised with the model as the last whole step left it.
 
         Parameters
@@ -201,6 +203,8 @@ class Trainer:
             if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
                 raise TypeError("fit: validation_data is no pair (x, y)")
             validation = self._core.data(*validation_data, "fit", "validation_data[0] (x)", "validation_data[1] (y)")
+        if not self._model._is_standardized():
+            self._model._standardize("fit", x)
         rows = len(x)
         history = History()
         bar = _Bar(epochs, rows // batch_size if drop_last else -(-rows // batch_size)) if progress else None

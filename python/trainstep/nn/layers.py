@@ -30,6 +30,14 @@ def initializer(init_like: InitLike, default: Initializer, argument: str) -> Ini
 _WIDEST = 2**31 - 1
 
 
+def check_width(layer: str, name: str, width: Any) -> None:
+    """Raise unless a layer can be that wide."""
+    if isinstance(width, bool) or not hasattr(width, "__index__"):
+        raise TypeError(f"{layer}: {name} is a {type(width).__name__}, expected an int")
+    if not 1 <= width <= _WIDEST:
+        raise ValueError(f"{layer}: {name} is {width}, expected 1 to {_WIDEST}")
+
+
 @dataclass(frozen=True)
 class Dense:
     """A fully connected layer.
@@ -77,11 +85,7 @@ class Dense:
 
     def __post_init__(self) -> None:
         for name in ("in_features", "out_features"):
-            width = getattr(self, name)
-            if isinstance(width, bool) or not hasattr(width, "__index__"):
-                raise TypeError(f"Dense: {name} is a {type(width).__name__}, expected an int")
-            if not 1 <= width <= _WIDEST:
-                raise ValueError(f"Dense: {name} is {width}, expected 1 to {_WIDEST}")
+            check_width("Dense", name, getattr(self, name))
         if self.activation is not None and self.activation not in _core.activations:
             raise ValueError(f"Dense: activation is {self.activation!r}, expected one of {', '.join(_core.activations)}")
         if not isinstance(self.bias, bool):
@@ -112,6 +116,10 @@ class Dense:
         weight = {"weight": (self.in_features, self.out_features)}
         return weight | ({"bias": (self.out_features,)} if self.bias else {})
 
+    def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each array that is not trained, by name."""
+        return {}
+
     def initializers(self) -> dict[str, Initializer]:
         """Give the initialiser of each parameter by name."""
         return {
@@ -120,10 +128,85 @@ class Dense:
         }
 
 
-def from_spec(spec: dict[str, Any]) -> Dense:
+@dataclass(frozen=True)
+class Standardize:
+    """Brings each column of the network's input to mean 0 and standard deviation 1.
+
+    y = (x - mean) * scale
+
+    It stands first, so that a saved network takes x as it was measured. mean and scale are buffers, not parameters: they are set
+    from data once, by the first `Trainer.fit` or by `Sequential.standardize`, and then stay. Until then mean is 0 and scale is
+    1, and the layer changes nothing. A column that is constant in that data has scale 1.
+
+    Parameters
+    ----------
+    features : int
+        Columns of x and y, at least 1.
+
+    Raises
+    ------
+    ValueError
+        Where features is below 1.
+    TypeError
+        Where features is no int.
+
+    References
+    ----------
+    LeCun, Bottou, Orr, Mueller: Efficient BackProp (1998), section 4.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import trainstep as ts
+    >>> model = ts.nn.Sequential(ts.nn.Standardize(2), ts.nn.Dense(2, 1))
+    >>> model.standardize(np.array([[1000.0, 0.1], [1004.0, 0.3]]))
+    >>> {name: values.round(3).tolist() for name, values in model.buffers().items()}
+    {'0.mean': [1002.0, 0.20000000298023224], '0.scale': [0.5, 10.0]}
+    """
+
+    features: int
+
+    def __post_init__(self) -> None:
+        check_width("Standardize", "features", self.features)
+
+    def __repr__(self) -> str:
+        return f"Standardize({self.features})"
+
+    @property
+    def in_features(self) -> int:
+        """The width of x."""
+        return self.features
+
+    @property
+    def out_features(self) -> int:
+        """The width of y."""
+        return self.features
+
+    def spec(self) -> dict[str, Any]:
+        """Describe the layer to the planner, and in a saved file: plain values only."""
+        return {"kind": "standardize", "features": int(self.features)}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each parameter by name: there is none."""
+        return {}
+
+    def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each array that is not trained, by name."""
+        return {"mean": (self.features,), "scale": (self.features,)}
+
+    def initializers(self) -> dict[str, Initializer]:
+        """Give the initialiser of each parameter by name: there is none."""
+        return {}
+
+
+Layer = Dense | Standardize
+_KINDS: dict[str, type[Layer]] = {"dense": Dense, "standardize": Standardize}
+
+
+def from_spec(spec: dict[str, Any]) -> Layer:
     """Make the layer that `spec()` described. Raises ValueError where it describes none."""
     fields = dict(spec)
     kind = fields.pop("kind", None)
-    if kind != "dense":
+    if kind not in _KINDS:
         raise ValueError(f"no layer is of the kind {kind!r}")
-    return Dense(**fields)
+    return _KINDS[kind](**fields)

@@ -1,20 +1,22 @@
 """Sequential: a list of layers, planned into one program over flat memory."""
 
+import copy
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from trainstep import _core
-from trainstep.nn.layers import Dense, from_spec
+from trainstep.nn.layers import Layer, Standardize, from_spec
 
 Array = NDArray[Any]
 
 _PROGRAMS = {"float32": _core.ProgramFloat32, "float64": _core.ProgramFloat64}
 _FORMAT = "trainstep-model-1"
+_BLOCK = 2**16  # elements of x that are looked at together: few enough for the cache
 
 
 class Sequential:
@@ -26,8 +28,8 @@ class Sequential:
 
     Parameters
     ----------
-    *layers : Dense
-        The layers from input to output; each takes as many features as the one before it gives.
+    *layers : Dense or Standardize
+        The layers from input to output; each takes as many features as the one before it gives. `Standardize` stands first only.
     seed : int, default 0
         What the initial weights follow from, and, unless the trainer has its own, the order of the data.
     dtype : dtype, default "float32"
@@ -55,10 +57,14 @@ class Sequential:
     {'0.weight': (64, 32), '0.bias': (32,), '1.weight': (32, 10), '1.bias': (10,)}
     """
 
-    def __init__(self, *layers: Dense, seed: int = 0, dtype: DTypeLike = "float32") -> None:
+    def __init__(self, *layers: Layer, seed: int = 0, dtype: DTypeLike = "float32") -> None:
         for i, layer in enumerate(layers):
-            if not isinstance(layer, Dense):
+            if not isinstance(layer, Layer):
                 raise TypeError(f"Sequential: layer {i} is a {type(layer).__name__}, expected a layer of trainstep.nn")
+            if i > 0 and isinstance(layer, Standardize):
+                raise ValueError(
+                    f"Sequential: layer {i} is {layer!r}, expected it first: what another layer gives it changes in training"
+                )
         if isinstance(seed, bool) or not hasattr(seed, "__index__"):
             raise TypeError(f"Sequential: seed is a {type(seed).__name__}, expected an int")
         name = np.dtype(dtype).name
@@ -67,6 +73,7 @@ class Sequential:
         self._layers = layers
         self._seed = int(seed)
         self._dtype = np.dtype(dtype)
+        self._metadata: dict[str, Any] = {}
         self._program = _PROGRAMS[name]([layer.spec() for layer in layers])
         for p, (parameter, view) in enumerate(self._program.parameters()):
             layer_index, _, own_name = parameter.partition(".")
@@ -85,7 +92,7 @@ class Sequential:
         return high << 32 | low
 
     @property
-    def layers(self) -> tuple[Dense, ...]:
+    def layers(self) -> tuple[Layer, ...]:
         """The layers, from input to output."""
         return self._layers
 
@@ -100,14 +107,19 @@ class Sequential:
         return self._dtype
 
     @property
+    def metadata(self) -> dict[str, Any]:
+        """What is saved with the network and means nothing to it: a dict of the user's own, of what JSON can hold."""
+        return self._metadata
+
+    @property
     def num_parameters(self) -> int:
         """The number of trained numbers."""
         return sum(view.size for view in self.parameters().values())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle by description and values; gradients and workspace are not carried along."""
-        values = {name: view.copy() for name, view in self.parameters().items()}
-        return _rebuild, (self._layers, self._seed, self._dtype.name, values)
+        values = {name: view.copy() for name, view in self._arrays().items()}
+        return _rebuild, (self._layers, self._seed, self._dtype.name, values, copy.deepcopy(self._metadata))
 
     def __repr__(self) -> str:
         inner = ",\n".join(f"    {layer!r}" for layer in self._layers)
@@ -282,6 +294,62 @@ class Sequential:
         """Give the gradients of the last backward or training step: views, by the parameters' names."""
         return dict(self._program.gradients())
 
+    def buffers(self) -> dict[str, Array]:
+        """Give what layers keep and no optimizer trains, such as the mean of `Standardize`: writable views, by name."""
+        return dict(self._program.buffers())
+
+    def _arrays(self) -> dict[str, Array]:
+        """All that a copy of the network needs besides its layers."""
+        return self.parameters() | self.buffers()
+
+    def standardize(self, x: Any) -> None:
+        """Set what the network's `Standardize` layer takes off and multiplies by, from data.
+
+        mean = mean of the column, scale = 1 / standard deviation of the column (1 where the column is constant)
+
+        Both are of x as the network's dtype holds it, computed in float64; the standard deviation is that of all rows,
+        ``sqrt(mean((x - mean)^2))``. `Trainer.fit` calls this where it has not been done.
+
+        Parameters
+        ----------
+        x : array, shape (rows, in_features) or (rows, ...) with as many elements a row
+            Any real dtype; a block of rows at a time is read, so x may be a memmap larger than memory.
+
+        Raises
+        ------
+        ValueError
+            Where the network has no such layer, the shape of x does not fit, x is not finite, or a column's spread or values are
+            beyond what the dtype holds. Nothing has been changed then.
+        TypeError
+            Where x is no array of a real dtype.
+
+        References
+        ----------
+        Chan, Golub, LeVeque: Algorithms for computing the sample variance (The American Statistician 37, 1983), equation 1.7.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import trainstep as ts
+        >>> model = ts.nn.Sequential(ts.nn.Standardize(1), ts.nn.Dense(1, 1))
+        >>> model.standardize(np.array([[3.0], [5.0]]))
+        >>> model.buffers()
+        {'0.mean': array([4.], dtype=float32), '0.scale': array([1.], dtype=float32)}
+        """
+        self._standardize("standardize", x)
+
+    def _standardize(self, function: str, x: Any) -> None:
+        if not isinstance(self._layers[0], Standardize):
+            raise ValueError(f"{function}: the network has no Standardize layer, its first is {self._layers[0]!r}")
+        mean, scale = _statistics(function, x, self._layers[0].features, self._dtype)
+        buffers = self.buffers()
+        buffers["0.mean"][...], buffers["0.scale"][...] = mean, scale
+
+    def _is_standardized(self) -> bool:
+        """Whether no `Standardize` layer waits for its statistics: one that changes nothing does."""
+        buffers = self.buffers()
+        return not isinstance(self._layers[0], Standardize) or bool(buffers["0.mean"].any() or (buffers["0.scale"] != 1).any())
+
     def summary(self) -> str:
         """Describe the layers, their shapes and their numbers of parameters, as text of a line each.
 
@@ -305,7 +373,7 @@ class Sequential:
         return "\n".join(f"{text:<{width}}  {size:,} parameters" for text, size in rows)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to a safetensors file: the parameters, and the structure in its metadata.
+        """Write the network to a safetensors file: parameters and buffers, and the structure in its metadata.
 
         Parameters
         ----------
@@ -316,6 +384,8 @@ class Sequential:
         ------
         OSError
             Where the file cannot be written.
+        TypeError, ValueError
+            Where `metadata` holds what JSON cannot.
 
         Examples
         --------
@@ -333,12 +403,13 @@ class Sequential:
             "layers": json.dumps([layer.spec() for layer in self._layers]),
             "seed": str(self._seed),
             "dtype": self._dtype.name,
+            "metadata": json.dumps(self._metadata, allow_nan=False),
         }
         path = os.fspath(path)
         partial = f"{path}.{os.getpid()}.partial"
         try:
             with open(partial, "wb") as file:
-                file.write(save({k: np.ascontiguousarray(v) for k, v in self.parameters().items()}, structure))
+                file.write(save({k: np.ascontiguousarray(v) for k, v in self._arrays().items()}, structure))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
@@ -358,7 +429,7 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     Returns
     -------
     model : Sequential
-        With the same layers, parameters, seed and dtype. Initialisers are not in the file.
+        With the same layers, parameters, buffers, seed, dtype and metadata. Initialisers are not in the file.
 
     Raises
     ------
@@ -386,7 +457,11 @@ def load(path: str | os.PathLike[str]) -> Sequential:
                 raise ValueError("its metadata does not name a trainstep model")
             layers = [from_spec(spec) for spec in json.loads(metadata["layers"])]
             # What the layers say is believed only where the arrays in the file bear it out: nothing large is made before.
-            shapes = {f"{i}.{name}": shape for i, layer in enumerate(layers) for name, shape in layer.shapes().items()}
+            shapes = {
+                f"{i}.{name}": shape
+                for i, layer in enumerate(layers)
+                for name, shape in (layer.shapes() | layer.buffer_shapes()).items()
+            }
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             if found != shapes:
                 raise ValueError("its arrays are not those of its layers")
@@ -394,14 +469,61 @@ def load(path: str | os.PathLike[str]) -> Sequential:
             wrong = [name for name, value in values.items() if value.dtype != metadata["dtype"]]
             if wrong:
                 raise ValueError(f"{wrong[0]} is {values[wrong[0]].dtype}, expected {metadata['dtype']}")
-            return _rebuild(layers, int(metadata["seed"]), metadata["dtype"], values)
+            own = json.loads(metadata.get("metadata", "{}"))
+            if not isinstance(own, dict):
+                raise ValueError(f"its own metadata is a {type(own).__name__}, expected a dict")
+            return _rebuild(layers, int(metadata["seed"]), metadata["dtype"], values, own)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"load: {os.fspath(path)} is no whole trainstep model: {error}") from error
 
 
-def _rebuild(layers: Sequence[Dense], seed: int, dtype: str, values: Mapping[str, Array]) -> Sequential:
-    """Make a network with given parameters."""
+def _rebuild(
+    layers: Sequence[Layer], seed: int, dtype: str, values: Mapping[str, Array], metadata: Mapping[str, Any]
+) -> Sequential:
+    """Make a network with given parameters and buffers."""
     model = Sequential(*layers, seed=seed, dtype=dtype)
-    for name, view in model.parameters().items():
+    for name, view in model._arrays().items():
         view[...] = values[name]
+    model.metadata.update(metadata)
     return model
+
+
+def _statistics(function: str, x: Any, features: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Return the mean of each column of x, and what to multiply it by; in float64, of x as `dtype` holds it."""
+    x = np.from_dlpack(x) if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray) else np.asarray(x)
+    if x.dtype.kind not in "biuf":
+        raise TypeError(f"{function}: x has dtype {x.dtype}, expected a real dtype")
+    rows = len(x) if x.ndim > 1 else 0
+    if rows == 0 or x.size != rows * features:
+        raise ValueError(f"{function}: x has shape {x.shape}, expected (rows, {features}) with at least one row")
+    step = max(1, _BLOCK // features)
+
+    def blocks() -> Iterator[Array]:
+        for first in range(0, rows, step):
+            # Always in C order: the order of the sums is that of the memory.
+            yield x[first : first + step].reshape(-1, features).astype(dtype, order="C").astype(np.float64)
+
+    # Two passes: the squares of x itself would cancel where the mean is many times the spread.
+    low, high, total = np.full(features, np.inf), np.full(features, -np.inf), np.zeros(features)
+    with np.errstate(over="ignore", invalid="ignore"):  # found and named below
+        for block in blocks():
+            np.minimum(low, block.min(axis=0), out=low)
+            np.maximum(high, block.max(axis=0), out=high)
+            total += block.sum(axis=0)
+        mean = total / rows
+        squares, rest = np.zeros(features), np.zeros(features)
+        for block in blocks():
+            block -= mean
+            squares += (block * block).sum(axis=0)
+            rest += block.sum(axis=0)  # 0 but for the rounding of the mean, which is corrected by it
+        constant = low == high  # asked so, for the rounding of the mean can make a spread of its own
+        std = np.where(constant, 1.0, np.sqrt((squares - rest * rest / rows) / rows))
+        mean = np.where(constant, low, mean + rest / rows)
+        scale = 1 / std
+        fits = np.isfinite(mean) & np.isfinite(scale.astype(dtype)) & (scale.astype(dtype) >= np.finfo(dtype).tiny)
+    for j in np.flatnonzero(~fits)[:1]:
+        raise ValueError(
+            f"{function}: column {j} of x has values from {low[j]:g} to {high[j]:g} and standard deviation {std[j]:g}, "
+            f"expected finite numbers whose spread {dtype} can hold"
+        )
+    return mean, scale

@@ -21,6 +21,7 @@ from .activations import (
 from .dense import dense, dense_backward
 from .losses import mse, softmax_cross_entropy
 from .optimizers import adam_step_, sgd_step_
+from .standardize import standardize, standardize_backward
 
 __all__ = [
     "ACTIVATIONS",
@@ -36,6 +37,8 @@ __all__ = [
     "sigmoid",
     "sigmoid_backward",
     "softmax_cross_entropy",
+    "standardize",
+    "standardize_backward",
     "tanh",
     "tanh_backward",
 ]
