@@ -150,4 +150,4 @@ def test_module_runs_as_a_program(tmp_path: Path) -> None:
     assert "test accuracy" in result.stdout
     result = subprocess.run([*command[:4], "nothing"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 2
-    assert result.stderr == "trainstep: error: unknown data set 'nothing', choose from digits\n"
+    assert result.stderr == "trainstep: error: unknown data set 'nothing', choose from digits, or a file that ends in .csv, .npz\n"
