@@ -246,7 +246,7 @@ WRONG_CSV = {
     "underscore": ("a,b,t\n1,1_000,x\n3,4,y\n", 'row 1, column "b": "1_000" is not a number'),
     "infinity": ("a,b,t\n1,2,x\n3,-inf,y\n", 'row 2, column "b": "-inf" is not a finite number'),
     "overflow": ("a,b,t\n1,2,x\n3,1e999,y\n", 'row 2, column "b": "1e999" is not a finite number'),
-    "row of the 300th": ("a,b,t\n" + "1,2,x\n" * 299 + "\n3,?,y\n", 'row 300, column "b": "?" is not a number'),
+    "row of the 300th": ("a,b,t\n\n" + "1,2,x\n" * 299 + "3,?,y\n", 'row 300, column "b": "?" is not a number'),
     "no label": ("a,b,t\n1,2,x\n3,4,\n", 'row 2, column "t": missing value'),
     "target of both kinds": ("a,b,t\n1,2,7\n3,4,n/a\n", 'row 2, column "t": "n/a" is not a number, and others are'),
     "target nan": ("a,b,t\n1,2,7\n3,4,nan\n", 'row 2, column "t": missing value'),
