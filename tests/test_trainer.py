@@ -427,16 +427,26 @@ def test_bits_do_not_depend_on_threads(loss: str, dtype: np.dtype) -> None:
     assert trained[0] == trained[1] == trained[2]
 
 
-def test_bits_do_not_depend_on_trials_of_teams() -> None:
-    """Steps of this size are tried alone and on the team by turns; 100 of them hold trials, also of a smaller last batch."""
-    x, y = classes(150, 64, 10)
+@pytest.mark.parametrize(
+    ("widths", "batch"),
+    [((64, 64, 10), 64), ((96, 80, 48, 10), 256), ((20, 7, 200, 150, 3), 128), ((33, 100, 50, 70), 200), ((300, 5), 600)],
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else None,
+)
+@pytest.mark.parametrize("standardize", [False, True])
+def test_bits_do_not_depend_on_how_a_step_is_shared(
+    widths: tuple[int, ...], batch: int, standardize: bool, dtype: np.dtype
+) -> None:
+    """Steps of these sizes run on one thread or on the team, which shares layers by columns and by rows; 30 steps try both."""
+    x, y = classes(2 * batch + 22, widths[0], widths[-1])
     trained = []
-    for n in (1, 2, 3):
+    for n in (1, 2, 3, 5):
+        layers = network(widths, "tanh", dtype=dtype).layers
+        first = [ts.nn.Standardize(widths[0])] if standardize else []
         with ts.num_threads(n):
-            trainer = ts.Trainer(network((64, 64, 10), "relu", dtype="float32"))
-            trainer.fit(x, y, epochs=34, batch_size=64)
+            trainer = ts.Trainer(Sequential(*first, *layers, dtype=dtype.name, seed=1))
+            trainer.fit(x, y, epochs=10, batch_size=batch)
         trained.append((bits(trainer.model), state_bits(trainer)))
-    assert trained[0] == trained[1] == trained[2]
+    assert trained[0] == trained[1] == trained[2] == trained[3]
 
 
 # --- interruptions -------------------------------------------------------------------------------------------------------------
