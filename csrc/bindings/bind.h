@@ -14,6 +14,7 @@ void bind_runtime(py::module_& m);
 void bind_ops(py::module_& m);
 void bind_optim(py::module_& m);
 void bind_nn(py::module_& m);
+void bind_probes(py::module_& m);
 
 inline std::string type_name(py::handle object) { return py::str(py::type::handle_of(object).attr("__name__")); }
 

@@ -9,6 +9,7 @@ void fill_elementwise(KernelTable& table);
 void fill_gemm(KernelTable& table);
 void fill_losses(KernelTable& table);
 void fill_optimizers(KernelTable& table);
+void fill_probes(KernelTable& table);
 
 const KernelTable& kernel_table();
 

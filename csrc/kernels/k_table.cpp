@@ -10,6 +10,7 @@ const KernelTable& kernel_table() {
         fill_gemm(t);
         fill_losses(t);
         fill_optimizers(t);
+        fill_probes(t);
         return t;
     }();
     return table;

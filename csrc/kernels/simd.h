@@ -329,4 +329,14 @@ TRAINSTEP_INLINE T reduce_max(Vec<T> v) {
     return reduce_halves<T, kWidth<T> / 2>(v, [](Vec<T> a, Vec<T> b) __attribute__((always_inline)) { return max(a, b); });
 }
 
+// The compiler must take v for a value that it does not know, so that it folds, fuses and drops nothing that is made from it. No
+// instruction comes of it.
+#if defined(__aarch64__)
+#define TRAINSTEP_VECTOR_REGISTER "+w"
+#else
+#define TRAINSTEP_VECTOR_REGISTER "+v"
+#endif
+TRAINSTEP_INLINE void opaque(F32& v) { asm volatile("" : TRAINSTEP_VECTOR_REGISTER(v)); }
+TRAINSTEP_INLINE void opaque(F64& v) { asm volatile("" : TRAINSTEP_VECTOR_REGISTER(v)); }
+
 }  // namespace trainstep::TRAINSTEP_ISA

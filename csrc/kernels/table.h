@@ -12,6 +12,7 @@
 #include "kernels/gemm.h"
 #include "kernels/losses.h"
 #include "kernels/optimizers.h"
+#include "kernels/probes.h"
 #include "kernels/vmath_list.h"
 
 namespace trainstep {
@@ -46,11 +47,18 @@ struct Kernels {
     // w.
     void (*optimizer[kOptimizerKindCount])(T* w, T* const* states, const T* g, std::size_t n, std::size_t rows, std::size_t stride,
                                            const OptimizerOptions& options);
+
+    // `rounds` rounds of multiply-adds in registers, each of fma_probe_flops; what it returns is of no meaning.
+    T (*fma_probe)(std::size_t rounds);
+    double fma_probe_flops;
 };
 
 struct KernelTable {
     Kernels<float> f32;
     Kernels<double> f64;
+
+    // One pass over n floats of each of the stream's arrays; n is a multiple of kStreamGrain. The result is of no meaning.
+    float (*stream_probe[kStreamCount])(float* const* arrays, std::size_t n);
 
     template <class T>
     const Kernels<T>& of() const {
