@@ -36,8 +36,16 @@ def test_round_trip_probe(threads: int) -> None:
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: _core.fma_probe("float16", SECONDS, 1), ValueError, "fma_probe: dtype is 'float16', expected one of float32, float64"),
-        (lambda: _core.fma_probe("float32", math.nan, 1), ValueError, "fma_probe: seconds is nan, expected more than 0 and at most 10.0"),
+        (
+            lambda: _core.fma_probe("float16", SECONDS, 1),
+            ValueError,
+            "fma_probe: dtype is 'float16', expected one of float32, float64",
+        ),
+        (
+            lambda: _core.fma_probe("float32", math.nan, 1),
+            ValueError,
+            "fma_probe: seconds is nan, expected more than 0 and at most 10.0",
+        ),
         (lambda: _core.fma_probe("float32", SECONDS, 0), ValueError, "fma_probe: samples is 0.0, expected more than 0"),
         (lambda: _core.stream_probe("scale", 1, SECONDS, 1), ValueError, "stream_probe: stream is 'scale', expected one of read"),
         (lambda: _core.stream_probe("read", -1, SECONDS, 1), ValueError, "stream_probe: bytes is -1.0, expected more than 0"),

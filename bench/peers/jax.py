@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jaxlib
 import optax
 
-from peers.base import TrainProblem, TrainStep
+from trainstep.bench.tasks import TrainProblem, TrainStep
 
 
 def forward_loss(parameters: list[tuple[jax.Array, jax.Array]], x: jax.Array, y: jax.Array) -> jax.Array:
@@ -22,19 +22,18 @@ def forward_loss(parameters: list[tuple[jax.Array, jax.Array]], x: jax.Array, y:
 
 
 class JaxStep(TrainStep):
-    """`jax.jit` over `value_and_grad` and `optax.adam`."""
+    """`jax.jit` over `value_and_grad` and `optax.adam` or `optax.sgd`."""
 
     def __init__(self, problem: TrainProblem, variant: str, threads: int) -> None:
         """Put the batch on the device; XLA takes its threads from the affinity mask and NPROC."""
         super().__init__(problem, variant, threads)
-        self.adam = adam = optax.adam(problem.lr)
-        self.x, self.y = jnp.array(problem.x), jnp.array(problem.y, jnp.int32)
+        self.optimizer = optimizer = (optax.adam if problem.optimizer == "adam" else optax.sgd)(problem.lr)
 
         @partial(jax.jit, donate_argnums=(0, 1))
         def train_step(parameters: Any, state: Any, x: jax.Array, y: jax.Array) -> tuple[Any, Any, jax.Array]:
             """Return the new parameters, the new state and the loss."""
             loss, gradients = jax.value_and_grad(forward_loss)(parameters, x, y)
-            updates, state = adam.update(gradients, state)
+            updates, state = optimizer.update(gradients, state)
             return optax.apply_updates(parameters, updates), state, loss
 
         self.train_step = train_step
@@ -43,11 +42,12 @@ class JaxStep(TrainStep):
         """Copy the initial weights: a donated buffer may be written to, so it must not alias NumPy's."""
         pairs = zip(self.problem.weights, self.problem.biases, strict=True)
         self.parameters = [(jnp.array(w, copy=True), jnp.array(b, copy=True)) for w, b in pairs]
-        self.state = self.adam.init(self.parameters)
+        self.state = self.optimizer.init(self.parameters)
+        self.rewind(jnp.array)  # labels become int32
 
     def step(self) -> jax.Array:
         """Start one step; the loss stays on the device."""
-        self.parameters, self.state, loss = self.train_step(self.parameters, self.state, self.x, self.y)
+        self.parameters, self.state, loss = self.train_step(self.parameters, self.state, *next(self.batches))
         return loss
 
     def sync(self, loss: jax.Array) -> None:

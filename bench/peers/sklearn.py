@@ -1,4 +1,4 @@
-"""scikit-learn: `MLPClassifier.partial_fit` on one batch, which is one Adam step."""
+"""scikit-learn: `MLPClassifier.partial_fit` on one batch, which is one step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import sklearn
 from sklearn.neural_network import MLPClassifier
 
-from peers.base import TrainProblem, TrainStep
+from trainstep.bench.tasks import TrainProblem, TrainStep
 
 # scikit-learn adds epsilon before the bias correction. This is PyTorch's 1e-8 at step 1, where gradients near 0 matter
 # most; the usual 1e-8 would move the losses by up to 1e-4.
@@ -24,15 +24,17 @@ class SklearnStep(TrainStep):
         sklearn.set_config(assume_finite=True, skip_parameter_validation=True)
         self.model = MLPClassifier(
             hidden_layer_sizes=problem.sizes[1:-1],
+            solver=problem.optimizer,
+            momentum=0.0,
             alpha=0.0,
-            batch_size=len(problem.x),
+            batch_size=problem.batch,
             learning_rate_init=problem.lr,
             epsilon=EPSILON,
             shuffle=False,
             tol=0.0,
             n_iter_no_change=2**62,
         )
-        self.model.partial_fit(problem.x, problem.y, classes=np.arange(problem.sizes[-1]))
+        self.model.partial_fit(problem.x[0], problem.y[0], classes=np.arange(problem.sizes[-1]))
 
     def reset(self) -> None:
         """Set the weights; the optimizer has no public reset, but `partial_fit` makes a new one where none is."""
@@ -43,10 +45,11 @@ class SklearnStep(TrainStep):
         self.model.loss_curve_ = []
         if hasattr(self.model, "_optimizer"):
             del self.model._optimizer
+        self.rewind()
 
     def step(self) -> float:
         """Do one step."""
-        self.model.partial_fit(self.problem.x, self.problem.y)
+        self.model.partial_fit(*next(self.batches))
         return self.model.loss_
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""PyTorch, compiled: loss, gradients and Adam in one graph, so that one call runs the whole step.
+"""PyTorch, compiled: loss, gradients and update in one graph, so that one call runs the whole step.
 
 Compiling only the loss, or a step with `loss.backward()` and `torch.optim.Adam` inside, was two to five times slower
 on small nets: those break into several graphs. The modes "reduce-overhead" and "max-autotune" are about CUDA graphs
@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import torch
 
-from peers.base import TrainProblem, TrainStep
 from peers.torch_eager import forward_loss, make_parameters, torch_versions
+from trainstep.bench.tasks import TrainProblem, TrainStep
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
@@ -28,15 +28,15 @@ class CompiledStep(TrainStep):
         super().__init__(problem, variant, threads)
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)  # torch.func.grad works regardless; nothing here is meant for autograd
-        self.x, self.y = torch.from_numpy(problem.x), torch.from_numpy(problem.y)
         options = {"cpp_wrapper": variant == "cpp_wrapper"}
-        self.compiled = torch.compile(self._make_step(problem.lr), fullgraph=True, dynamic=False, options=options)
+        self.compiled = torch.compile(self._make_step(problem), fullgraph=True, dynamic=False, options=options)
         self.reset()
         self.step()
 
     @staticmethod
-    def _make_step(lr: float) -> Callable[..., torch.Tensor]:
+    def _make_step(problem: TrainProblem) -> Callable[..., torch.Tensor]:
         """Return the function to compile: it updates parameters and state in place and returns the loss."""
+        lr, adam = problem.lr, problem.optimizer == "adam"
         grad_and_loss = torch.func.grad_and_value(forward_loss)
 
         def train_step(
@@ -47,8 +47,12 @@ class CompiledStep(TrainStep):
             x: torch.Tensor,
             y: torch.Tensor,
         ) -> torch.Tensor:
-            """One step of Adam, as torch.optim has it."""
+            """One step of Adam or SGD, as torch.optim has it."""
             gradients, loss = grad_and_loss(parameters, x, y)
+            if not adam:
+                for p, g in zip(parameters, gradients, strict=True):
+                    p.sub_(lr * g)
+                return loss
             count.add_(1)
             rate = lr / (1 - BETA1**count)
             root = torch.sqrt(1 - BETA2**count)
@@ -64,11 +68,12 @@ class CompiledStep(TrainStep):
         """Make parameters and state anew; shapes stay, so nothing is compiled again."""
         parameters = make_parameters(self.problem)
         first, second = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
-        self.arguments = (parameters, first, second, torch.zeros(()), self.x, self.y)
+        self.arguments = (parameters, first, second, torch.zeros(()))
+        self.rewind(torch.from_numpy)
 
     def step(self) -> torch.Tensor:
         """Do one step; the loss stays a tensor."""
-        return self.compiled(*self.arguments)
+        return self.compiled(*self.arguments, *next(self.batches))
 
     @staticmethod
     def versions() -> dict[str, str]:

@@ -1,11 +1,13 @@
-"""PyTorch, eager: plain functions, autograd, fused Adam."""
+"""PyTorch, eager: plain functions, autograd, fused optimizers."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch.nn import functional
 
-from peers.base import TrainProblem, TrainStep
+from trainstep.bench.tasks import Call, CallTask, DenseProblem, DenseTask, TrainProblem, TrainStep, tiny_arrays
 
 
 def make_parameters(problem: TrainProblem) -> list[torch.Tensor]:
@@ -27,7 +29,7 @@ def torch_versions() -> dict[str, str]:
 
 
 class EagerStep(TrainStep):
-    """Autograd and `torch.optim.Adam(fused=True)`; gradients dropped between steps, or kept and zeroed."""
+    """Autograd and `torch.optim`'s Adam or SGD with `fused=True`; gradients dropped between steps, or kept and zeroed."""
 
     variants = ("set_to_none", "zero_in_place")
 
@@ -36,17 +38,18 @@ class EagerStep(TrainStep):
         super().__init__(problem, variant, threads)
         torch.set_num_threads(threads)
         self.set_to_none = variant == "set_to_none"
-        self.x, self.y = torch.from_numpy(problem.x), torch.from_numpy(problem.y)
 
     def reset(self) -> None:
         """Make parameters and optimizer anew."""
         self.parameters = [p.requires_grad_() for p in make_parameters(self.problem)]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=self.problem.lr, fused=True)
+        make = torch.optim.Adam if self.problem.optimizer == "adam" else torch.optim.SGD
+        self.optimizer = make(self.parameters, lr=self.problem.lr, fused=True)
+        self.rewind(torch.from_numpy)
 
     def step(self) -> torch.Tensor:
         """Do one step; the loss stays a tensor."""
         self.optimizer.zero_grad(set_to_none=self.set_to_none)
-        loss = forward_loss(self.parameters, self.x, self.y)
+        loss = forward_loss(self.parameters, *next(self.batches))
         loss.backward()
         self.optimizer.step()
         return loss.detach()
@@ -57,4 +60,73 @@ class EagerStep(TrainStep):
         return torch_versions()
 
 
-TASKS = {"train_step": EagerStep}
+class EagerDense(DenseTask):
+    """`torch.mm` and `torch.sum` with `out=`: no autograd, and the tensors share the arrays' memory."""
+
+    versions = staticmethod(torch_versions)
+
+    def __init__(self, problem: DenseProblem, variant: str, threads: int) -> None:
+        """Set the threads and wrap the arrays."""
+        super().__init__(problem, variant, threads)
+        torch.set_num_threads(threads)
+        torch.set_grad_enabled(False)
+        self.x, self.w, self.dy = (torch.from_numpy(a) for a in (problem.x, problem.w, problem.dy))
+        self.out = [torch.from_numpy(r) for r in self.results]
+
+    def forward(self) -> None:
+        """Make y."""
+        torch.mm(self.x, self.w, out=self.out[0])
+
+    def dw(self) -> None:
+        """Make dw and db."""
+        torch.mm(self.x.T, self.dy, out=self.out[0])
+        torch.sum(self.dy, 0, out=self.out[1])
+
+    def dw_dx(self) -> None:
+        """Make dw, db and dx."""
+        self.dw()
+        torch.mm(self.dy, self.w.T, out=self.out[2])
+
+
+class EagerCalls(CallTask):
+    """The calls of PyTorch that come nearest, gradients off; backward formulas as autograd calls them."""
+
+    versions = staticmethod(torch_versions)
+
+    def calls(self) -> dict[str, Call]:
+        """Make all calls."""
+        torch.set_num_threads(1)
+        torch.set_grad_enabled(False)
+        a = {name: torch.from_numpy(array) for name, array in tiny_arrays().items()}
+        x, y, dy, w, grad = a["x"], a["y"], a["dy"], a["w"], a["grad"]
+
+        def dense_backward(dy: torch.Tensor, x: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return dy @ w.T, x.T @ dy, dy.sum(0)
+
+        def optimizer_step(make: Any) -> Call:
+            param = a["param"].clone()
+            param.grad = grad
+            return Call(make([param], lr=1e-3, fused=True).step, shows=param)
+
+        model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
+        return {
+            "ops.dense": Call(torch.mm, (x, w)),
+            "ops.dense_backward": Call(dense_backward, (dy, x, w)),
+            "ops.identity": Call(torch.clone, (x,)),
+            "ops.relu": Call(torch.relu, (x,)),
+            "ops.relu_backward": Call(torch.ops.aten.threshold_backward, (dy, y, 0)),
+            "ops.sigmoid": Call(torch.sigmoid, (x,)),
+            "ops.sigmoid_backward": Call(torch.ops.aten.sigmoid_backward, (dy, y)),
+            "ops.tanh": Call(torch.tanh, (x,)),
+            "ops.tanh_backward": Call(torch.ops.aten.tanh_backward, (dy, y)),
+            "optim.SGD.step": optimizer_step(torch.optim.SGD),
+            "optim.Adam.step": optimizer_step(torch.optim.Adam),
+            "optim.AdamW.step": optimizer_step(torch.optim.AdamW),
+            "init.zeros": Call(torch.zeros, (4, 4)),
+            "nn 64-64-10: model(x), 1 row": Call(model, (a["row"],), shows=()),  # other weights: not compared
+            "get_num_threads": Call(torch.get_num_threads),
+            "set_num_threads": Call(torch.set_num_threads, (1,)),
+        }
+
+
+TASKS = {"train_step": EagerStep, "dense": EagerDense, "calls": EagerCalls}

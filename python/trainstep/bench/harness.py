@@ -1,12 +1,12 @@
 """Compares contenders fairly: processes of their own, results first, then alternating blocks of time.
 
-A benchmark (bench_<task>.py) describes cases and calls `main`; worker.py is the other end of each process.
-Seconds everywhere; only the table speaks of microseconds.
+A task (train_step.py, dense.py) describes cases, `run` times them; worker.py is the other end of each process. The machine's
+roofline is measured in the same run. Seconds everywhere; only the tables speak of microseconds. bench/README.md of the source tree
+says how to read them.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -24,17 +24,17 @@ from typing import IO, Any
 
 import numpy as np
 
+from trainstep.bench import roofline
+from trainstep.bench.text import digits, markdown_table
+
 HERE = Path(__file__).resolve().parent
 BASELINE = "trainstep"  # what ratios refer to, and what runs in this interpreter
-PEER_PYTHON = HERE / ".venv-peers" / "bin" / "python"
 
 SAMPLES = 10  # about as many timed runs in a block: quartiles need more points than there are blocks
-COLD_CALLS = 10  # cold calls after each block
 COLD_IDLE_SECONDS = 0.02  # long enough for thread teams to have gone to sleep
 PAUSE_SECONDS = 0.15  # before each turn: OpenBLAS was seen spinning for 100 ms after a block, libgomp for 10
 LISTEN_SECONDS = 0.1  # then all contenders sleep, and whatever runs is not ours
 BUSY_LIMIT = 0.05  # of all CPUs; one thread short of its core slows a team's barrier many times over
-WARM_SECONDS = 0.5
 SETUP_TIMEOUT = 600.0  # compilers on a busy machine
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TRAINSTEP_NUM_THREADS", "NPROC")
@@ -44,14 +44,32 @@ SIMD_FLAGS = ("sse2", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asim
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: the problem file that every contender loads, and what a right answer is."""
+    """One comparison: the problem file that every contender loads, what a right answer is, and the work that it takes."""
 
     name: str
     problem: str
-    flops: float
     reference: list[float]  # losses of the first steps, from a float64 reference
     rtol: float
     loss_range: tuple[float, float]  # where the loss still is after any number of steps
+    flops: float  # of the products
+    bytes: float  # that have to be moved
+    stream: str  # the mix of loads and stores that they are most like: one of roofline's
+    working_set: float  # bytes
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to measure: contenders, numbers of threads, and each contender's turns."""
+
+    peers: Sequence[str]
+    threads: Sequence[int]
+    seconds: float = 0.3
+    blocks: int = 7
+    cold_calls: int = 10  # after each block
+    warm_seconds: float = 0.5
+    peer_python: Path = Path(sys.executable)
+    peer_folder: Path = HERE  # whose peers/ has those that are not in this folder's
+    quick: bool = False  # the roofline too
 
 
 @dataclass
@@ -93,15 +111,20 @@ class ContenderError(Exception):
 class Contender:
     """One peer in a process of its own, asked in JSON lines."""
 
-    def __init__(self, peer: str, python: Path, task: str, threads: int, log: IO[bytes]) -> None:
+    def __init__(self, peer: str, options: Options, task: str, threads: int, log: IO[bytes]) -> None:
         """Start the process, its stderr into `log`; `hello` waits until it has imported its peer."""
         self.result = Result(peer)
         self._log = log
-        command = [str(python), str(HERE / "worker.py"), peer, task, str(threads)]
+        python = Path(sys.executable) if peer == BASELINE else options.peer_python
+        folder = HERE if (HERE / "peers" / f"{peer}.py").exists() else options.peer_folder
+        command = [str(python), str(HERE / "worker.py"), str(folder), peer, task, str(threads)]
         environment = os.environ | thread_environment(threads)
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, bufsize=0
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._to, self._from = self._process.stdin, self._process.stdout
 
     def hello(self) -> None:
         """Read the versions, or why the peer cannot run."""
@@ -113,19 +136,20 @@ class Contender:
     def ask(self, command: str, timeout: float = SETUP_TIMEOUT, **arguments: Any) -> dict[str, Any]:
         """Send one command and wait for its answer."""
         try:
-            self._process.stdin.write(json.dumps({"do": command, **arguments}).encode() + b"\n")
+            self._to.write(json.dumps({"do": command, **arguments}).encode() + b"\n")
         except BrokenPipeError:
             raise ContenderError(self._last_words()) from None
         return self._read(timeout)
 
     def _read(self, timeout: float) -> dict[str, Any]:
         """Wait for one line; the worker writes a line at a time, so a readable pipe holds a whole one soon."""
-        if not select.select([self._process.stdout], [], [], timeout)[0]:
+        if not select.select([self._from], [], [], timeout)[0]:
             raise ContenderError(f"no answer in {timeout:.0f} s")
-        line = self._process.stdout.readline()
+        line = self._from.readline()
         if not line:
             raise ContenderError(self._last_words())
-        return json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def _last_words(self) -> str:
         """Return the exit status and the last line on stderr: mostly the exception."""
@@ -138,8 +162,8 @@ class Contender:
         """End the process."""
         self._process.kill()
         self._process.wait()
-        self._process.stdin.close()
-        self._process.stdout.close()
+        self._to.close()
+        self._from.close()
 
 
 def thread_environment(threads: int) -> dict[str, str]:
@@ -151,7 +175,7 @@ def thread_environment(threads: int) -> dict[str, str]:
     return variables | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
 
-def prepare(contender: Contender, case: Case, seconds: float) -> None:
+def prepare(contender: Contender, case: Case, options: Options) -> None:
     """Import, build, compare with the reference, warm up; a contender that fails is marked, with the reason."""
     result = contender.result
     contender.hello()
@@ -163,7 +187,7 @@ def prepare(contender: Contender, case: Case, seconds: float) -> None:
     if not result.loss_error <= case.rtol:
         result.stop("rejected", f"losses are off the float64 reference by {result.loss_error:.1e}, over {case.rtol:g}")
         return
-    answer = contender.ask("calibrate", warm_seconds=WARM_SECONDS, sample_seconds=seconds / SAMPLES)
+    answer = contender.ask("calibrate", warm_seconds=options.warm_seconds, sample_seconds=options.seconds / SAMPLES)
     result.calls = answer["calls"]
 
 
@@ -172,10 +196,12 @@ def relative_error(losses: Sequence[float], reference: Sequence[float]) -> float
     return float(np.max(np.abs(np.subtract(losses, reference)) / np.abs(reference)))
 
 
-def time_block(contender: Contender, case: Case, seconds: float) -> None:
+def time_block(contender: Contender, case: Case, options: Options) -> None:
     """Give the contender one turn and check that its loss is still where training would have it."""
     result = contender.result
-    answer = contender.ask("block", calls=result.calls, seconds=seconds, cold=COLD_CALLS, idle_seconds=COLD_IDLE_SECONDS)
+    answer = contender.ask(
+        "block", calls=result.calls, seconds=options.seconds, cold=options.cold_calls, idle_seconds=COLD_IDLE_SECONDS
+    )
     result.blocks.append(answer["seconds"])
     result.cold += answer["cold_seconds"]
     low, high = case.loss_range
@@ -218,25 +244,36 @@ class Listener:
         return 1 - self.idle / self.ticks if self.ticks else None
 
 
-def run_case(case: Case, task: str, options: argparse.Namespace, listener: Listener) -> list[Result]:
-    """Check all contenders, then let those that passed take turns; each round another one begins."""
+def run_case(case: Case, task: str, threads: int, options: Options) -> dict[str, Any]:
+    """Check all contenders, then let those that passed take turns, each round another one first; return numbers.
+
+    Before each round and after the last, a cache line is sent from one core to another and back: what threads hand each other costs
+    so much, and a virtual machine's cores may move apart in the middle of a run.
+    """
+    listener, trips = Listener(), []
+    name = f"{case.name}, {roofline.plural(threads)}"
     with ExitStack() as stack:
         contenders = []
         for peer in options.peers:
-            python = Path(sys.executable) if peer == BASELINE else options.peer_python
             log = stack.enter_context(tempfile.TemporaryFile())
-            contenders.append(Contender(peer, python, task, options.threads, log))
+            contenders.append(Contender(peer, options, task, threads, log))
             stack.callback(contenders[-1].close)
-            say(f"{case.name}: {peer}: check")
-            guarded(prepare, contenders[-1], case, options.seconds)
+            say(f"{name}: {peer}: check")
+            guarded(prepare, contenders[-1], case, options)
         for turn in range(options.blocks):
-            say(f"{case.name}: block {turn + 1} of {options.blocks}")
+            say(f"{name}: block {turn + 1} of {options.blocks}")
             first = turn % len(contenders)
-            for contender in contenders[first:] + contenders[:first]:
+            for i, contender in enumerate(contenders[first:] + contenders[:first]):
                 if contender.result.status == "timed":
                     listener.pause()
-                    guarded(time_block, contender, case, options.seconds)
-        return [c.result for c in contenders]
+                    if i == 0 and threads > 1:
+                        trips.append(roofline.round_trip())
+                    guarded(time_block, contender, case, options)
+        if threads > 1:
+            time.sleep(PAUSE_SECONDS)
+            trips.append(roofline.round_trip())
+    entry = summary(case, [c.result for c in contenders])
+    return entry | {"threads": threads, "busy_with_others": listener.busy(), "round_trip_seconds": trips}
 
 
 def say(text: str) -> None:
@@ -270,7 +307,8 @@ def summary(case: Case, results: list[Result]) -> dict[str, Any]:
     baseline = next((r for r in results if r.peer == BASELINE and r.status == "timed"), None)
     rows = [row(case, result, baseline) for result in results]
     rows.sort(key=lambda r: r.get("seconds", {}).get("median", math.inf))
-    return {"name": case.name, "flops": case.flops, "reference": case.reference, "rtol": case.rtol, "rows": rows}
+    names = ("name", "flops", "bytes", "stream", "working_set", "reference", "rtol")
+    return {name: getattr(case, name) for name in names} | {"rows": rows}
 
 
 def row(case: Case, result: Result, baseline: Result | None) -> dict[str, Any]:
@@ -287,15 +325,10 @@ def row(case: Case, result: Result, baseline: Result | None) -> dict[str, Any]:
         "seconds": {"median": median, "lower_quartile": low, "upper_quartile": high},
         "gflops": case.flops / median / 1e9,
         "ratio": None if math.isnan(ratio) else {"median": ratio, "lowest": least, "highest": most},
-        "cold_seconds": float(np.median(result.cold)),
+        "cold_seconds": float(np.median(result.cold)) if result.cold else None,
         "samples": result.blocks,
         "cold_samples": result.cold,
     }
-
-
-def digits(value: float) -> str:
-    """Write a figure to three digits or so, without exponents."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def ratio_text(entry: dict[str, Any]) -> str:
@@ -313,85 +346,77 @@ COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
         lambda r: " to ".join(digits(r["seconds"][q] * 1e6) for q in ("lower_quartile", "upper_quartile")),
     ),
     ("GFLOP/s", lambda r: digits(r["gflops"])),
+    ("of the roofline", lambda r: roofline.share_text(r["roofline"])),
     (f"times {BASELINE}'s (range)", ratio_text),
-    ("cold call, us", lambda r: digits(r["cold_seconds"] * 1e6)),
+    ("cold call, us", lambda r: digits(r["cold_seconds"] * 1e6) if r["cold_samples"] else "-"),
 )
 
 
 def table(case: dict[str, Any]) -> str:
-    """Write one case as Markdown: a table of those timed, a list of the others, a warning if others were busy."""
-    lines = [f"### {case['name']} ({digits(case['flops'] / 1e6)} Mflop)", ""]
+    """Write one case as Markdown: a table of those timed, a list of the others, and what else was seen."""
+    lines = [f"### {case['name']}, {roofline.plural(case['threads'])} ({digits(case['flops'] / 1e6)} Mflop)", ""]
     timed = [r for r in case["rows"] if r["status"] == "timed"]
     if timed:
-        lines.append("| " + " | ".join(title for title, _ in COLUMNS) + " |")
-        lines.append("|---|" + "---:|" * (len(COLUMNS) - 1))
-        lines += ["| " + " | ".join(text(r) for _, text in COLUMNS) + " |" for r in timed]
-    others = [f"- {r['peer']}: {r['status']}: {r['reason']}" for r in case["rows"] if r["status"] != "timed"]
+        lines += markdown_table([title for title, _ in COLUMNS], [[text(r) for _, text in COLUMNS] for r in timed])
+    notes = [f"- {r['peer']}: {r['status']}: {r['reason']}" for r in case["rows"] if r["status"] != "timed"]
+    trips = [t * 1e9 for t in case["round_trip_seconds"] if t is not None]
+    if trips:
+        change = "" if max(trips) < 1.5 * min(trips) else "; **the cores have moved: do not compare these rows with other runs**"
+        notes.append(f"- Core to core and back: {trips[0]:.0f} ns before, {trips[-1]:.0f} ns after" + change + ".")
     if (case["busy_with_others"] or 0) > BUSY_LIMIT:
-        share = f"{case['busy_with_others']:.0%}"
-        others.append(f"- **Do not use these figures**: other processes kept {share} of the CPUs busy during this case.")
-    return "\n".join(lines + ([""] if others else []) + others)
+        busy = f"{case['busy_with_others']:.0%}"
+        notes.append(f"- **Do not use these figures**: other processes kept {busy} of the CPUs busy during this case.")
+    return "\n".join(lines + ([""] if notes else []) + notes)
 
 
 def report(title: str, data: dict[str, Any]) -> str:
     """Write the whole run as Markdown, beginning with what it ran on."""
-    where, how = data["machine"], data["settings"]
+    how = data["settings"]
     versions = {f"{k} {v}" for c in data["cases"] for r in c["rows"] for k, v in r["versions"].items() if k != "isa"}
     isa = {f"{r['peer']} {r['versions']['isa']}" for c in data["cases"] for r in c["rows"] if "isa" in r["versions"]}
     head = [
         f"## {title}",
         "",
-        f"{where['cpu']}, {where['cpus']} CPUs ({', '.join(where['simd'])}); threads: {how['threads']}; "
-        f"medians of {how['blocks']} blocks of {how['seconds']:g} s.",
+        f"{machine_text(data['machine'])}; medians of {how['blocks']} blocks of {how['seconds']:g} s.",
         f"Versions: {', '.join(sorted(versions))}." + (f" ISA in use: {', '.join(sorted(isa))}." if isa else ""),
     ]
     return "\n".join(head) + "\n\n" + "\n\n".join(table(case) for case in data["cases"]) + "\n"
 
 
-def argument_parser(description: str, peers: Sequence[str]) -> argparse.ArgumentParser:
-    """Return the options that every benchmark has."""
-    parser = argparse.ArgumentParser(description=description)
-    cpus = available_cpus()
-    known = list(peers)
-    parser.add_argument("--peers", type=lambda s: s.split(","), default=known, help=f"default: {','.join(known)}")
-    parser.add_argument("--threads", type=int, choices=range(1, cpus + 1), default=cpus, help="default: all CPUs")
-    parser.add_argument("--seconds", type=float, default=0.3, help="length of a block (default 0.3)")
-    parser.add_argument("--blocks", type=int, default=7, help="blocks per contender (default 7)")
-    parser.add_argument("--peer-python", type=Path, default=None, help=f"default: {PEER_PYTHON.relative_to(HERE)}")
-    parser.add_argument("--json", type=Path, help="write all figures and samples to this file")
-    parser.add_argument("--markdown", type=Path, help="write the tables to this file too")
-    parser.set_defaults(known=known)
-    return parser
+def machine_text(where: dict[str, Any]) -> str:
+    """Write the machine in a line."""
+    return f"{where['cpu']}, {where['cpus']} CPUs ({', '.join(where['simd'])})"
 
 
-def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse, check, and find the peers' interpreter: without a venv of their own they get this one."""
-    options = parser.parse_args()
-    unknown = set(options.peers) - set(options.known)
-    if unknown:
-        parser.error(f"unknown peer {', '.join(sorted(unknown))}; there are {', '.join(options.known)}")
-    if options.peer_python and not options.peer_python.exists():
-        parser.error(f"--peer-python: there is no {options.peer_python}")
-    if options.seconds <= 0 or options.blocks < 1:
-        parser.error("--seconds and --blocks must be positive")
-    options.peer_python = options.peer_python or (PEER_PYTHON if PEER_PYTHON.exists() else Path(sys.executable))
-    return options
-
-
-def main(title: str, task: str, cases: Sequence[Case], options: argparse.Namespace) -> int:
-    """Run all cases, print and write the report; 1 if a contender failed or gave wrong results, or none was timed."""
-    settings = {name: getattr(options, name) for name in ("threads", "seconds", "blocks", "peers")}
+def header(task: str, options: Options) -> dict[str, Any]:
+    """Begin what the JSON file holds: the machine, its roofline, the settings."""
+    say("roofline")
+    names = ("seconds", "blocks", "cold_calls")
+    settings = {name: getattr(options, name) for name in names} | {"peers": list(options.peers), "threads": list(options.threads)}
     data: dict[str, Any] = {"benchmark": task, "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": machine()}
-    data |= {"settings": settings, "cases": []}
-    for case in cases:
-        listener = Listener()
-        entry = summary(case, run_case(case, task, options, listener))
-        data["cases"].append(entry | {"busy_with_others": listener.busy()})
-    text = report(title, data)
-    print(text)
-    if options.json:
-        options.json.write_text(json.dumps(data, indent=1) + "\n")
-    if options.markdown:
-        options.markdown.write_text(text)
+    return data | {"settings": settings, "roofline": roofline.measure(options.threads, options.quick)}
+
+
+def run(task: str, cases: Sequence[Case], options: Options, data: dict[str, Any]) -> dict[str, Any]:
+    """Time all cases on each number of threads; return `data`, from `header`, with them."""
+    entries = [run_case(case, task, threads, options) for case in cases for threads in options.threads]
+    for entry in entries:
+        for r in entry["rows"]:
+            if r["status"] == "timed":
+                r["roofline"] = roofline.share(data["roofline"], r["seconds"]["median"], entry, entry["threads"])
+    return data | {"benchmark": task, "cases": entries}
+
+
+def failed(data: dict[str, Any]) -> bool:
+    """Tell whether a contender failed or gave wrong results, or none was timed."""
     statuses = [r["status"] for case in data["cases"] for r in case["rows"]]
-    return int("timed" not in statuses or "rejected" in statuses or "failed" in statuses)
+    return "timed" not in statuses or "rejected" in statuses or "failed" in statuses
+
+
+def write(data: dict[str, Any], text: str, json_file: Path | None, markdown: Path | None = None) -> None:
+    """Print the report, and write the files that were asked for."""
+    print(text)
+    if json_file:
+        json_file.write_text(json.dumps(data, indent=1) + "\n")
+    if markdown:
+        markdown.write_text(text)

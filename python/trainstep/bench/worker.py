@@ -1,6 +1,6 @@
 """One contender in a process of its own: reads commands as JSON lines, does them, answers in JSON lines.
 
-Started by harness.py in the interpreter that has the peer: `python worker.py PEER TASK THREADS`.
+Started by harness.py in the interpreter that has the peer: `python worker.py FOLDER PEER TASK THREADS`, where FOLDER has peers/.
 """
 
 from __future__ import annotations
@@ -12,9 +12,23 @@ import os
 import sys
 import time
 from itertools import repeat
+from pathlib import Path
+from types import ModuleType
 from typing import IO, Any
 
+import numpy as np
+
 REHEAT_SECONDS = 0.02  # untimed calls before a block: caches, clock and thread team as in steady use
+
+
+def adopt_package() -> None:
+    """Let peers import `trainstep.bench.tasks` from this folder without trainstep and its compiled core.
+
+    Their interpreter may have no trainstep, or be another Python. Where it has one, its thread team would be one too many.
+    """
+    package = ModuleType("trainstep")
+    package.__path__ = [str(Path(__file__).resolve().parents[1])]
+    sys.modules["trainstep"] = package
 
 
 def limit_cpus(threads: int) -> None:
@@ -95,6 +109,51 @@ class Worker:
         return run_calls(self.peer, 1)[0]
 
 
+class CallWorker:
+    """The commands of the task "calls": many tiny calls, known by name."""
+
+    def __init__(self, peer_class: Any, threads: int) -> None:
+        """Make the calls."""
+        self.calls = peer_class().calls()
+
+    def names(self) -> dict[str, Any]:
+        """Tell which calls there are, and what comes of each as a flat list of numbers, or null where it is none."""
+        return {"results": {name: self._numbers(name) for name in self.calls}}
+
+    def _numbers(self, name: str) -> list[float] | None:
+        """Do one call, and write what came of it as a list of floats."""
+        call = self.calls[name]
+        result = call.function(*call.arguments, **call.keywords)
+        result = result if call.shows is None else call.shows
+        parts = result if isinstance(result, tuple | list) else [result]
+        try:
+            return [float(v) for part in parts if part is not None for v in np.asarray(part, np.float64).ravel()] or None
+        except TypeError:
+            return None
+
+    def time(self, name: str, seconds: float, samples: int) -> dict[str, Any]:
+        """Return `samples` times of seconds per call, each a mean over a loop of about `seconds`."""
+        call = self.calls[name]
+        count = 1
+        while (elapsed := self._loop(call, count)) < seconds / 2:
+            count *= 2
+        count = max(1, round(count * seconds / elapsed))
+        gc.collect()
+        gc.disable()
+        times = [self._loop(call, count) / count / call.per_call for _ in range(samples)]
+        gc.enable()
+        return {"seconds": times}
+
+    @staticmethod
+    def _loop(call: Any, count: int) -> float:
+        """Return the seconds of `count` calls."""
+        function, arguments, keywords = call.function, call.arguments, call.keywords
+        start = time.perf_counter()
+        for _ in repeat(None, count):
+            function(*arguments, **keywords)
+        return time.perf_counter() - start
+
+
 def take_stdout() -> IO[str]:
     """Keep the protocol's pipe to ourselves and send whatever a library prints to stderr."""
     pipe = os.fdopen(os.dup(1), "w", buffering=1)
@@ -105,14 +164,17 @@ def take_stdout() -> IO[str]:
 def main() -> None:
     """Import the peer, say so, then answer requests until the input ends."""
     pipe = take_stdout()
-    peer, task, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    folder, peer, task, threads = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
     limit_cpus(threads)
+    sys.path[0] = folder
+    if peer != "trainstep":
+        adopt_package()
     try:
         peer_class = importlib.import_module(f"peers.{peer}").TASKS[task]
     except ModuleNotFoundError as error:
         print(json.dumps({"skip": f"{error.name} is not installed in {sys.executable}"}), file=pipe)
         return
-    worker = Worker(peer_class, threads)
+    worker = CallWorker(peer_class, threads) if task == "calls" else Worker(peer_class, threads)
     print(json.dumps({"versions": peer_class.versions()}), file=pipe)
     for line in sys.stdin:
         request = json.loads(line)

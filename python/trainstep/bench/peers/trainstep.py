@@ -1,0 +1,158 @@
+"""trainstep: one call into C++."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import trainstep as ts
+from trainstep.bench.tasks import Array, Call, CallTask, DenseTask, TrainProblem, TrainStep, tiny_arrays
+
+OPTIMIZERS = {"adam": ts.optim.Adam, "sgd": ts.optim.SGD}
+FIT_STEPS = 1000  # steps in the `fit` that is divided by them
+
+
+class TrainstepStep(TrainStep):
+    """`Trainer.step` on a `Sequential` of `Dense`."""
+
+    def __init__(self, problem: TrainProblem, variant: str, threads: int) -> None:
+        """Build the network; its threads come from TRAINSTEP_NUM_THREADS."""
+        super().__init__(problem, variant, threads)
+        self.model = network(problem.sizes)
+
+    def reset(self) -> None:
+        """Write the initial weights through the views, which are not kept: a live view forbids cached forms."""
+        parameters = self.model.parameters()
+        for i, (w, b) in enumerate(zip(self.problem.weights, self.problem.biases, strict=True)):
+            parameters[f"{i}.weight"][...] = w
+            parameters[f"{i}.bias"][...] = b
+        optimizer = OPTIMIZERS[self.problem.optimizer](lr=self.problem.lr)
+        self.trainer = ts.Trainer(self.model, loss="softmax_cross_entropy", optimizer=optimizer)
+        self.rewind()
+
+    def step(self) -> float:
+        """Do one step."""
+        x, y = next(self.batches)
+        return self.trainer.step(x, y)
+
+    @staticmethod
+    def versions() -> dict[str, str]:
+        """Return the version and the ISA level in use."""
+        return {"trainstep": ts.__version__, "isa": str(ts.config()["isa"])}
+
+
+def network(sizes: list[int]) -> ts.nn.Sequential:
+    """Build a network with relu between its layers."""
+    pairs = list(pairwise(sizes))
+    return ts.nn.Sequential(*(ts.nn.Dense(i, o, activation="relu") for i, o in pairs[:-1]), ts.nn.Dense(*pairs[-1]), seed=0)
+
+
+class TrainstepDense(DenseTask):
+    """`ops.dense` and `ops.dense_backward`."""
+
+    versions = staticmethod(TrainstepStep.versions)
+
+    def forward(self) -> None:
+        """Make y."""
+        ts.ops.dense(self.problem.x, self.problem.w, out=self.results[0])
+
+    def dw(self) -> None:
+        """Make dw and db."""
+        out = (None, self.results[0], self.results[1])
+        ts.ops.dense_backward(self.problem.dy, self.problem.x, self.problem.w, need_dx=False, out=out)
+
+    def dw_dx(self) -> None:
+        """Make dw, db and dx."""
+        dw, db, dx = self.results
+        ts.ops.dense_backward(self.problem.dy, self.problem.x, self.problem.w, out=(dx, dw, db))
+
+
+class TrainstepCalls(CallTask):
+    """Every public function: the arguments follow from the names in its signature, so that a new one is measured as it comes."""
+
+    versions = staticmethod(TrainstepStep.versions)
+
+    def calls(self) -> dict[str, Call]:
+        """Make all calls."""
+        return {"python: pass": Call(lambda: None)} | dict(
+            [*self._formulas(), *self._optimizers(), *self._initializers(), *self._networks(), *self._settings()]
+        )
+
+    @staticmethod
+    def _formulas() -> Iterator[tuple[str, Call]]:
+        """All of `ops`, on 4 x 4 matrices."""
+        given = tiny_arrays()
+        for name in ts.ops.__all__:
+            yield (
+                f"ops.{name}",
+                Call(getattr(ts.ops, name), tuple(given.get(p, given["x"]) for p in required(getattr(ts.ops, name)))),
+            )
+
+    @staticmethod
+    def _optimizers() -> Iterator[tuple[str, Call]]:
+        """All of `optim`: the step of an object, and the bare formula, on one array of 10 elements."""
+        for name in ts.optim.__all__:
+            value, given = getattr(ts.optim, name), tiny_arrays()
+            w, g = given["param"], given["grad"]
+            if isinstance(value, type) and value is not ts.optim.Optimizer:
+                yield f"optim.{name}.step", Call(value([w]).step, ([g],), shows=w)
+            elif not isinstance(value, type):
+                states: list[Array] = [g * 0 for p in required(value) if p not in ("w", "g")]
+                yield f"optim.{name}", Call(value, (w, g, *states), shows=w)
+
+    @staticmethod
+    def _initializers() -> Iterator[tuple[str, Call]]:
+        """All functions of `init`, for a 4 x 4 matrix."""
+        given: dict[str, Any] = {"shape": (4, 4), "rng": 0, "activation": "relu"}
+        for name in ts.init.__all__:
+            function = getattr(ts.init, name)
+            if inspect.isfunction(function):
+                yield (
+                    f"init.{name}",
+                    Call(function, keywords={p: given[p] for p in ("rng", *required(function)) if p in parameters(function)}),
+                )
+
+    @staticmethod
+    def _networks() -> Iterator[tuple[str, Call]]:
+        """Run a network on one row, and train a small one."""
+        given = tiny_arrays()
+        row, x, y = given["row"], given["batch"], given["batch_labels"]
+        model = network([64, 64, 10])
+        model.forward(row, training=True)
+        dy = model(row)
+        yield "nn 64-64-10: model(x), 1 row", Call(model, (row,))
+        yield "nn 64-64-10: predict, 1 row", Call(model.predict, (row,))
+        yield "nn 64-64-10: forward, 1 row", Call(model.forward, (row, True))
+        yield "nn 64-64-10: backward, 1 row", Call(model.backward, (dy,))
+        yield "nn 64-64-10: parameters()", Call(model.parameters)
+        yield "nn 64-64-10: gradients()", Call(model.gradients)
+        yield "Trainer.step 4-16-3, 16 rows", Call(ts.Trainer(network([4, 16, 3])).step, (x, y))
+        yield "Trainer.evaluate 4-16-3, 16 rows", Call(ts.Trainer(network([4, 16, 3])).evaluate, (x, y))
+        table, labels = x.repeat(FIT_STEPS, axis=0), y.repeat(FIT_STEPS)
+        fit = ts.Trainer(network([4, 16, 3])).fit
+        yield (
+            "Trainer.fit 4-16-3, a step of 16 rows",
+            Call(fit, (table, labels), {"epochs": 1, "batch_size": 16}, per_call=FIT_STEPS),
+        )
+
+    @staticmethod
+    def _settings() -> Iterator[tuple[str, Call]]:
+        """Ask for settings, and set one."""
+        yield "config", Call(ts.config)
+        yield "get_num_threads", Call(ts.get_num_threads)
+        yield "set_num_threads", Call(ts.set_num_threads, (ts.get_num_threads(),))
+
+
+def parameters(function: Any) -> list[str]:
+    """Return the names of a function's parameters."""
+    return list(inspect.signature(function).parameters)
+
+
+def required(function: Any) -> list[str]:
+    """Return the names of the parameters that have no default."""
+    return [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+
+
+TASKS = {"train_step": TrainstepStep, "dense": TrainstepDense, "calls": TrainstepCalls}

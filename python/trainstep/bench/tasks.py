@@ -1,0 +1,203 @@
+"""What the contenders share: the problems, each read from one file, and the protocols that worker.py speaks to.
+
+Imported without the rest of trainstep where a peer's interpreter has none: it needs NumPy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import cycle
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TrainProblem:
+    """Batches that are trained on in turn, initial weights (in, out) and biases, an optimizer ("adam", "sgd") and its rate.
+
+    x is float32 (batches, B, I), y int64 (batches, B).
+    """
+
+    x: Array
+    y: Array
+    weights: list[Array]
+    biases: list[Array]
+    optimizer: str
+    lr: float
+
+    @staticmethod
+    def load(path: str) -> TrainProblem:
+        """Read the file that `save` wrote."""
+        with np.load(path) as data:
+            layers = range(sum(name.startswith("weight") for name in data.files))
+            weights = [data[f"weight{i}"] for i in layers]
+            biases = [data[f"bias{i}"] for i in layers]
+            return TrainProblem(data["x"], data["y"], weights, biases, str(data["optimizer"]), float(data["lr"]))
+
+    def save(self, path: str) -> None:
+        """Write everything a peer needs, so that all of them start from the same bits."""
+        arrays: dict[str, Any] = {f"weight{i}": w for i, w in enumerate(self.weights)}
+        arrays |= {f"bias{i}": b for i, b in enumerate(self.biases)}
+        np.savez(path, x=self.x, y=self.y, optimizer=np.array(self.optimizer), lr=np.float64(self.lr), **arrays)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Widths from the input to the output, such as [784, 128, 10]."""
+        return [w.shape[0] for w in self.weights] + [self.weights[-1].shape[1]]
+
+    @property
+    def batch(self) -> int:
+        """Rows of a batch."""
+        return int(self.x.shape[1])
+
+
+class Task:
+    """What worker.py asks of a contender, whatever the task.
+
+    A peer fills in `reset`, `step` and `versions`, and `sync` where `step` returns before its work is done.
+    """
+
+    problem_type: ClassVar[Any]
+
+    # Ways to run that a good user of the peer would try; worker.py times each one shortly and keeps the fastest.
+    variants: ClassVar[tuple[str, ...]] = ("default",)
+
+    def __init__(self, problem: Any, variant: str, threads: int) -> None:
+        """Take the problem, compile what has to be compiled; `reset` is called before the first step."""
+        self.problem = problem
+
+    def reset(self) -> None:
+        """Go back to the initial state."""
+        raise NotImplementedError
+
+    def step(self) -> Any:
+        """Do the task once; what it returns is turned into a number by `scalar`, outside the timed calls."""
+        raise NotImplementedError
+
+    def scalar(self, result: Any) -> float:
+        """Turn a step's result into the number that is compared with the reference."""
+        return float(result)
+
+    def sync(self, result: Any) -> None:
+        """Wait until the step that returned `result` is done; nothing to do for a peer that computes at once."""
+
+    def losses(self, count: int) -> list[float]:
+        """Return the numbers of the first `count` steps from the initial state."""
+        self.reset()
+        return [self.scalar(self.step()) for _ in range(count)]
+
+    @staticmethod
+    def versions() -> dict[str, str]:
+        """Name what is being measured: packages, and the instruction set where the peer tells it."""
+        raise NotImplementedError
+
+
+class TrainStep(Task):
+    """A training step: forward, relu, softmax cross-entropy, backward, and Adam or SGD with PyTorch's defaults.
+
+    `step` returns the loss before the update, as the peer's own scalar. It takes its batch with ``next(self.batches)``.
+    """
+
+    problem_type = TrainProblem
+    problem: TrainProblem
+
+    def rewind(self, convert: Callable[[Array], Any] = np.ascontiguousarray) -> None:
+        """Begin with the first batch again; the batches are where the peer wants them, as it wants them."""
+        if not hasattr(self, "_pairs"):
+            self._pairs = [(convert(x), convert(y)) for x, y in zip(self.problem.x, self.problem.y, strict=True)]
+        self.batches: Iterator[tuple[Any, Any]] = cycle(self._pairs)
+
+
+@dataclass(frozen=True)
+class DenseProblem:
+    """One product of a dense layer: x float32 (M, K), w (K, N), dy (M, N), and which of the results are made.
+
+    forward: y = x @ w. dw: x.T @ dy and the sum db of dy's rows, the backward of a first layer. dw_dx: these and dy @ w.T, the
+    backward of any other. `probes` has an array of each result's shape, in this order, that sums it up to one number.
+    """
+
+    kind: str
+    x: Array
+    w: Array
+    dy: Array
+    probes: list[Array]
+
+    @staticmethod
+    def load(path: str) -> DenseProblem:
+        """Read the file that `save` wrote."""
+        with np.load(path) as data:
+            probes = [data[f"probe{i}"] for i in range(len(data.files) - 4)]
+            return DenseProblem(str(data["kind"]), data["x"], data["w"], data["dy"], probes)
+
+    def save(self, path: str) -> None:
+        """Write the arrays."""
+        probes: dict[str, Any] = {f"probe{i}": p for i, p in enumerate(self.probes)}
+        np.savez(path, kind=np.array(self.kind), x=self.x, w=self.w, dy=self.dy, **probes)
+
+
+class DenseTask(Task):
+    """A product into arrays made beforehand, `results`; its number is the sum of results times probes in float64."""
+
+    problem_type = DenseProblem
+    problem: DenseProblem
+
+    def __init__(self, problem: DenseProblem, variant: str, threads: int) -> None:
+        """Make room for the results, and let `step` be the method for the problem's kind."""
+        super().__init__(problem, variant, threads)
+        self.results = [np.zeros(p.shape, np.float32) for p in problem.probes]
+        self.step = getattr(self, problem.kind)  # type: ignore[method-assign]
+
+    def reset(self) -> None:
+        """Forget the last results, so that a step that does nothing is seen."""
+        for result in self.results:
+            result[...] = 0
+
+    def scalar(self, result: Any) -> float:
+        """Sum the results up."""
+        return sum(float((r.astype(np.float64) * p).sum()) for r, p in zip(self.results, self.problem.probes, strict=True))
+
+
+class Call(NamedTuple):
+    """A call of a public function on tiny arrays, which does `per_call` of what its name says."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = MappingProxyType({})
+    shows: Any = None  # the array that a call in place works on: its result
+    per_call: int = 1
+
+
+class CallTask:
+    """Calls on tiny arrays, by name. A peer gives the same name to what comes nearest to trainstep's call of that name."""
+
+    def calls(self) -> dict[str, Call]:
+        """Make all calls, each on `tiny_arrays` of its own where it works in place."""
+        raise NotImplementedError
+
+    @staticmethod
+    def versions() -> dict[str, str]:
+        """Name what is being measured."""
+        raise NotImplementedError
+
+
+def tiny_arrays() -> dict[str, Array]:
+    """Return the arguments of the calls, by the name that a signature has for them: (4, 4) or, for an optimizer, 10 elements."""
+    rng = np.random.default_rng(2024)
+    shapes: dict[str, tuple[int, ...]] = {
+        "x": (4, 4),
+        "w": (4, 4),
+        "y": (4, 4),
+        "dy": (4, 4),
+        "logits": (4, 4),
+        "pred": (4, 4),
+        "target": (4, 4),
+    }
+    shapes |= {"param": (10,), "grad": (10,), "row": (1, 64), "batch": (16, 4)}
+    arrays: dict[str, Array] = {name: rng.uniform(0.1, 0.9, shape).astype(np.float32) for name, shape in shapes.items()}
+    return arrays | {"labels": rng.integers(0, 4, 4), "batch_labels": rng.integers(0, 3, 16)}
