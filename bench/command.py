@@ -65,6 +65,7 @@ def parse(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Options]
 
 def main(title: str, task: str, cases: Sequence[Case], given: argparse.Namespace, options: Options) -> int:
     """Run all cases, print and write the report; 1 if a contender failed or gave wrong results, or none was timed."""
-    data = run(task, cases, options, header(task, options))
+    data = header(task, options)
+    data["cases"] = run(task, cases, options, data["roofline"])
     write(data, report(title, data) + "\n" + roofline.report(data["roofline"]), given.json, given.markdown)
-    return int(failed(data))
+    return int(failed(data["cases"]))

@@ -15,33 +15,40 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr double kAnyThreads = 1e18;  // ns of work: enough for as many threads as there are
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double between(Clock::time_point start, Clock::time_point end) { return std::chrono::duration<double>(end - start).count(); }
 
-// Rates of work(part, rounds), which does `amount` a round on each thread. All samples are taken in one region, between barriers.
+// Rates of work(part, rounds), which does `amount` a round on each thread. All samples are taken in one region, between barriers. A
+// sample lasts from the first thread's start to the last one's end, for on a busy machine a thread may come late from a barrier.
 template <class Work>
 std::vector<double> sample_rates(int threads, double amount, double seconds, int samples, Work work) {
     std::vector<double> rates(std::size_t(samples), 0.0);
-    std::size_t rounds = 1;
-    bool warm = false;  // written by the first thread, between two barriers
+    std::vector<Clock::time_point> starts(std::size_t(threads), Clock::now()), ends = starts;
     run_team(threads, [&](Team team) {
-        const auto timed = [&] {
+        const auto run = [&](std::size_t rounds) {
             team.barrier();
-            const auto start = Clock::now();
+            starts[std::size_t(team.part)] = Clock::now();
             work(team.part, rounds);
+            ends[std::size_t(team.part)] = Clock::now();
             team.barrier();
-            return seconds_since(start);
         };
-        while (!warm) {
-            const double elapsed = timed();
-            if (team.part == 0) {
-                warm = elapsed >= seconds;
-                rounds = warm ? std::max<std::size_t>(1, std::size_t(double(rounds) * seconds / elapsed)) : 2 * rounds;
-            }
-            team.barrier();
-        }
+        // What the quickest thread needed: the same for all, and as little as can be of what interruptions took.
+        const auto least = [&](std::size_t rounds) {
+            run(rounds);
+            double shortest = between(starts[0], ends[0]);
+            for (int p = 1; p < team.parts; ++p)
+                shortest = std::min(shortest, between(starts[std::size_t(p)], ends[std::size_t(p)]));
+            return shortest;
+        };
+        std::size_t rounds = 1;
+        double enough;
+        while ((enough = std::min({least(rounds), least(rounds), least(rounds)})) < seconds) rounds *= 2;
+        rounds = std::max<std::size_t>(1, std::size_t(double(rounds) * seconds / enough));
         for (double& rate : rates) {
-            const double elapsed = timed();
-            if (team.part == 0) rate = amount * double(rounds) * team.parts / elapsed;
+            run(rounds);
+            if (team.part > 0) continue;
+            const auto first = std::min_element(starts.begin(), starts.begin() + team.parts);
+            const auto last = std::max_element(ends.begin(), ends.begin() + team.parts);
+            rate = amount * double(rounds) * team.parts / between(*first, *last);
         }
     });
     return rates;
@@ -97,8 +104,8 @@ std::vector<double> round_trip_probe(int samples) {
             }
             team.barrier();
             if (team.part == 0) {
-                seconds.push_back(seconds_since(start) / trips);
-                done = int(seconds.size()) == samples || seconds_since(begin) > longest;
+                seconds.push_back(between(start, Clock::now()) / trips);
+                done = int(seconds.size()) == samples || between(begin, Clock::now()) > longest;
             }
             team.barrier();
         }

@@ -7,7 +7,7 @@
 
 namespace trainstep {
 
-// Flops per second of multiply-adds in registers. A sample takes about `seconds`; two of that length go before, to warm up.
+// Flops per second of multiply-adds in registers. A sample takes about `seconds`; some of that length go before, to warm up.
 template <class T>
 std::vector<double> fma_probe(double seconds, int samples);
 

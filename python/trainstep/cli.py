@@ -1,4 +1,4 @@
-"""The command line: ``trainstep info``, ``trainstep train`` and ``trainstep predict``.
+"""The command line: ``trainstep info``, ``trainstep train``, ``trainstep predict`` and ``trainstep bench``.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. An error is one line on stderr.
 
@@ -113,6 +113,11 @@ def _parser() -> Parser:
         "--plot", type=Path, default=DEFAULT_PLOT, metavar="FILE", help="write the learning curves here, as an image"
     )
     train.add_argument("--no-progress", action="store_true", default=argparse.SUPPRESS, help="show no progress bar")
+
+    bench = commands.add_parser("bench", help="measure this machine's roofline, training steps, products and calls, against NumPy")
+    bench.set_defaults(command=_bench)
+    bench.add_argument("--quick", action="store_true", help="some seconds, to see that it works: not figures to quote")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write all figures and samples here")
     return parser
 
 
@@ -222,6 +227,14 @@ def _predict(arguments: argparse.Namespace) -> None:
     from trainstep import cli_tables
 
     cli_tables.predict(arguments)
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    _check_file("--json", arguments.json)
+
+    from trainstep.bench import suite
+
+    suite.main(arguments.quick, arguments.json)
 
 
 def _train(arguments: argparse.Namespace) -> None:

@@ -45,17 +45,17 @@ def make_case(shape: str, kind: str, folder: Path) -> Case:
     DenseProblem(kind, x, w, dy, probes).save(path)
     total = sum(float((e * p).sum()) for e, p in zip(exact, probes, strict=True))
     inputs = {"forward": (x, w), "dw": (x, dy), "dw_dx": (x, w, dy)}[kind]
-    touched = 4.0 * (sum(a.size for a in inputs) + sum(e.size for e in exact))
+    read, written = 4.0 * sum(a.size for a in inputs), 4.0 * sum(e.size for e in exact)
     return Case(
-        f"{m} x {k} @ {k} x {n}, {kind.replace('_', ', ')}",
+        f"{m} x {k} @ {k} x {n}, {kind.replace('_', ' and ')}",
         path,
         [total],
         RTOL,
         (total * (1 - RTOL), total * (1 + RTOL)),
         flops=2.0 * m * k * n * KINDS[kind],
-        bytes=touched,
-        stream="read",
-        working_set=touched,
+        bytes=read + written,
+        stream="read" if read > written else "write",
+        working_set=read + written,
     )
 
 

@@ -397,19 +397,19 @@ def header(task: str, options: Options) -> dict[str, Any]:
     return data | {"settings": settings, "roofline": roofline.measure(options.threads, options.quick)}
 
 
-def run(task: str, cases: Sequence[Case], options: Options, data: dict[str, Any]) -> dict[str, Any]:
-    """Time all cases on each number of threads; return `data`, from `header`, with them."""
+def run(task: str, cases: Sequence[Case], options: Options, roof: dict[str, Any]) -> list[dict[str, Any]]:
+    """Time all cases on each number of threads, and hold every row against the roofline."""
     entries = [run_case(case, task, threads, options) for case in cases for threads in options.threads]
     for entry in entries:
         for r in entry["rows"]:
             if r["status"] == "timed":
-                r["roofline"] = roofline.share(data["roofline"], r["seconds"]["median"], entry, entry["threads"])
-    return data | {"benchmark": task, "cases": entries}
+                r["roofline"] = roofline.share(roof, r["seconds"]["median"], entry, entry["threads"])
+    return entries
 
 
-def failed(data: dict[str, Any]) -> bool:
+def failed(cases: list[dict[str, Any]]) -> bool:
     """Tell whether a contender failed or gave wrong results, or none was timed."""
-    statuses = [r["status"] for case in data["cases"] for r in case["rows"]]
+    statuses = [r["status"] for case in cases for r in case["rows"]]
     return "timed" not in statuses or "rejected" in statuses or "failed" in statuses
 
 
