@@ -1,4 +1,4 @@
-# make demo    train a digit classifier        make bench   compare a training step with the peers
+# make demo    train a digit classifier        make bench   compare with the peers: calls, products, a training step
 # make test    the tests, on every ISA level   make lint    formats, types, spelling
 #
 # Each target sets up what it needs: the environment .venv (peers: bench/.venv-peers) and the package, built from this tree.
@@ -34,8 +34,10 @@ test-no-openmp: $(VENV)/.ready
 bench: install $(PEERS)/bin/python
 	$(PEERS)/bin/python $(PIP) -r bench/requirements-peers.txt
 	mkdir -p bench/results
-	$(VENV)/bin/python bench/bench_dense.py
-	$(VENV)/bin/python bench/bench_train_step.py --json bench/results/train_step.json --markdown bench/results/train_step.md
+	for task in call dense train_step; do \
+	    $(VENV)/bin/python bench/bench_$$task.py --json bench/results/$$task.json --markdown bench/results/$$task.md || exit 1; \
+	done
+	$(VENV)/bin/python bench/plot.py bench/results/call.json bench/results/dense.json bench/results/train_step.json
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/python $(PIP) --group lint

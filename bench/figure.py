@@ -34,9 +34,10 @@ def main(path: str) -> None:
     """Read the figures and write the picture."""
     data = json.loads(Path(path).read_text())
     figure = Figure(figsize=(9, 4.6), layout="constrained")
-    for axes, case in zip(figure.subplots(2, 2).flat, data["cases"], strict=False):
+    threads = max(data["settings"]["threads"])
+    cases = [case for case in data["cases"] if case["threads"] == threads]
+    for axes, case in zip(figure.subplots(2, 2).flat, cases, strict=False):
         draw_case(axes, case)
-    threads = data["settings"]["threads"]
     figure.supxlabel(f"time of one training step (log scale), {threads} threads, float32", fontsize=9)
     TARGET.parent.mkdir(exist_ok=True)
     figure.savefig(TARGET, dpi=130)

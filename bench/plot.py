@@ -108,11 +108,11 @@ def draw_roofs(axes: Axes, data: dict[str, Any], threads: int) -> None:
         corner = max(peak / rate, low)
         axes.plot([low, corner], [low * rate, corner * rate], color=colour, linewidth=1.2, label=f"{name}, {digits(rate)} GB/s")
     axes.plot([low, high], [peak, peak], color="black", linewidth=1.5, label=f"FMA, {digits(peak)} GFLOP/s")
+    few = len(points) <= 20
     for i, (x, y, name) in enumerate(points, 1):
-        few = len(points) <= 20
         axes.plot(x, y, "o", color=OURS, markersize=5, label=f"{i}: {name}" if few else (BASELINE if i == 1 else None))
-        if few:
-            axes.annotate(str(i), (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
+    for x, y, numbers in grouped([(x, y) for x, y, _ in points]) if few else []:
+        axes.annotate(numbers, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(low, high)
@@ -123,6 +123,19 @@ def draw_roofs(axes: Axes, data: dict[str, Any], threads: int) -> None:
     axes.set_title(f"trainstep under the roofline, {plural(threads)}, float32", fontsize=10)
     finish(axes)
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+
+
+def grouped(points: list[tuple[float, float]]) -> list[tuple[float, float, str]]:
+    """Number the points; those that lie so close that their numbers would overlap share a label."""
+    labels: list[tuple[float, float, str]] = []
+    for i, (x, y) in enumerate(points, 1):
+        near = [k for k, (u, v, _) in enumerate(labels) if abs(np.log10(x / u)) < 0.15 and abs(np.log10(y / v)) < 0.1]
+        if near:
+            u, v, text = labels[near[0]]
+            labels[near[0]] = (max(x, u), max(y, v), f"{text}, {i}")
+        else:
+            labels.append((x, y, str(i)))
+    return labels
 
 
 def draw_bandwidth(axes: Axes, roof: dict[str, Any], threads: int) -> None:

@@ -1,13 +1,35 @@
-"""What `trainstep bench` and bench/ are made of: probes, roofline, harness, cases. No figure is compared with a time."""
+"""What `trainstep bench` and bench/ are made of: probes, roofline, harness, tasks. No figure is compared with a time."""
 
+import json
 import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import trainstep as ts
 from trainstep import _core
+from trainstep.bench import calls, dense, harness, roofline, suite, text, train_step, worker
+from trainstep.bench.peers import numpy as numpy_peer
+from trainstep.bench.peers import trainstep as trainstep_peer
+from trainstep.bench.tasks import DenseProblem, TrainProblem
 
 SECONDS = 1e-4  # a sample's length: these tests look at shapes and signs
+QUICK = harness.Options(suite.PEERS, [1], seconds=0.002, blocks=2, cold_calls=1, warm_seconds=0.002, quick=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The harness waits for silence before each turn, which only figures need."""
+    monkeypatch.setattr(harness, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(harness, "LISTEN_SECONDS", 0.0)
+
+
+# --- probes ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_fma_probe(dtype: object, threads: int) -> None:
@@ -34,24 +56,223 @@ def test_round_trip_probe(threads: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "words"),
+    ("call", "words"),
     [
-        (
-            lambda: _core.fma_probe("float16", SECONDS, 1),
-            ValueError,
-            "fma_probe: dtype is 'float16', expected one of float32, float64",
-        ),
-        (
-            lambda: _core.fma_probe("float32", math.nan, 1),
-            ValueError,
-            "fma_probe: seconds is nan, expected more than 0 and at most 10.0",
-        ),
-        (lambda: _core.fma_probe("float32", SECONDS, 0), ValueError, "fma_probe: samples is 0.0, expected more than 0"),
-        (lambda: _core.stream_probe("scale", 1, SECONDS, 1), ValueError, "stream_probe: stream is 'scale', expected one of read"),
-        (lambda: _core.stream_probe("read", -1, SECONDS, 1), ValueError, "stream_probe: bytes is -1.0, expected more than 0"),
-        (lambda: _core.round_trip_probe(0), ValueError, "round_trip_probe: samples is 0.0, expected more than 0"),
+        (lambda: _core.fma_probe("float16", SECONDS, 1), "fma_probe: dtype is 'float16', expected one of float32, float64"),
+        (lambda: _core.fma_probe("float32", math.nan, 1), "fma_probe: seconds is nan, expected more than 0 and at most 10.0"),
+        (lambda: _core.fma_probe("float32", SECONDS, 0), "fma_probe: samples is 0.0, expected more than 0"),
+        (lambda: _core.stream_probe("scale", 1, SECONDS, 1), "stream_probe: stream is 'scale', expected one of read"),
+        (lambda: _core.stream_probe("read", -1, SECONDS, 1), "stream_probe: bytes is -1.0, expected more than 0"),
+        (lambda: _core.round_trip_probe(0), "round_trip_probe: samples is 0.0, expected more than 0"),
     ],
 )
-def test_probes_refuse(call: object, error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
+def test_probes_refuse(call: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         call()
+
+
+# --- roofline --------------------------------------------------------------------------------------------------------------------
+
+
+def test_working_sets_are_inside_the_caches() -> None:
+    known = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
+    assert roofline.working_sets(known, 2) == {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20, "memory": 128 << 20}
+    assert roofline.working_sets({"L2": 1 << 20}, 4) == {"L2": 1 << 19, "memory": 4 << 20}
+    assert roofline.working_sets(known | {"L3": 1 << 30}, 1)["memory"] == roofline.LARGEST
+    assert min(roofline.caches().values()) > 1000
+
+
+def test_the_roofline_has_every_level_stream_and_thread_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "caches", lambda: {"L1": 1 << 15, "L2": 1 << 17})
+    measured = roofline.measure([1, 2], quick=True)
+    expected = {(isa, n, d) for isa in ts.config()["isa_supported"] for n in (1, 2) for d in ("float32", "float64")}
+    assert {(r["isa"], r["threads"], r["dtype"]) for r in measured["fma"]} == expected
+    sets = {(b, n) for n in (1, 2) for b in roofline.working_sets(measured["caches"], n).values()}
+    assert {(r["stream"], r["bytes"], r["threads"]) for r in measured["bandwidth"]} == {
+        (s, *b) for s in _core.streams for b in sets
+    }
+    assert all(0 < r["median"] <= r["best"] for r in measured["fma"] + measured["bandwidth"])
+    printed = roofline.report(measured)
+    assert all(word in printed for word in (*ts.config()["isa_supported"], *_core.streams, "memory: 512 KiB"))
+    assert json.loads(json.dumps(measured)) == measured
+
+
+ROOF = {
+    "fma": [
+        {"isa": "generic", "threads": 1, "dtype": "float32", "best": 5e10, "median": 5e10},
+        {"isa": "avx2", "threads": 1, "dtype": "float32", "best": 1e11, "median": 9e10},
+        {"isa": "avx2", "threads": 1, "dtype": "float64", "best": 5e11, "median": 5e11},
+        {"isa": "avx2", "threads": 2, "dtype": "float32", "best": 2e11, "median": 2e11},
+    ],
+    "bandwidth": [
+        {"stream": s, "bytes": b, "threads": 1, "best": rate, "median": rate}
+        for s, b, rate in [("read", 1 << 14, 2e11), ("read", 1 << 27, 1e10), ("adam", 1 << 14, 1e11)]
+    ],
+}
+
+
+def test_a_share_is_of_what_binds() -> None:
+    work = {"flops": 1e6, "bytes": 1000, "stream": "read", "working_set": 20_000}
+    of_fma = roofline.share(ROOF, 2e-5, work, 1)
+    assert of_fma["bound"] == "fma"
+    assert of_fma["share"] == pytest.approx(0.5)
+    assert roofline.share_text(of_fma) == "50% of 100 GFLOP/s"
+    of_memory = roofline.share(ROOF, 4e-4, work | {"bytes": 1e6, "working_set": 1e8}, 1)
+    assert of_memory["bound"] == "memory"
+    assert of_memory["share"] == pytest.approx(0.25)
+    assert of_memory["fma_share"] == pytest.approx(0.025)
+    assert roofline.share_text(of_memory) == "25% of 10.0 GB/s"
+
+
+# --- text ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_figures_and_tables() -> None:
+    assert [text.digits(v) for v in (1234.5, 123.4, 12.34, 1.234)] == ["1,234", "123", "12.3", "1.23"]
+    assert [text.size(n) for n in (5, 1024, 1536, 32 << 20, 1 << 30)] == ["5 B", "1 KiB", "1.5 KiB", "32 MiB", "1 GiB"]
+    assert text.markdown_table(["a", "b"], [["long", "1"]]) == ["| a    | b |", "|------|--:|", "| long | 1 |"]
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_nets_are_read() -> None:
+    net = train_step.Net.parse("784-128-10:64")
+    assert net == train_step.Net((784, 128, 10), 64, "adam")
+    assert train_step.Net.parse("64-64-10:1:sgd", "adam").optimizer == "sgd"
+    assert train_step.Net.parse("64-64-10", "sgd") == train_step.Net((64, 64, 10), 64, "sgd")
+    assert net.parameters == 784 * 128 + 128 + 1280 + 10
+    assert net.flops == 2 * 64 * (2 * 784 * 128 + 3 * 1280)
+    for wrong in ("784", "784-128-10:0", "4-2:8", "a-3:1", "4-3:1:lion"):
+        with pytest.raises(ValueError):
+            train_step.Net.parse(wrong)
+
+
+@pytest.mark.parametrize(("batch", "batches"), [(1, 2), (3, 2), (4, 1)])
+def test_every_row_comes_with_two_labels(batch: int, batches: int, tmp_path: Path) -> None:
+    problem = train_step.make_problem(train_step.Net((5, 6, 3), batch, "sgd"))
+    assert problem.x.shape == (batches, batch, 5)
+    assert problem.y.shape == (batches, batch)
+    x, y = problem.x.reshape(-1, 5), problem.y.ravel()
+    half = len(x) // 2
+    assert np.array_equal(x[:half], x[half:])
+    assert (y[:half] != y[half:]).all()
+    problem.save(str(tmp_path / "p.npz"))
+    loaded = TrainProblem.load(str(tmp_path / "p.npz"))
+    assert (loaded.optimizer, loaded.lr, loaded.batch, loaded.sizes) == ("sgd", 0.01, batch, [5, 6, 3])
+
+
+@pytest.mark.parametrize("peer", [trainstep_peer.TrainstepStep, numpy_peer.NumpyStep])
+@pytest.mark.parametrize("net", ["4-8-3:6:adam", "4-8-3:6:sgd", "4-8-3:1:sgd"])
+def test_contenders_train_as_the_reference(peer: Any, net: str, tmp_path: Path) -> None:
+    case = train_step.make_case(train_step.Net.parse(net), tmp_path)
+    contender = peer(TrainProblem.load(case.problem), "default", 1)
+    for _ in range(2):  # a reset goes back to the start
+        losses = contender.losses(len(case.reference))
+        assert harness.relative_error(losses, case.reference) < case.rtol
+    for _ in range(500):
+        loss = contender.step()
+    assert case.loss_range[0] < contender.scalar(loss) < case.loss_range[1]
+
+
+@pytest.mark.parametrize("peer", [trainstep_peer.TrainstepDense, numpy_peer.NumpyDense])
+@pytest.mark.parametrize("kind", dense.KINDS)
+def test_contenders_make_the_products(peer: Any, kind: str, tmp_path: Path) -> None:
+    case = dense.make_case("3x5x4", kind, tmp_path)
+    contender = peer(DenseProblem.load(case.problem), "default", 1)
+    assert contender.losses(1) == pytest.approx(case.reference, rel=case.rtol)
+    contender.results[-1][...] = 0  # and the number shows it where a result is not made
+    assert contender.scalar(None) != pytest.approx(case.reference[0], rel=case.rtol)
+
+
+def test_every_public_function_is_called() -> None:
+    names = set(trainstep_peer.TrainstepCalls().calls())
+    assert {f"ops.{name}" for name in ts.ops.__all__} <= names
+    assert {f"optim.{name}_step_" for name in _core.optimizers} <= names
+    assert {"optim.SGD.step", "optim.Adam.step", "init.he_normal", "config", "Trainer.step 4-16-3, 16 rows"} <= names
+    assert set(numpy_peer.NumpyCalls().calls()) <= names, "a call of NumPy's that none of trainstep's is compared with"
+
+
+# --- harness ---------------------------------------------------------------------------------------------------------------------
+
+
+def run_quickly(monkeypatch: pytest.MonkeyPatch, case: harness.Case, options: harness.Options) -> dict[str, Any]:
+    monkeypatch.setattr(roofline, "round_trip", lambda: 1e-7)
+    (entry,) = harness.run("train_step", [case], options, ROOF)
+    return entry
+
+
+def small_case(folder: Path) -> harness.Case:
+    return train_step.make_case(train_step.Net((4, 8, 3), 6, "adam"), folder)
+
+
+def test_contenders_are_checked_and_timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    entry = run_quickly(monkeypatch, small_case(tmp_path), QUICK)
+    assert sorted(row["peer"] for row in entry["rows"]) == ["numpy", "trainstep"]
+    for row in entry["rows"]:
+        assert row["status"] == "timed", row["reason"]
+        assert len(row["samples"]) == 2
+        assert row["seconds"]["lower_quartile"] <= row["seconds"]["median"] <= row["seconds"]["upper_quartile"]
+        assert row["cold_seconds"] > 0
+        assert row["roofline"]["share"] > 0
+    assert entry["round_trip_seconds"] == []  # one thread
+    assert not harness.failed([entry])
+    printed = harness.table(entry)
+    assert "4-8-3, batch 6, adam, 1 thread" in printed
+    assert "of the roofline" in printed
+
+
+def test_round_trips_are_recorded_around_the_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seconds = iter([1e-7, 1.1e-7, 5.4e-7])
+    monkeypatch.setattr(roofline, "round_trip", lambda: next(seconds))
+    entry = harness.run_case(small_case(tmp_path), "train_step", 2, QUICK)
+    assert entry["round_trip_seconds"] == [1e-7, 1.1e-7, 5.4e-7]
+    for row in entry["rows"]:
+        row["roofline"] = roofline.share(ROOF, row["seconds"]["median"], entry, 1)
+    assert "Core to core and back: 100 ns before, 540 ns after; **the cores have moved" in harness.table(entry)
+
+
+def test_a_wrong_contender_is_rejected_before_it_is_timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    case = small_case(tmp_path)
+    wrong = replace(case, reference=[loss * 1.001 for loss in case.reference])
+    entry = run_quickly(monkeypatch, wrong, QUICK)
+    assert {row["status"] for row in entry["rows"]} == {"rejected"}
+    assert all("samples" not in row for row in entry["rows"])
+    assert "off the float64 reference by 1.0e-03" in harness.table(entry)
+    assert harness.failed([entry])
+
+
+def test_a_peer_that_is_missing_is_skipped_and_one_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "peers").mkdir()
+    (tmp_path / "peers" / "absent.py").write_text("import no_such_package\n")
+    (tmp_path / "peers" / "broken.py").write_text("raise RuntimeError('out of order')\n")
+    options = replace(QUICK, peers=["absent", "broken", "trainstep"], peer_folder=tmp_path)
+    rows = {row["peer"]: row for row in run_quickly(monkeypatch, small_case(tmp_path), options)["rows"]}
+    assert rows["trainstep"]["status"] == "timed", rows["trainstep"]["reason"]
+    assert (rows["absent"]["status"], rows["broken"]["status"]) == ("skipped", "failed")
+    assert "no_such_package is not installed" in rows["absent"]["reason"]
+    assert "out of order" in rows["broken"]["reason"]
+
+
+def test_a_peer_runs_without_the_compiled_core() -> None:
+    code = f"import sys; sys.path[0] = {str(Path(worker.__file__).parent)!r}\nimport worker; worker.adopt_package()\n"
+    code += "import trainstep.bench.peers.numpy\nassert 'trainstep._core' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_calls_are_compared_and_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = calls.run(replace(QUICK, blocks=1))
+    assert data["rejected"] == []
+    assert not calls.failed(data)
+    rows = {row["name"]: row["seconds"] for row in data["rows"]}
+    assert set(rows["ops.tanh"]) == {"trainstep", "numpy"}
+    assert all(seconds > 0 for row in rows.values() for seconds in row.values())
+    printed = calls.report(data)
+    assert all(name in printed for name in rows)
+
+
+def test_a_difference_is_relative_to_the_largest_number() -> None:
+    assert calls.difference([1.0, 100.1], [1.0, 100.0]) == pytest.approx(1e-3)
+    assert calls.difference(None, [1.0]) == calls.difference([1.0], None) == 0
+    assert calls.difference([1.0], [1.0, 2.0]) == math.inf
+    assert not calls.difference([math.nan], [1.0]) <= 1

@@ -1,5 +1,6 @@
 """The command line: what it prints, what it writes, how it fails."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 import trainstep as ts
+from trainstep.bench import harness, suite
 from trainstep.cli import main
 
 Capture = pytest.CaptureFixture[str]
@@ -65,6 +67,9 @@ def test_version_and_help(capsys: Capture) -> None:
         (["train", "digits", "--plot", "none/c.png"], "--plot: there is no directory none"),
         (["train", "digits", "--plot", "c.doc"], "--plot: c.doc ends in none of .png"),
         (["train", "digits", "--speed"], "unrecognized arguments: --speed"),
+        (["bench", "--json", "none/b.json"], "--json: there is no directory none"),
+        (["bench", "--json", "."], "--json: . is a directory"),
+        (["bench", "--peers", "jax"], "unrecognized arguments: --peers jax"),
     ],
 )
 def test_wrong_usage(capsys: Capture, monkeypatch: pytest.MonkeyPatch, arguments: list[str], pattern: str) -> None:
@@ -72,6 +77,7 @@ def test_wrong_usage(capsys: Capture, monkeypatch: pytest.MonkeyPatch, arguments
         raise AssertionError("wrong usage must be found before training")
 
     monkeypatch.setattr(ts.Trainer, "fit", never)
+    monkeypatch.setattr(suite, "main", never)
     check_error(capsys, arguments, 2, re.escape(pattern).replace(r"\.\*", ".*"))
 
 
@@ -141,6 +147,41 @@ def test_defaults_reach_the_promised_accuracy(capsys: Capture) -> None:
     accuracy = re.search(r"^test accuracy +(\d\.\d+)", capsys.readouterr().out, re.MULTILINE)
     assert accuracy is not None
     assert float(accuracy[1]) >= 0.97
+
+
+def small_plan(quick: bool) -> suite.Plan:
+    options = harness.Options(("trainstep",), [1], seconds=0.002, blocks=1, cold_calls=0, warm_seconds=0.002, quick=True)
+    return suite.Plan(("4-16-3:32",), ("4x4x4",), ("forward",), options)
+
+
+def test_bench_prints_tables_and_writes_figures(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "plan", small_plan)
+    assert main(["bench", "--json", "b.json"]) == 0
+    out = capsys.readouterr().out
+    for words in (
+        "## Roofline",
+        "4-16-3, batch 32, adam, 1 thread",
+        "4 x 4 @ 4 x 4, forward, 1 thread",
+        "ops.softmax_cross_entropy",
+    ):
+        assert words in out
+    data = json.loads(Path("b.json").read_text())
+    assert {"machine", "config", "settings", "roofline", "train_step", "dense", "calls"} <= set(data)
+    assert data["train_step"][0]["rows"][0]["roofline"]["share"] > 0
+
+
+def test_bench_fails_where_a_contender_does(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("run", {}), ("report", "tables"), ("failed", True)):
+        monkeypatch.setattr(suite, name, lambda _, value=value: value)
+    assert main(["bench"]) == 1
+    assert capsys.readouterr().err.endswith("trainstep: error: a contender failed or gave wrong results: see the tables\n")
+
+
+def test_the_plans_are_valid() -> None:
+    for plan in (suite.plan(False), suite.plan(True)):
+        assert plan.nets
+        assert plan.shapes
+        assert plan.options.threads[-1] == min(ts.get_num_threads(), harness.available_cpus())
 
 
 def test_module_runs_as_a_program(tmp_path: Path) -> None:

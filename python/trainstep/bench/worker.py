@@ -166,7 +166,8 @@ def main() -> None:
     pipe = take_stdout()
     folder, peer, task, threads = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
     limit_cpus(threads)
-    sys.path[0] = folder
+    # This file's own folder may hold the name of a package that a peer imports.
+    sys.path[:] = [folder, *(p for p in sys.path if Path(p).resolve() != Path(__file__).resolve().parent)]
     if peer != "trainstep":
         adopt_package()
     try:
