@@ -112,10 +112,12 @@ def draw_roofs(axes: Axes, data: dict[str, Any], threads: int) -> None:
     for i, (x, y, name) in enumerate(points, 1):
         axes.plot(x, y, "o", color=OURS, markersize=5, label=f"{i}: {name}" if few else (BASELINE if i == 1 else None))
     for x, y, numbers in grouped([(x, y) for x, y, _ in points]) if few else []:
-        axes.annotate(numbers, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+        axes.annotate(numbers, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8, bbox=box)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(low, high)
+    axes.set_ylim(top=2 * peak)
     axes.xaxis.set_major_formatter(PLAIN)
     axes.yaxis.set_major_formatter(PLAIN)
     axes.set_xlabel("flops per byte", fontsize=9)
