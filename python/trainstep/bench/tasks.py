@@ -187,7 +187,7 @@ class CallTask:
 
 
 def tiny_arrays() -> dict[str, Array]:
-    """Return the arguments of the calls, by the name that a signature has for them: (4, 4) or, for an optimizer, 10 elements."""
+    """Return the arguments of the calls, by the name that a signature has for them: (4, 4), (4,) or, for an optimizer, (10,)."""
     rng = np.random.default_rng(2024)
     shapes: dict[str, tuple[int, ...]] = {
         "x": (4, 4),
@@ -198,6 +198,6 @@ def tiny_arrays() -> dict[str, Array]:
         "pred": (4, 4),
         "target": (4, 4),
     }
-    shapes |= {"param": (10,), "grad": (10,), "row": (1, 64), "batch": (16, 4)}
+    shapes |= {"mean": (4,), "scale": (4,), "param": (10,), "grad": (10,), "row": (1, 64), "batch": (16, 4)}
     arrays: dict[str, Array] = {name: rng.uniform(0.1, 0.9, shape).astype(np.float32) for name, shape in shapes.items()}
     return arrays | {"labels": rng.integers(0, 4, 4), "batch_labels": rng.integers(0, 3, 16)}

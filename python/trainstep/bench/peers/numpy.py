@@ -179,6 +179,8 @@ class NumpyCalls(CallTask):
             "ops.sigmoid_backward": Call(lambda dy, y: dy * y * (1 - y), (dy, y)),
             "ops.tanh": Call(np.tanh, (x,)),
             "ops.tanh_backward": Call(lambda dy, y: dy * (1 - y * y), (dy, y)),
+            "ops.standardize": Call(lambda x, mean, scale: (x - mean) * scale, (x, a["mean"], a["scale"])),
+            "ops.standardize_backward": Call(np.multiply, (dy, a["scale"])),
             "ops.mse": Call(mse, (a["pred"], a["target"])),
             "ops.softmax_cross_entropy": Call(softmax_cross_entropy, (a["logits"], a["labels"])),
             "optim.sgd_step_": Call(sgd_step, (param, grad), shows=param),
