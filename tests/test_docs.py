@@ -16,7 +16,7 @@ import pytest
 import trainstep as ts
 from trainstep import _core, ops, optim, reference
 
-PUBLIC_MODULES = ["", ".ops", ".reference", ".optim", ".init", ".nn", ".data", ".trainer", ".history", ".cli"]
+PUBLIC_MODULES = ["", ".ops", ".reference", ".optim", ".init", ".nn", ".data", ".trainer", ".history", ".selftest", ".cli"]
 ALL_MODULES = sorted(
     name for _, name, _ in pkgutil.walk_packages(ts.__path__, "trainstep.") if name not in ("trainstep._core", "trainstep.__main__")
 )

@@ -17,6 +17,7 @@ except ImportError as error:
 from trainstep import data, init, nn, ops, optim, reference
 from trainstep._runtime import config, get_num_threads, num_threads, set_num_threads, show_config
 from trainstep.history import History
+from trainstep.selftest import selftest
 from trainstep.trainer import Trainer
 
 __version__: str = _core.__version__
@@ -34,6 +35,7 @@ __all__ = [
     "ops",
     "optim",
     "reference",
+    "selftest",
     "set_num_threads",
     "show_config",
 ]

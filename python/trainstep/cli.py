@@ -1,4 +1,4 @@
-"""The command line: ``trainstep info``, ``trainstep train``, ``trainstep predict`` and ``trainstep bench``.
+"""The command line: ``trainstep info``, ``selftest``, ``train``, ``predict`` and ``bench``.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. An error is one line on stderr.
 
@@ -89,6 +89,9 @@ def _parser() -> Parser:
 
     info = commands.add_parser("info", help="show version, instruction set, threads and compiler")
     info.set_defaults(command=_info)
+
+    selftest = commands.add_parser("selftest", help="hold every compiled kernel to the reference, on every ISA level")
+    selftest.set_defaults(command=_selftest)
 
     train = commands.add_parser(
         "train",
@@ -189,6 +192,15 @@ def _info(arguments: argparse.Namespace) -> None:
     import trainstep
 
     trainstep.show_config()
+
+
+def _selftest(arguments: argparse.Namespace) -> None:
+    import trainstep
+
+    result = trainstep.selftest()
+    print(result)
+    if not result.ok:
+        raise RuntimeError(f"selftest: {len(result.failures)} of {len(result.rows)} checks failed")
 
 
 @dataclass

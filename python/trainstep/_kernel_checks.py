@@ -1,0 +1,443 @@
+"""The checks of the self-test: every name that the core reports, on the ISA level of this process, against `trainstep.reference`.
+
+A check makes cases; a case is a call of a kernel, the exact results, and what an error is measured in. Names, options and targets
+are those that the core and the reference tell of, so that what is added there is checked here.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import combinations, count, pairwise, product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trainstep import _core, _exact, nn, ops, optim, reference
+from trainstep._exact import Array
+from trainstep._runtime import get_num_threads, num_threads
+from trainstep.selftest import SelftestRow
+from trainstep.trainer import Trainer
+
+Results = Sequence[Any]
+
+MANY = 150_001  # elements: more than one thread takes, and a tail behind the last vector
+LR = 0.05
+OPTION = 0.25  # what an optimizer's numbers are set to, one or two at a time
+
+
+class Case(NamedTuple):
+    """A call, and what its results are measured by."""
+
+    what: str
+    run: Callable[[], Results]
+    exact: Results
+    # One error of eps, for each element of each result; None: an ULP of it.
+    scale: Results | None = None
+
+
+class Check(NamedTuple):
+    """A row of the table: the kernel, the unit of its errors, their bound in float32 and in float64, and its cases."""
+
+    kernel: str
+    unit: str
+    bounds: tuple[float, float]
+    cases: Callable[[np.dtype[Any], np.random.Generator], Iterator[Case]]
+
+
+def checks() -> Iterator[Check]:
+    """Every kernel that the core has."""
+    # Where float64 is held to a reference in float64, that has roundings of its own.
+    unit, of_float64 = ("ULP", 2) if _exact.LONG_IS_WIDER else ("ULP (of a float64 reference)", 3)
+    for name in _core.vmath_functions:
+        yield Check(name, unit, (2, of_float64), partial(_vmath, name))
+    for name in _core.activations:
+        yield Check(f"{name} forward", "ULP", (2, 4), partial(_activation, name))
+        yield Check(f"{name} backward", "ULP", (3, 4), partial(_activation_backward, name))
+    yield Check("standardize", "ULP", (2, 2), _standardize)
+    yield Check("standardize_backward", "ULP", (2, 2), _standardize_backward)
+    for name in _core.losses:
+        yield Check(name, "eps of the row", (16, 24), partial(_loss, name))
+    for name in _core.optimizers:
+        yield Check(f"{name} step", "eps (|w|+|g|+|states|)", (4, 4), partial(_optimizer, name))
+    yield Check("dense", "eps (|x| @ |w|)", (4, 4), _dense)
+    yield Check("dense_backward", "eps (|x| @ |w|)", (6, 6), _dense_backward)
+    yield Check("philox4x32", "exact", (0, 0), _philox)
+    yield Check("random_uniform", "ULP", (0.5, 0.5), _random_uniform)
+    yield Check("random_normal", "eps", (2, 8), _random_normal)
+    yield Check("permutation", "exact", (0, 0), _permutation)
+    yield Check("gather", "exact", (0, 0), _gather)
+    for name in _core.losses:
+        yield Check(f"Trainer, {name}", "eps", (8, 8), partial(_trainer, name))
+
+
+def run_checks() -> list[SelftestRow]:
+    """Run all checks on this level, in float32 and float64."""
+    return [
+        _run(check, np.dtype(dtype), bound) for check in checks() for dtype, bound in zip(("f4", "f8"), check.bounds, strict=True)
+    ]
+
+
+def _run(check: Check, dtype: np.dtype[Any], bound: float) -> SelftestRow:
+    worst, where, cases, same_bits = 0.0, "", 0, True
+    try:
+        for case in check.cases(dtype, np.random.default_rng(1)):
+            cases += 1
+            with num_threads(1):
+                got = [np.array(a) for a in case.run()]
+            same = all(a.tobytes() == np.asarray(b).tobytes() for a, b in zip(got, case.run(), strict=True))
+            error = max(_errors(got, case), default=0.0)
+            if error > worst or (same_bits and not same):
+                where = case.what
+            worst, same_bits = max(error, worst), same and same_bits
+        if not cases:
+            raise AssertionError("nothing to compare: the reference takes none of the inputs")
+    except Exception as error:
+        worst, where = math.inf, f"{type(error).__name__}: {error}"
+    isa = _core.config()["isa"]
+    return SelftestRow(check.kernel, isa, dtype.name, check.unit, worst, bound, same_bits, get_num_threads(), cases, where)
+
+
+def _one(function: Callable[..., Any], *arguments: Any, **options: Any) -> Results:
+    return [function(*arguments, **options)]
+
+
+def _errors(got: list[Array], case: Case) -> Iterator[float]:
+    for i, (a, exact) in enumerate(zip(got, case.exact, strict=True)):
+        if a.shape != np.shape(exact):
+            yield math.inf
+        elif case.scale is None:
+            yield _exact.worst_ulp(a, np.asarray(exact))[0]
+        else:
+            eps = float(np.finfo(a.dtype).eps)
+            with np.errstate(all="ignore"):
+                errors = np.abs(a - exact) / (eps * np.asarray(case.scale[i]))
+            # Infinity minus infinity, and NaN where NaN is right.
+            errors = np.where((a == exact) | (np.isnan(a) & np.isnan(exact)), 0, np.where(np.isnan(errors), math.inf, errors))
+            yield float(errors.max(initial=0))
+
+
+def _vmath_inputs(dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
+    """Every binade of both signs, the spans where functions bend, overflow or vanish, and the values that have rules."""
+    info = np.finfo(dtype)
+    exponents = np.arange(info.minexp - info.nmant, info.maxexp)
+    with np.errstate(all="ignore"):
+        binades = np.ldexp(rng.uniform(1, 2, (16, len(exponents))), exponents).ravel()
+        spans = [rng.uniform(a, b, 2000) for a, b in ((0, 1), (0.2, 0.6), (0, 6), (0, 20), (80, 110), (700, 750))]
+        rules = [0, info.smallest_subnormal, info.tiny, 1, info.max, np.inf, np.nan]
+        x = np.concatenate([binades, *spans, 1 + np.ldexp(1.0, -np.arange(1, info.nmant + 1)), rules]).astype(dtype)
+    return np.concatenate([x, -x])
+
+
+def _vmath(name: str, dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    x = _vmath_inputs(dtype, rng)
+    exact = _exact.vmath(name, x, _exact.wider(dtype))
+    many = np.resize(x, MANY)
+    yield Case(f"{MANY:,} elements", partial(_one, _core.vmath, name, many), [np.resize(exact, MANY)])
+    for n in range(0, 70):  # each lane of a vector and of a tail
+        part = slice(7 * n, 8 * n)
+        yield Case(f"{n} elements", partial(_one, _core.vmath, name, x[part]), [exact[part]])
+
+
+def _activation(name: str, dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    forward, exact = getattr(ops, name), getattr(reference, name)
+    info = np.finfo(dtype)
+    rules = np.array([info.smallest_subnormal, info.tiny, info.max, np.inf, np.nan], dtype)
+    drawn = (4 * rng.standard_normal(n) for n in (*range(0, 70), MANY))
+    for x in (rules, -rules, *(x.astype(dtype) for x in drawn)):
+        yield Case(f"{len(x):,} elements", partial(_one, forward, x), [exact(x.astype(np.float64))])
+
+
+def _activation_backward(name: str, dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    forward, backward, exact = getattr(ops, name), getattr(ops, name + "_backward"), getattr(reference, name + "_backward")
+    for n in (*range(0, 70), MANY):
+        x, dy = rng.standard_normal((2, n)).astype(dtype)
+        y = forward(4 * x)
+        yield Case(f"{n:,} elements", partial(_one, backward, dy, y), [exact(dy.astype(np.float64), y.astype(np.float64))])
+
+
+def _tables(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[tuple[str, Array, Array, Array]]:
+    """Give x, and a mean and a scale for each of its columns."""
+    for rows, columns in (*product((1, 3), range(1, 70)), (MANY // 67, 67)):
+        mean, scale = rng.standard_normal((2, columns)).astype(dtype)
+        yield f"{rows} x {columns}", rng.standard_normal((rows, columns)).astype(dtype), mean, scale
+
+
+def _standardize(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    for what, *given in _tables(dtype, rng):
+        wide = [a.astype(np.float64) for a in given]
+        yield Case(what, partial(_one, ops.standardize, *given), [reference.standardize(*wide)])
+
+
+def _standardize_backward(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    for what, dy, _, scale in _tables(dtype, rng):
+        exact = reference.standardize_backward(dy.astype(np.float64), scale.astype(np.float64))
+        yield Case(what, partial(_one, ops.standardize_backward, dy, scale), [exact])
+
+
+def _targets(rng: np.random.Generator, dtype: np.dtype[Any], rows: int, columns: int) -> dict[str, Array]:
+    """All kinds of target that there are; a loss takes some of them."""
+    probabilities = rng.random((rows, columns)) * (rng.random((rows, columns)) < 0.7)
+    return {
+        "labels": rng.integers(0, columns, rows),
+        "probabilities": probabilities.astype(dtype),
+        "values": rng.standard_normal((rows, columns)).astype(dtype),
+        "signs": rng.choice([-1, 1], (rows, columns)).astype(dtype),
+    }
+
+
+def _taken(loss: Callable[..., Any], pred: Array, target: Array) -> bool:
+    try:
+        loss(pred, target)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def _loss(name: str, dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    compiled, exact = getattr(ops, name), getattr(reference, name)
+    for rows, columns in (*product((1, 3, 64, 65), (1, 2, 7, 10, 17, 67)), (33, 1000), (5000, 10)):
+        pred = (3 * rng.standard_normal((rows, columns))).astype(dtype)
+        for kind, target in _targets(rng, dtype, rows, columns).items():
+            wide = (pred.astype(np.float64), target if kind == "labels" else target.astype(np.float64))
+            if not _taken(exact, *wide):
+                if _taken(compiled, pred, target):
+                    raise AssertionError(f"{kind} are taken, and the reference refuses them")
+                continue
+            row_losses, row_gradients = exact(*wide, reduction="none")
+            size = 1 + np.abs(pred).max(axis=1, keepdims=True)
+            loss_scale = np.broadcast_to(size, (rows, columns)) if row_losses.ndim == 2 else size[:, 0]
+            loss_scale = loss_scale + np.abs(row_losses)
+            gradient_scale = np.broadcast_to(1 + np.abs(row_gradients).max(axis=1, keepdims=True), row_gradients.shape)
+            for reduction in ("none", "sum", "mean"):
+                results = exact(*wide, reduction=reduction)
+                n = row_losses.size if reduction == "mean" else 1
+                yield Case(
+                    f"{kind}, {rows} x {columns}, reduction {reduction}",
+                    partial(compiled, pred, target, reduction=reduction),
+                    results,
+                    (loss_scale if reduction == "none" else _of_total(loss_scale, dtype) / n, gradient_scale / n),
+                )
+
+
+def _of_total(scale: Array, dtype: np.dtype[Any]) -> float:
+    """Return the scale of a sum in float64 of losses that each have been rounded to `dtype`."""
+    rounded = float(np.finfo(dtype).eps) / float(np.finfo(np.float64).eps)
+    return float(scale.sum()) * (rounded + math.sqrt(scale.size))
+
+
+def _option_sets(step: Callable[..., None]) -> Iterator[dict[str, Any]]:
+    """Give the defaults, each option changed, and each pair of options."""
+    changed: dict[str, Any] = {}
+    for name, parameter in inspect.signature(step).parameters.items():
+        default = parameter.default
+        if parameter.kind is not parameter.KEYWORD_ONLY or name in ("step", "lr"):
+            continue
+        if isinstance(default, bool):
+            changed[name] = not default
+        elif isinstance(default, tuple):
+            changed[name] = tuple(value / 2 for value in default)
+        elif isinstance(default, float):
+            changed[name] = OPTION
+        else:
+            raise AssertionError(f"{name}: no value to try is known for an option whose default is {default!r}")
+    for number in (0, 1, 2):
+        for names in combinations(changed, number):
+            yield {"lr": LR, **{name: changed[name] for name in names}}
+
+
+def _optimizer(name: str, dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    compiled, exact = getattr(optim, f"{name}_step_"), getattr(reference, f"{name}_step_")
+    parameters = inspect.signature(exact).parameters.values()
+    states = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters) - 2
+
+    def stepped(formula: Callable[..., None], arrays: list[Array], **options: Any) -> list[Array]:
+        w, g, *states = (a.copy() for a in arrays)
+        formula(w, g, *states, **options)
+        return [w, *states]
+
+    for options in _option_sets(exact):
+        for step, n in ((1, 67), (7, MANY // 3 if len(options) <= 2 else 1000)):
+            # Sizes between 0.5 and 2 of both signs, so that no sum cancels to a small part of its terms by design.
+            w, g = rng.uniform(0.5, 2, (2, n)) * rng.choice([-1, 1], (2, n))
+            before = rng.uniform(0.5, 2, (states, n)) * (step > 1)
+            arrays = [a.astype(dtype) for a in (w, g, *before)]
+            what = f"step {step}, {n:,} elements, {options}"
+            try:
+                after = stepped(exact, [a.astype(np.float64) for a in arrays], step=step, **options)
+            except ValueError:
+                try:
+                    stepped(compiled, arrays, step=step, **options)
+                except ValueError:
+                    continue
+                raise AssertionError(f"{options} are taken, and the reference refuses them") from None
+            scale = [np.abs(w) + np.abs(g) + np.abs(a) for a in after]
+            yield Case(what, partial(stepped, compiled, arrays, step=step, **options), after, scale)
+
+
+def _dense_problems(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[tuple[str, str | None, list[Array]]]:
+    """Give an activation and x, w, b, dy: of shapes that straddle vectors and tiles, of thin ones, and of ones that are packed."""
+    rows, columns = (1, 2, 3, 5, 6, 11, 13, 25), (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 49, 64, 67)
+    small = [(m, k, n) for (m, n), k in zip(product(rows, columns), _cycle((1, 3, 10, 64, 257)), strict=False)]
+    large = [(200, 300, 400), (1, 300, 400), (3, 520, 600), (300, 400, 1), (600, 520, 3), (400, 1, 300), (97, 129, 10)]
+    activations = _cycle((None, *_core.activations))
+    for m, k, n in (*small, *large):
+        activation = next(activations)
+        x, w = rng.standard_normal((m, k)), rng.standard_normal((k, n)) / np.sqrt(k)
+        b, dy = rng.standard_normal(n), rng.standard_normal((m, n))
+        yield f"{m} x {k} x {n}, {activation}", activation, [a.astype(dtype) for a in (x, w, b, dy)]
+
+
+def _cycle(values: tuple[Any, ...]) -> Iterator[Any]:
+    return (values[i % len(values)] for i in count())
+
+
+def _dense(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    for i, (what, activation, (x, w, b, _)) in enumerate(_dense_problems(dtype, rng)):
+        bias = b if i % 2 else None
+        x64, w64, b64 = x.astype(np.float64), w.astype(np.float64), None if bias is None else bias.astype(np.float64)
+        exact = reference.dense(x64, w64, b64, activation)
+        scale = np.abs(x64) @ np.abs(w64) + (0 if b64 is None else np.abs(b64)) + np.abs(exact)
+        yield Case(what, partial(_one, ops.dense, x, w, bias, activation), [exact], [scale])
+
+
+def _dense_backward(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    for what, activation, (x, w, b, dy) in _dense_problems(dtype, rng):
+        y = ops.dense(x, w, b, activation)
+        x64, w64, y64, dy64 = (a.astype(np.float64) for a in (x, w, y, dy))
+        exact = reference.dense_backward(dy64, x64, w64, y64, activation)
+        dz = np.abs(dy64 if activation is None else getattr(reference, activation + "_backward")(dy64, y64))
+        scale = (dz @ np.abs(w64).T, np.abs(x64).T @ dz, dz.sum(axis=0))
+        yield Case(what, partial(ops.dense_backward, dy, x, w, y, activation), exact, scale)
+
+
+# Random123's known answers for ten rounds: counter, key, result.
+PHILOX = (
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+)
+
+
+def _philox(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    for counter, key, words in PHILOX:
+        yield _exactly(f"counter {counter}", partial(_core.philox4x32, counter, key), words)
+
+
+def _exactly(what: str, run: Callable[[], Any], exact: Any) -> Case:
+    """Make a case whose results may not differ at all: the number of those that do is the error."""
+    return Case(what, lambda: [np.float64(np.count_nonzero(np.asarray(run()) != np.asarray(exact)))], [0.0], [1.0])
+
+
+def _units(n: int, seed: int, stream: int) -> Array:
+    """n numbers in (0, 1), two of each Philox block."""
+    words = [_core.philox4x32((i, 0, stream, 0), (seed, 0)) for i in range((n + 1) // 2)]
+    bits = np.array(words, np.uint64).reshape(-1, 2)
+    result: Array = (((bits[:, 0] << np.uint64(32) | bits[:, 1]) >> np.uint64(12)).astype(np.float64) + 0.5) / 2**52
+    return result[:n]
+
+
+def _drawn(function: Callable[..., None], n: int, dtype: np.dtype[Any], *arguments: float) -> Array:
+    out = np.empty(n, dtype)
+    function(out, 7, 3, *arguments)
+    return out
+
+
+def _random_uniform(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    for n in (0, 1, 2, 1023, 20_001):
+        yield Case(f"{n} numbers", partial(_one, _drawn, _core.random_uniform, n, dtype, 0.0, 1.0), [_units(n, 7, 3)])
+
+
+def _random_normal(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    for n in (0, 1, 2, 1023, 20_001):
+        u = _units(n + n % 2, 7, 3)
+        radius, angle = np.sqrt(-2 * np.log(u[::2])), 2 * np.pi * u[1::2]
+        exact = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).ravel()[:n]
+        yield Case(f"{n} numbers", partial(_one, _drawn, _core.random_normal, n, dtype, 1.0), [exact], [1 + np.abs(exact)])
+
+
+def _permutation(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    for n in (0, 1, 2, 1000):
+        order = list(range(n))
+        for i in range(n - 1, 0, -1):
+            high, low, *_ = _core.philox4x32((i, 0, 5, 1), (7, 0))
+            j = ((high << 32 | low) * (i + 1)) >> 64
+            order[i], order[j] = order[j], order[i]
+        yield _exactly(f"{n} numbers", partial(_core.permutation, n, 7, 5), order)
+
+
+def _gather(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    """Compare a model on a table of any dtype with the model on that table cast."""
+    model = nn.Sequential(nn.Dense(33, 5), dtype=dtype.name)
+    for code in "?bBhHiIqQfd":
+        x = (100 * rng.random((67, 33))).astype(code)
+        yield _exactly(f"x of {x.dtype}", partial(model, x), model(x.astype(dtype)))
+
+
+def _trainer(loss: str, dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    """Compare two steps with the formulas: every optimizer class, activation and kind of target, on nets small to large."""
+    optimizers = [c for c in (getattr(optim, name) for name in optim.__all__) if hasattr(c, "_kind")]
+    nets: list[tuple[tuple[int, ...], int]] = [((4, 16, 3), 17), ((64, 33, 17, 10), 65), ((200, 300, 10), 130)]
+    for i in range(max(len(optimizers), len(nets), len(_core.activations), 4)):
+        optimizer, activation = optimizers[i % len(optimizers)], _core.activations[i % len(_core.activations)]
+        widths, rows = nets[i % len(nets)]
+        x = rng.standard_normal((rows, widths[0])).astype(dtype)
+        pred = np.zeros((rows, widths[-1]), dtype)
+        targets = _targets(rng, dtype, rows, widths[-1])
+        kinds = [kind for kind, target in targets.items() if _taken(getattr(reference, loss), pred, target)]
+        kind = kinds[i % len(kinds)]
+        model, new_optimizer = partial(_network, widths, activation, dtype), partial(optimizer, **_smooth(optimizer))
+        exact = _reference_steps(model(), loss, new_optimizer(), x, targets[kind])
+        what = f"{'-'.join(map(str, widths))}, {activation}, {optimizer.__name__}, {kind}"
+        yield Case(what, partial(_steps, model, loss, new_optimizer, x, targets[kind]), exact, [1 + np.abs(a) for a in exact])
+
+
+def _smooth(optimizer: Any) -> dict[str, float]:
+    """Options with which a change of the gradient by an eps does not turn the update round where the gradient is near 0."""
+    return {"lr": LR, **({"eps": OPTION} if "eps" in inspect.signature(optimizer).parameters else {})}
+
+
+def _steps(
+    new_model: Callable[[], nn.Sequential], loss: str, new_optimizer: Callable[[], optim.Optimizer], x: Array, y: Array
+) -> Results:
+    """Return the losses of two steps, and the parameters after them."""
+    model = new_model()
+    trainer = Trainer(model, loss, new_optimizer())
+    losses = [model.dtype.type(trainer.step(x, y)) for _ in range(2)]
+    return [*losses, *model.parameters().values()]
+
+
+def _network(widths: tuple[int, ...], activation: str, dtype: np.dtype[Any]) -> nn.Sequential:
+    *hidden, last = pairwise(widths)
+    layers = [*(nn.Dense(i, o, activation=activation) for i, o in hidden), nn.Dense(*last)]
+    return nn.Sequential(*layers, seed=3, dtype=dtype.name)
+
+
+def _reference_steps(model: nn.Sequential, loss: str, optimizer: optim.Optimizer, x: Array, y: Array) -> list[Any]:
+    """Return what `_steps` should give, in float64."""
+    p = {name: w.astype(np.float64) for name, w in model.parameters().items()}
+    states = {name: [np.zeros_like(w) for _ in optimizer._state_names] for name, w in p.items()}
+    options = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
+    update = getattr(reference, f"{optimizer._kind}_step_")
+    layers = [layer for layer in model.layers if isinstance(layer, nn.Dense)]
+    target = y if y.dtype.kind == "i" else y.astype(np.float64)
+    losses = []
+    for step in (1, 2):
+        ys: list[Any] = [x.astype(np.float64)]
+        for i, layer in enumerate(layers):
+            ys.append(reference.dense(ys[-1], p[f"{i}.weight"], p[f"{i}.bias"], layer.activation))
+        value, dy = getattr(reference, loss)(ys[-1], target)
+        losses.append(value)
+        gradients: dict[str, Any] = {}
+        for i, layer in reversed(list(enumerate(layers))):
+            w = p[f"{i}.weight"]
+            dy, gradients[f"{i}.weight"], gradients[f"{i}.bias"] = reference.dense_backward(
+                dy, ys[i], w, ys[i + 1], layer.activation
+            )
+        for name, w in p.items():
+            update(w, gradients[name], *states[name], step=step, **options)
+    return [*losses, *p.values()]
