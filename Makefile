@@ -9,7 +9,7 @@ PEERS := bench/.venv-peers
 BUILD := --no-build-isolation -C build-dir=build/{wheel_tag}
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-peers test-no-openmp bench lint format clean
+.PHONY: demo test test-peers test-no-openmp sweep bench lint format clean
 
 demo: install
 	$(VENV)/bin/trainstep train digits
@@ -30,6 +30,10 @@ test-no-openmp: $(VENV)/.ready
 	    -C build-dir=build/no-openmp/cmake -C cmake.define.TRAINSTEP_OPENMP=OFF
 	PYTHONPATH=build/no-openmp/site $(VENV)/bin/python -c "import trainstep; assert not trainstep.config()['openmp']"
 	PYTHONPATH=build/no-openmp/site $(VENV)/bin/python -m pytest -q tests/test_ops.py tests/test_nn.py tests/test_trainer.py
+
+# All 2^32 float32 inputs of each function of csrc/kernels/vmath.h on every ISA level; the log is build/sweep_vmath.log.
+sweep: install
+	$(VENV)/bin/python tests/sweep_vmath.py
 
 bench: install $(PEERS)/bin/python
 	$(PEERS)/bin/python $(PIP) -r bench/requirements-peers.txt

@@ -1,8 +1,12 @@
 """Every function of kernels/vmath.h within 2 ULP of the exact value: all exponents, both signs, and the values that have rules."""
 
 import math
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from decimal import Decimal, localcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,7 @@ import pytest
 import trainstep as ts
 from trainstep import _core
 
+from . import sweep_vmath
 from .conftest import vector_width
 from .helpers import Array, assert_same_bits, eps, output_of
 
@@ -210,3 +215,88 @@ def test_levels_with_fma_give_the_same_bits() -> None:
 def test_an_unknown_function_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="vmath: name is 'sinh', expected one of exp, "):
         _core.vmath("sinh", np.ones(3))
+
+
+# --- the sweep -------------------------------------------------------------------------------------------------------------------
+
+
+def run_sweep(script: Path, log: Path, *options: str) -> tuple[int, list[str]]:
+    """The exit status, and the lines of the functions: what is printed stands in the log too."""
+    command = [sys.executable, "-W", "error", str(script), "--quick", "--jobs", "1", "--log", str(log), *options]
+    command += ["--level", ts.config()["isa"]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+    assert done.stdout == log.read_text()
+    return done.returncode, [line for line in done.stdout.splitlines() if line.startswith(ts.config()["isa"])]
+
+
+def test_a_quick_sweep_stays_within_what_the_header_states(tmp_path: Path) -> None:
+    status, lines = run_sweep(Path(sweep_vmath.__file__), tmp_path / "log")
+    assert status == 0, lines
+    assert [line.split()[1:3] for line in lines] == [[dtype, name] for dtype in ("float32", "float64") for name in NAMES]
+    assert all(line.endswith("ok") for line in lines)
+
+
+def test_a_sweep_fails_where_the_header_states_less(tmp_path: Path) -> None:
+    for path in (Path(sweep_vmath.__file__), sweep_vmath.HEADER):
+        copy = tmp_path / path.relative_to(sweep_vmath.HEADER.parents[2])
+        copy.parent.mkdir(parents=True)
+        shutil.copy(path, copy)
+    header = tmp_path / "csrc/kernels/vmath.h"
+    stated = sweep_vmath.stated(ts.config()["isa"])["tanh", "float32"]
+    header.write_text(header.read_text().replace(f"{stated:.2f}", "1.01"))
+    status, lines = run_sweep(tmp_path / "tests/sweep_vmath.py", tmp_path / "log", "--function", "tanh")
+    assert status == 1
+    assert lines[0].endswith("FAILED: the header states 1.01")
+
+
+def test_the_header_states_an_error_for_each_function() -> None:
+    for level in ts.config()["isa_levels"]:
+        bounds = sweep_vmath.stated(level)
+        assert set(bounds) == {(name, dtype) for name in NAMES for dtype in ("float32", "float64")}
+        assert all(0.5 <= bound <= MAX_ULP for bound in bounds.values())
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("dtype_name", ["float32", "float64"])
+def test_parts_of_a_sweep_meet_all_inputs_once(dtype_name: str, quick: bool) -> None:
+    parts = list(sweep_vmath.parts("exp", dtype_name, quick))
+    assert all(0 <= part.start < part.stop <= 2 ** (32 if dtype_name == "float32" else 64) for part in parts)
+    if dtype_name == "float32" and not quick:
+        assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
+        assert parts[-1].stop == 2**32
+        assert {part.step for part in parts} == {1}
+    if dtype_name == "float64":
+        assert {part.start >> 52 for part in parts} >= {0, 2048}
+        assert {part.stop >> 52 for part in parts} >= {2048, 4096}
+
+
+@pytest.mark.parametrize("dtype_name", ["float32", "float64"])
+def test_a_sweep_finds_one_wrong_result(monkeypatch: pytest.MonkeyPatch, dtype_name: str) -> None:
+    one = int(np.ones(1, dtype_name).view(f"u{np.dtype(dtype_name).itemsize}")[0])
+    part = sweep_vmath.Part("log1p", dtype_name, one - 1000, one + 100_000)
+    right = sweep_vmath.sweep(part)
+    assert right.inputs == 101_000
+    assert 0.5 <= right.ulp <= MAX_ULP
+    assert not sweep_vmath.verdict(right, MAX_ULP, whole=False)
+    assert sweep_vmath.verdict(right, MAX_ULP, whole=True).endswith("more than there is")
+    core = _core.vmath
+    for wrong in (NAN, INF, -0.0, 0.7):
+
+        def deviating(name: str, x: Array, value: float = wrong) -> Array:
+            y = core(name, x)
+            y[x == 1] = value
+            return y
+
+        monkeypatch.setattr(_core, "vmath", deviating)
+        found = sweep_vmath.sweep(part)
+        assert found.ulp > 1000
+        assert found.x == 1
+        assert sweep_vmath.verdict(found, MAX_ULP, whole=False)
+
+
+def test_a_sweep_finds_a_zero_of_the_wrong_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = _core.vmath
+    monkeypatch.setattr(_core, "vmath", lambda name, x: np.abs(core(name, x)))
+    assert sweep_vmath.sweep(sweep_vmath.Part("tanh", "float32", 2**31, 2**31 + 1)).ulp == INF
+    assert sweep_vmath.sweep(sweep_vmath.Part("tanh", "float32", 0, 1)).ulp == 0.5
