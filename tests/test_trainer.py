@@ -541,7 +541,7 @@ def test_an_exception_in_a_progress_callback_comes_through(error: type[BaseExcep
 
     def train() -> None:
         while True:
-            trainer._core.fit_epoch(trainer._core.data(x, y, "fit", "x", "y"), 4, False, order, progress, 0.0)
+            trainer._core.fit_epoch(trainer._core.data(x, y, "fit", "x", "y"), 4, False, order, (progress, 0.0))
 
     with pytest.raises(error):
         train()
@@ -659,7 +659,7 @@ def test_fit_releases_the_gil() -> None:
         try:
             start = time.perf_counter()
             while time.perf_counter() - start < 0.3:
-                trainer._core.fit_epoch(data, 2048, False, None, None, 1.0)  # one batch: no breath between two
+                trainer._core.fit_epoch(data, 2048, False, None, None)  # one batch: no breath between two
         finally:
             done.set()
 

@@ -168,21 +168,23 @@ class BoundTrainer {
                        trainer_.loss());
     }
 
-    // progress(batches, rows, mean loss, accuracy or None) is called with the GIL about every `interval` seconds.
-    py::tuple fit_epoch(const HeldData<T>& data, std::size_t batch_size, bool drop_last, py::handle order_in, py::handle progress,
-                        double interval) {
+    // progress is None or (f, seconds): f(batches, rows, mean loss, accuracy or None) is called with the GIL about that often.
+    // Six arguments with self: for more, pybind11 allocates.
+    py::tuple fit_epoch(const HeldData<T>& data, std::size_t batch_size, bool drop_last, py::handle order_in, py::handle progress) {
         const std::size_t rows = data.data.x.rows;
         if (drop_last && rows < batch_size)
             value_error({"fit", "batch_size"}, "is " + std::to_string(batch_size) + ", expected at most the " +
                                                    std::to_string(rows) + " rows of x with drop_last");
         Pass pass{batch_size, drop_last};
-        py::array_t<std::int64_t> order;
-        if (!order_in.is_none()) {
-            order = py::cast<py::array_t<std::int64_t>>(order_in);
-            pass.order = order.data();
-        }
+        std::optional<py::array_t<std::int64_t>> order;
+        if (!order_in.is_none()) pass.order = order.emplace(py::cast<py::array_t<std::int64_t>>(order_in)).data();
         const auto now = Clock::now();
-        Breath breath{this, progress, std::chrono::duration<double>(interval), now, now};
+        Breath breath{this, py::none(), {}, now, now};
+        if (!progress.is_none()) {
+            const auto call = py::cast<py::tuple>(progress);
+            breath.progress = call[0];
+            breath.interval = std::chrono::duration<double>(py::cast<double>(call[1]));
+        }
         pass.air = breathe, pass.air_context = &breath;
         Totals totals;
         {
@@ -215,7 +217,7 @@ class BoundTrainer {
     // Between two batches: Python's signals, at least every kSignals, and the caller's progress.
     struct Breath {
         BoundTrainer* self;
-        py::handle progress;
+        py::object progress;
         std::chrono::duration<double> interval;
         Clock::time_point last_signals, last_progress;
         bool raised = false;  // a Python exception is set
@@ -261,14 +263,16 @@ template <class T>
 void bind_trainer(py::module_& m, const char* name) {
     using B = BoundTrainer<T>;
     py::class_<B> trainer(m, name);
-    py::class_<HeldData<T>>(trainer, "Data");
+    py::class_<HeldData<T>>(trainer, "Data").def_property_readonly("rows", [](const HeldData<T>& self) {
+        return self.data.x.rows;
+    });
     trainer
         .def(py::init<std::shared_ptr<Program<T>>, py::handle, std::shared_ptr<Optimizer<T>>>(), py::arg("program"),
              py::arg("loss"), py::arg("optimizer"))
         .def("step", &B::step, py::arg("x"), py::arg("y"))
         .def("data", &B::data, py::arg("x"), py::arg("y"), py::arg("function"), py::arg("x_name"), py::arg("y_name"))
         .def("fit_epoch", &B::fit_epoch, py::arg("data"), py::arg("batch_size"), py::arg("drop_last"), py::arg("order"),
-             py::arg("progress"), py::arg("interval"))
+             py::arg("progress"))
         .def("evaluate", &B::evaluate, py::arg("data"), py::arg("batch_size"))
         .def_readonly("epochs", &B::epochs);
 }

@@ -77,7 +77,8 @@ class ProgramFloat32(_Program): ...
 class ProgramFloat64(_Program): ...
 
 class _Trainer:
-    class Data: ...
+    class Data:
+        rows: int
 
     epochs: int
     def __init__(self, program: Any, loss: str, optimizer: Any) -> None: ...
@@ -89,8 +90,7 @@ class _Trainer:
         batch_size: int,
         drop_last: bool,
         order: NDArray[np.int64] | None,
-        progress: Callable[[int, int, float, float | None], None] | None,
-        interval: float,
+        progress: tuple[Callable[[int, int, float, float | None], None], float] | None,
     ) -> tuple[float, float | None]: ...
     def evaluate(self, data: Data, batch_size: int) -> tuple[float, float | None]: ...
 

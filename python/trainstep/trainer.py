@@ -205,16 +205,15 @@ class Trainer:
             validation = self._core.data(*validation_data, "fit", "validation_data[0] (x)", "validation_data[1] (y)")
         if not self._model._is_standardized():
             self._model._standardize("fit", x)
-        rows = len(x)
+        rows = data.rows
         history = History()
         bar = _Bar(epochs, rows // batch_size if drop_last else -(-rows // batch_size)) if progress else None
         try:
             for _ in range(epochs):
                 order = _core.permutation(rows, self._seed % 2**64, self.epoch) if shuffle else None
                 start = time.perf_counter()
-                loss, accuracy = self._core.fit_epoch(
-                    data, batch_size, drop_last, order, bar.update if bar else None, _PROGRESS_INTERVAL
-                )
+                report = (bar.update, _PROGRESS_INTERVAL) if bar else None
+                loss, accuracy = self._core.fit_epoch(data, batch_size, drop_last, order, report)
                 values = {"loss": loss, "accuracy": accuracy, "seconds": time.perf_counter() - start}
                 if validation is not None:
                     values |= {f"val_{k}": v for k, v in self._measure(validation, _EVALUATION_BATCH).items()}
