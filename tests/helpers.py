@@ -1,5 +1,6 @@
-"""What several test files share: error bounds, memory layouts, gradients by differences, and fresh interpreters."""
+"""What several test files share: error bounds, memory layouts, gradients by differences, networks, and fresh interpreters."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+import trainstep as ts
+from trainstep.nn import Dense, Sequential
 
 Array = NDArray[Any]
 
@@ -99,6 +103,32 @@ def _read_only(values: Array) -> Array:
     result = values.copy()
     result.flags.writeable = False
     return result
+
+
+def network(
+    widths: tuple[int, ...], activation: str = "tanh", *, dtype: object = "float64", seed: int = 0, **layer: object
+) -> Sequential:
+    """A network with `activation` after every layer but the last."""
+    last = len(widths) - 2
+    layers = [
+        Dense(i, o, activation=activation if k < last else None, **layer) for k, (i, o) in enumerate(itertools.pairwise(widths))
+    ]
+    return Sequential(*layers, dtype=dtype, seed=seed)
+
+
+def classes(rows: int, features: int, count: int, dtype: object = "float32", seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A table of `count` classes that can be told apart, but not without mistakes."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, count, rows)
+    return (rng.standard_normal((count, features))[y] + rng.standard_normal((rows, features))).astype(dtype), y
+
+
+def bits(model: Sequential) -> bytes:
+    return b"".join(v.tobytes() for v in model.parameters().values())
+
+
+def state_bits(trainer: ts.Trainer) -> bytes:
+    return b"".join(v.tobytes() for entry in trainer.optimizer.state for v in entry.values() if isinstance(v, np.ndarray))
 
 
 @contextmanager

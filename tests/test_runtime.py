@@ -4,7 +4,6 @@ import json
 import math
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import numpy as np
 import pytest
 
 import trainstep as ts
-from trainstep import _core, init, ops, optim
+from trainstep import _core, init
 
-from .helpers import Array, assert_same_bits, normal, output_of, run_python
+from .helpers import Array, assert_same_bits, output_of, run_python
 
 LINUX = sys.platform == "linux"
 OPENMP = ts.config()["openmp"]
@@ -343,110 +342,6 @@ print(small, tasks() - before)
     )
     env = CLEAN | {"TRAINSTEP_NUM_THREADS": str(n), "OPENBLAS_NUM_THREADS": "1"}
     assert output_of(code, env) == f"0 {n - 1}"
-
-
-FORK = (
-    LARGE_PRODUCT
-    + """
-import os, sys, warnings
-def everything():
-    y = ts.ops.dense(x, w, activation="tanh")
-    model = ts.nn.Sequential(ts.nn.Dense(500, 600, activation="relu"), ts.nn.Dense(600, 10))
-    loss = ts.Trainer(model).step(x, np.arange(400) % 10)
-    p, m, v = (np.ones(300_000, np.float32) for _ in range(3))
-    ts.optim.adam_step_(p, m * 2, m, v)
-    return y.tobytes() + p.tobytes() + repr(loss).encode() + model(x).tobytes()
-ts.set_num_threads(3)
-expected = everything()
-warnings.simplefilter("ignore")  # Python 3.12 warns of forking with threads, which is what is tested
-for generation in range(2):
-    child = os.fork()
-    if child == 0:
-        ok = everything() == expected
-        ts.set_num_threads(2)
-        ok = ok and everything() == expected
-        if generation == 0 and ok:
-            grandchild = os.fork()
-            if grandchild == 0:
-                os._exit(0 if everything() == expected else 3)
-            ok = os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]) == 0
-        os._exit(0 if ok else 2)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status == 0, status
-    assert everything() == expected  # the parent's team lives on
-print("same")
-"""
-)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork() here")
-def test_a_forked_child_computes_the_same_and_does_not_hang() -> None:
-    assert output_of(FORK, timeout=60) == "same"
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork() here")
-def test_a_child_forked_before_any_team_may_use_threads() -> None:
-    code = LARGE_PRODUCT + (
-        "import os\nts.set_num_threads(2)\nchild = os.fork()\ny = ts.ops.dense(x, w)\nif child == 0: os._exit(0)\n"
-        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
-    )
-    assert output_of(code, timeout=60) == "0"
-
-
-def in_parallel(work: Any, n: int = 6) -> list[Any]:
-    """Run work(i) in n Python threads that start together."""
-    results: list[Any] = [None] * n
-    failures: list[BaseException] = []
-    gate = threading.Barrier(n)
-
-    def run(i: int) -> None:
-        try:
-            gate.wait()
-            results[i] = work(i)
-        except BaseException as error:
-            failures.append(error)
-
-    workers = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(n)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-        assert not worker.is_alive(), "a call hangs"
-    assert not failures, failures
-    return results
-
-
-def test_calls_from_many_threads_give_the_same_bits(dtype: np.dtype, threads: int) -> None:
-    def work(i: int) -> list[Array]:
-        rng = np.random.default_rng(i % 3)
-        result = []
-        for m, k, n in ((300, 200, 250), (5, 7, 9), (64, 600, 300)):
-            x, w = normal(rng, dtype, m, k), normal(rng, dtype, k, n)
-            y = ops.dense(x, w, activation="tanh")
-            result += [y, *ops.dense_backward(y, x, w, y, "tanh")]
-            result += [np.asarray(r) for r in ops.softmax_cross_entropy(y, np.arange(m) % n)]
-        p, g, a, v = (normal(rng, dtype, 100_001) for _ in range(4))
-        v *= v
-        optim.adam_step_(p, g, a, v, lr=0.1)
-        return [*result, p, a, v]
-
-    expected = [work(i) for i in range(6)]
-    for got, wanted in zip(in_parallel(work), expected, strict=True):
-        for mine, other in zip(got, wanted, strict=True):
-            assert_same_bits(mine, other)
-
-
-def test_threads_that_share_a_model_take_turns() -> None:
-    x = normal(np.random.default_rng(0), np.float32, 200, 30)
-    model = ts.nn.Sequential(ts.nn.Dense(30, 100, activation="relu"), ts.nn.Dense(100, 10))
-    expected = [model(x[: 10 + 30 * i]) for i in range(6)]
-    for _ in range(5):
-        for got, wanted in zip(in_parallel(lambda i: model(x[: 10 + 30 * i])), expected, strict=True):
-            assert_same_bits(got, wanted)
-    trainer = ts.Trainer(model, optimizer=optim.SGD(lr=0.0))
-    losses = in_parallel(lambda i: [trainer.step(x, np.arange(200) % 10) for _ in range(20)])
-    assert len({loss for part in losses for loss in part}) == 1  # with lr = 0 every step sees the same model
-    assert trainer.steps == 120
 
 
 def test_the_package_prints_nothing_when_imported(tmp_path: Path) -> None:

@@ -16,33 +16,9 @@ import trainstep as ts
 from trainstep import _core, optim, reference
 from trainstep.nn import Dense, Sequential
 
+from .helpers import bits, classes, network, state_bits
+
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist.npz"
-
-
-def network(
-    widths: tuple[int, ...], activation: str = "tanh", *, dtype: object = "float64", seed: int = 0, **layer: object
-) -> Sequential:
-    """A network with `activation` after every layer but the last."""
-    last = len(widths) - 2
-    layers = [
-        Dense(i, o, activation=activation if k < last else None, **layer) for k, (i, o) in enumerate(itertools.pairwise(widths))
-    ]
-    return Sequential(*layers, dtype=dtype, seed=seed)
-
-
-def classes(rows: int, features: int, count: int, dtype: object = "float32", seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A table of `count` classes that can be told apart, but not without mistakes."""
-    rng = np.random.default_rng(seed)
-    y = rng.integers(0, count, rows)
-    return (rng.standard_normal((count, features))[y] + rng.standard_normal((rows, features))).astype(dtype), y
-
-
-def bits(model: Sequential) -> bytes:
-    return b"".join(v.tobytes() for v in model.parameters().values())
-
-
-def state_bits(trainer: ts.Trainer) -> bytes:
-    return b"".join(v.tobytes() for entry in trainer.optimizer.state for v in entry.values() if isinstance(v, np.ndarray))
 
 
 class ReferenceTrainer:
@@ -587,90 +563,6 @@ def test_progress_shows_loss_and_accuracy(capsys: pytest.CaptureFixture[str]) ->
         assert f"{name}={history.history[name][-1]:.4f}" in shown.err
     assert "32/32" in shown.err
     assert bits(with_bar.model) == bits(without.model)
-
-
-# --- Python threads ------------------------------------------------------------------------------------------------------------
-
-
-def run_at_once(*jobs: Callable[[], object]) -> None:
-    errors: list[BaseException] = []
-    barrier = threading.Barrier(len(jobs))
-
-    def guarded(job: Callable[[], object]) -> None:
-        barrier.wait()
-        try:
-            job()
-        except BaseException as error:  # noqa: BLE001
-            errors.append(error)
-
-    workers = [threading.Thread(target=guarded, args=(job,)) for job in jobs]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    if errors:
-        raise errors[0]
-
-
-@pytest.mark.parametrize("widths", [(8, 16, 4), (256, 256, 4)], ids=lambda w: "-".join(map(str, w)))
-def test_two_threads_on_one_model_take_turns(widths: tuple[int, ...]) -> None:
-    """All steps are alike, so whoever's turn it is, the sum of them is that of one thread."""
-    x, y = classes(128, widths[0], 4)
-    steps = 300 if widths[0] == 8 else 40
-    alone, shared = (ts.Trainer(network(widths, dtype="float32")) for _ in range(2))
-    for _ in range(2 * steps):
-        alone.step(x, y)
-
-    def fit() -> None:
-        shared.fit(x, y, epochs=steps, batch_size=128, shuffle=False)
-
-    def step() -> None:
-        for _ in range(steps):
-            shared.step(x, y)
-            shared.model(x[:5])
-
-    run_at_once(fit, step)
-    assert shared.steps == alone.steps == 2 * steps
-    assert bits(shared.model) == bits(alone.model)
-    assert state_bits(shared) == state_bits(alone)
-
-
-@pytest.mark.parametrize("widths", [(8, 16, 4), (256, 256, 4)], ids=lambda w: "-".join(map(str, w)))
-def test_models_trained_side_by_side_get_the_serial_bits(widths: tuple[int, ...]) -> None:
-    x, y = classes(500, widths[0], 4)
-
-    def trainers() -> list[ts.Trainer]:
-        return [ts.Trainer(network(widths, dtype="float32", seed=seed)) for seed in range(3)]
-
-    serial, parallel = trainers(), trainers()
-    for trainer in serial:
-        trainer.fit(x, y, epochs=5, batch_size=100)
-    run_at_once(*[lambda t=t: t.fit(x, y, epochs=5, batch_size=100) for t in parallel])
-    assert [bits(t.model) for t in parallel] == [bits(t.model) for t in serial]
-
-
-def test_fit_releases_the_gil() -> None:
-    x, y = classes(2048, 256, 4)
-    trainer = ts.Trainer(network((256, 512, 4), dtype="float32"))
-    data = trainer._core.data(x, y, "fit", "x", "y")
-    done = threading.Event()
-
-    def train() -> None:
-        try:
-            start = time.perf_counter()
-            while time.perf_counter() - start < 0.3:
-                trainer._core.fit_epoch(data, 2048, False, None, None)  # one batch: no breath between two
-        finally:
-            done.set()
-
-    worker = threading.Thread(target=train)
-    worker.start()
-    ticks = 0
-    while not done.is_set():
-        ticks += 1
-        time.sleep(0.001)
-    worker.join()
-    assert ticks > 3 * trainer.steps  # this thread ran during a batch, not only between them
 
 
 # --- what is refused -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "bindings/arrays.h"
 #include "bindings/bind.h"
@@ -22,28 +23,38 @@ double number(const std::string& who, const std::string& name, py::handle value)
     return x;
 }
 
-// Changes options to Python's values, all of them or, where one cannot be taken, none.
-void change_options(OptimizerOptions& options, const std::string& who, OptimizerKind kind, const py::dict& values) {
-    OptimizerOptions changed = options;
+using OptionValues = std::vector<std::pair<std::string, double>>;
+
+// Python's values as the core's options.
+OptionValues option_values(const std::string& who, const py::dict& values) {
+    OptionValues result;
     for (const auto& [key, value] : values) {
         const auto name = py::cast<std::string>(key);
         if (name == "betas") {
             if (!py::isinstance<py::sequence>(value) || py::len(value) != 2)
                 throw py::value_error(who + ": betas is " + std::string(py::repr(value)) + ", expected two numbers");
             const auto betas = py::reinterpret_borrow<py::sequence>(value);
-            changed.beta1 = number(who, "betas[0]", betas[0]);
-            changed.beta2 = number(who, "betas[1]", betas[1]);
-        } else if (!set_option(changed, name, number(who, name, value))) {
-            throw py::value_error(who + ": no optimizer option is named '" + name + "'");
+            result.emplace_back("beta1", number(who, "betas[0]", betas[0]));
+            result.emplace_back("beta2", number(who, "betas[1]", betas[1]));
+        } else {
+            result.emplace_back(name, number(who, name, value));
         }
     }
+    return result;
+}
+
+// Changes options: all of them or, where one cannot be taken, none.
+void change_options(OptimizerOptions& options, const std::string& who, OptimizerKind kind, const OptionValues& values) {
+    OptimizerOptions changed = options;
+    for (const auto& [name, value] : values)
+        if (!set_option(changed, name, value)) throw std::invalid_argument(who + ": no optimizer option is named '" + name + "'");
     check_options(who, kind, changed);
     options = changed;
 }
 
 OptimizerOptions options_from(const std::string& who, OptimizerKind kind, const py::dict& values) {
     OptimizerOptions options;
-    change_options(options, who, kind, values);
+    change_options(options, who, kind, option_values(who, values));
     return options;
 }
 
@@ -143,7 +154,10 @@ void bind_optimizer(py::module_& m, const char* name) {
         .def(
             "set_options",
             [](O& self, const std::string& who, std::size_t group, const py::dict& values) {
-                change_options(self.options(group), who, self.kind(), values);
+                const OptionValues changed = option_values(who, values);
+                const WithoutGil released;
+                const std::lock_guard held(self.lock);  // not in the middle of a step
+                change_options(self.options(group), who, self.kind(), changed);
             },
             py::arg("who"), py::arg("group"), py::arg("values"))
         .def("step", step_arrays<T>, py::arg("params"), py::arg("grads"))
@@ -153,7 +167,7 @@ void bind_optimizer(py::module_& m, const char* name) {
                 return py::array(py::dtype::of<T>(), shape, py::cast<O&>(self).arrays().at(i).states[s], self);
             },
             py::arg("param"), py::arg("state"), py::arg("shape"))
-        .def_readwrite("steps", &O::steps);
+        .def_property("steps", [](const O& self) { return self.steps.load(); }, [](O& self, std::int64_t n) { self.steps = n; });
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Optimizer: a rule, its param groups, and the state of every parameter.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <mutex>
@@ -49,8 +50,9 @@ class Optimizer {
 
     // The same in pieces, for who updates a part as soon as its gradient is there: begin_step once, then every element once.
     void begin_step() {
-        ++steps;
-        for (OptimizerOptions& o : options_) o.step = steps;
+        const std::int64_t step = steps.load(std::memory_order_relaxed) + 1;
+        steps.store(step, std::memory_order_relaxed);
+        for (OptimizerOptions& o : options_) o.step = step;
     }
     void update_all() { optimizer_step(kind_, arrays_.data(), arrays_.size()); }
     void update(std::size_t i, std::size_t width, Block block) { optimizer_step_block(kind_, arrays_[i], width, block); }
@@ -60,7 +62,7 @@ class Optimizer {
     std::size_t groups() const { return options_.size(); }
     const std::vector<StepArray<T>>& arrays() const { return arrays_; }
 
-    std::int64_t steps = 0;  // updates so far
+    std::atomic<std::int64_t> steps{0};  // updates so far; read at any time, written by the holder of the lock
 
     // Held by whoever steps; two threads that use one optimizer take turns. Taken after a program's lock, where both are.
     std::mutex lock;

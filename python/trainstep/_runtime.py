@@ -1,5 +1,6 @@
 """The machine side: which kernels run, and on how many threads."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -101,9 +102,17 @@ def _check_threads(function: str, n: int) -> None:
         raise ValueError(f"{function}: n is {n}, expected 1 <= n <= 4096")
 
 
+# What each running num_threads block goes back to, in the order in which they began.
+_blocks: list[list[int]] = []
+_blocks_lock = threading.Lock()
+
+
 @contextmanager
 def num_threads(n: int) -> Iterator[None]:
-    """Set the most threads for the calls within a ``with`` block.
+    """Set the most threads for the calls within a ``with`` block, for the whole process.
+
+    Of blocks that run in several Python threads at once, the one that began last counts; when all have ended, what was set
+    before them holds again.
 
     Parameters
     ----------
@@ -123,8 +132,17 @@ def num_threads(n: int) -> Iterator[None]:
     1
     """
     _check_threads("num_threads", n)
-    before = _core.set_num_threads(n)  # as it was set, not as a limit from outside may have cut it
+    with _blocks_lock:
+        mine = [_core.set_num_threads(n)]  # as it was set, not as a limit from outside may have cut it
+        _blocks.append(mine)
     try:
         yield
     finally:
-        _core.set_num_threads(before)
+        with _blocks_lock:
+            at = next(i for i, block in enumerate(_blocks) if block is mine)
+            later = _blocks[at + 1 :]
+            if later:  # of another thread: it goes back to what this one would have
+                later[0][:] = mine
+            else:
+                _core.set_num_threads(mine[0])
+            del _blocks[at]
