@@ -59,7 +59,12 @@ std::string shape_text(const std::vector<py::ssize_t>& shape) { return tuple_tex
 std::string dtype_text(const py::array& a) { return py::str(a.dtype()); }
 
 py::array as_array(Site site, py::handle object, bool copy_allowed) {
-    if (py::isinstance<py::array>(object)) return py::reinterpret_borrow<py::array>(object);
+    if (py::isinstance<py::array>(object)) {
+        // A mask says that numbers are not to be used; of the subclasses of ndarray, only masked arrays have one.
+        if (Py_TYPE(object.ptr()) != py::detail::npy_api::get().PyArray_Type_ && py::hasattr(object, "mask"))
+            type_error(site, "is a " + type_name(object) + ", expected an array without a mask");
+        return py::reinterpret_borrow<py::array>(object);
+    }
     const auto numpy = [] { return py::module_::import("numpy"); };
     try {
         if (py::hasattr(object, "__dlpack__")) return numpy().attr("from_dlpack")(object);
@@ -110,7 +115,7 @@ py::array output(Site site, py::handle out, const std::vector<py::ssize_t>& shap
                  bool same_place_allowed) {
     if (out.is_none()) return py::array(py::dtype::of<T>(), shape);
     if (!py::isinstance<py::array>(out)) type_error(site, "is no NumPy array");
-    py::array a = py::reinterpret_borrow<py::array>(out);
+    py::array a = as_array(site, out);
     check_writable<T>(site, a);
     if (std::size_t(a.ndim()) != shape.size() || !std::equal(shape.begin(), shape.end(), a.shape()))
         value_error(site, "has shape " + shape_text(a) + ", expected " + shape_text(shape));

@@ -18,6 +18,8 @@ void bind_probes(py::module_& m);
 
 inline std::string type_name(py::handle object) { return py::str(py::type::handle_of(object).attr("__name__")); }
 
+inline std::string ascii(py::handle object) { return py::str(py::reinterpret_steal<py::object>(PyObject_ASCII(object.ptr()))); }
+
 template <std::size_t n>
 py::tuple names_tuple(const std::string_view (&names)[n]) {
     py::tuple result(n);
@@ -32,10 +34,12 @@ int name_index(const char* function, const char* argument, const std::string_vie
     if (none_is_first && name.is_none()) return 0;
     if (!py::isinstance<py::str>(name))
         throw py::type_error(std::string(function) + ": " + argument + " is a " + type_name(name) + ", expected a name");
-    const auto text = py::cast<std::string_view>(name);
-    for (std::size_t i = 0; i < n; ++i)
-        if (names[i] == text) return int(i);
-    std::string message = std::string(function) + ": " + argument + " is '" + std::string(text) + "', expected one of";
+    Py_ssize_t length = 0;
+    const char* text = PyUnicode_AsUTF8AndSize(name.ptr(), &length);
+    if (!text) PyErr_Clear();  // no UTF-8: no name of ours
+    for (std::size_t i = 0; text && i < n; ++i)
+        if (names[i] == std::string_view(text, std::size_t(length))) return int(i);
+    std::string message = std::string(function) + ": " + argument + " is " + ascii(name) + ", expected one of";
     for (std::size_t i = 0; i < n; ++i) message += (i ? ", " : " ") + std::string(names[i]);
     throw py::value_error(message);
 }

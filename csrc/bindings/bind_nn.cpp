@@ -132,6 +132,11 @@ HeldData<T> hold(Site x_site, py::handle x_in, Site y_site, py::handle y_in, con
     HeldData<T> held;
     held.data.x = table(x_site, x_in, program.in(), held.x);
     const std::size_t rows = held.data.x.rows, columns = program.out();
+    // A step would read what it is writing.
+    const auto check_apart = [&program](Site site, const void* first, std::size_t bytes) {
+        if (program.owns(first, static_cast<const char*>(first) + bytes)) value_error(site, "lies in the model's own memory");
+    };
+    check_apart(x_site, held.data.x.data, std::size_t(py::array(held.x).nbytes()));
     const bool classes = is_classification(loss);
     py::array y = as_array(y_site, y_in);
     if (classes && y.ndim() == 1) {
@@ -146,6 +151,7 @@ HeldData<T> hold(Site x_site, py::handle x_in, Site y_site, py::handle y_in, con
                                 ")" + (classes ? " or (" + std::to_string(rows) + ",)" : ""));
     held.data.y.values = static_cast<const T*>(cast_table<T>(y_site, y, columns, held.y).data);
     check_target(y_site, held.data.y.values, rows * columns, classes);
+    check_apart(y_site, held.data.y.values, rows * columns * sizeof(T));
     return held;
 }
 

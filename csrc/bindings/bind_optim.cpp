@@ -14,12 +14,17 @@ namespace trainstep {
 namespace {
 
 double number(const std::string& who, const std::string& name, py::handle value) {
-    const bool text = py::isinstance<py::str>(value);
-    const double x = text ? 0 : PyFloat_AsDouble(value.ptr());
-    if (text || PyErr_Occurred()) {
+    const bool on_or_off = is_switch(name), truth = PyBool_Check(value.ptr()) || type_name(value) == "bool";  // NumPy's too
+    const bool refused = py::isinstance<py::str>(value) || (truth && !on_or_off);
+    const double x = refused ? 0 : PyFloat_AsDouble(value.ptr());
+    const bool too_large = PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_OverflowError);
+    if (refused || (PyErr_Occurred() && !too_large)) {
         PyErr_Clear();
-        throw py::type_error(who + ": " + name + " is a " + type_name(value) + ", expected a number");
+        throw py::type_error(who + ": " + name + " is a " + type_name(value) + ", expected a " + (on_or_off ? "bool" : "number"));
     }
+    PyErr_Clear();
+    if (too_large) throw py::value_error(who + ": " + name + " is too large an int, expected a number");
+    if (on_or_off && x != 0 && x != 1) throw py::value_error(who + ": " + name + " is " + ascii(value) + ", expected a bool");
     return x;
 }
 
@@ -67,9 +72,15 @@ void step_array(py::handle name, const char* me, py::handle w_in, py::handle g_i
                 const py::dict& values) {
     const auto kind = OptimizerKind(name_index(me, "kind", kOptimizerKindNames, name));
     OptimizerOptions options = options_from(me, kind, values);
-    if (!PyIndex_Check(step_in.ptr())) type_error({me, "step"}, "is a " + type_name(step_in) + ", expected an int");
-    options.step = py::cast<std::int64_t>(step_in);
-    if (options.step < 1) value_error({me, "step"}, "is " + std::to_string(options.step) + ", expected at least 1");
+    if (!PyIndex_Check(step_in.ptr()) || PyBool_Check(step_in.ptr()))
+        type_error({me, "step"}, "is a " + type_name(step_in) + ", expected an int");
+    const auto step = py::reinterpret_steal<py::object>(PyNumber_Index(step_in.ptr()));
+    if (!step) throw py::error_already_set();
+    int overflow = 0;
+    options.step = PyLong_AsLongLongAndOverflow(step.ptr(), &overflow);
+    if (options.step < 1 || overflow) value_error({me, "step"}, "is " + ascii(step) + ", expected 1 to 2^63 - 1");
+    if (py::len(states_in) == 0 && options.momentum != 0)
+        value_error({me, "momentum_buffer"}, "is None, expected an array of the shape of w since momentum is not 0");
     const py::array w_any = as_array({me, "w"}, w_in, false);
     dispatch_float({me, "w"}, w_any, [&](auto tag) {
         using T = decltype(tag);

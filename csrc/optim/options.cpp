@@ -54,6 +54,12 @@ bool set_option(OptimizerOptions& options, const std::string& name, double value
     return false;
 }
 
+bool is_switch(const std::string& name) {
+    for (const SwitchOption& o : kSwitches)
+        if (name == o.name) return true;
+    return false;
+}
+
 void check_options(const std::string& who, OptimizerKind kind, const OptimizerOptions& options) {
     for (const NumberOption& o : kNumbers) {
         const double value = options.*o.field;

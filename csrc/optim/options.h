@@ -10,6 +10,9 @@ namespace trainstep {
 // Sets one option; false where no optimizer has an option of that name.
 bool set_option(OptimizerOptions& options, const std::string& name, double value);
 
+// Whether an option is either on or off.
+bool is_switch(const std::string& name);
+
 // Throws std::invalid_argument, naming the option, its value and what was wanted; `who` begins the message.
 void check_options(const std::string& who, OptimizerKind kind, const OptimizerOptions& options);
 

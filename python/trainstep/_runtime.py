@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from trainstep import _core
+from trainstep._checks import integer
+
+_MOST_THREADS = 4096
 
 
 def config() -> dict[str, Any]:
@@ -91,15 +94,7 @@ def set_num_threads(n: int) -> None:
     1
     >>> ts.set_num_threads(n)
     """
-    _check_threads("set_num_threads", n)
-    _core.set_num_threads(n)
-
-
-def _check_threads(function: str, n: int) -> None:
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"{function}: n is a {type(n).__name__}, expected an int")
-    if not 1 <= n <= 4096:
-        raise ValueError(f"{function}: n is {n}, expected 1 <= n <= 4096")
+    _core.set_num_threads(integer("set_num_threads: n", n, 1, _MOST_THREADS))
 
 
 # What each running num_threads block goes back to, in the order in which they began.
@@ -131,7 +126,7 @@ def num_threads(n: int) -> Iterator[None]:
     ...     ts.get_num_threads()
     1
     """
-    _check_threads("num_threads", n)
+    n = integer("num_threads: n", n, 1, _MOST_THREADS)
     with _blocks_lock:
         mine = [_core.set_num_threads(n)]  # as it was set, not as a limit from outside may have cut it
         _blocks.append(mine)

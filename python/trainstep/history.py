@@ -4,6 +4,10 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from trainstep._checks import integer
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -58,9 +62,13 @@ class History:
         >>> history.history
         {'loss': [2.25, 1.5], 'val_loss': [nan, 1.75]}
         """
+        number = integer("History.append: epoch", epoch)
+        for name, value in values.items():
+            if not isinstance(value, int | float | np.number):
+                raise TypeError(f"History.append: {name} is a {type(value).__name__}, expected a number")
         for name in values:
             self.history.setdefault(name, [math.nan] * len(self.epoch))
-        self.epoch.append(int(epoch))
+        self.epoch.append(number)
         for name, numbers in self.history.items():
             numbers.append(float(values.get(name, math.nan)))
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from trainstep import _core
+from trainstep._checks import float_dtype, integer
 
 __all__ = [
     "for_activation",
@@ -35,23 +36,27 @@ Initializer = Callable[..., NDArray[Any]]
 def _seed(rng: Rng) -> int:
     if isinstance(rng, np.random.Generator):
         return int(rng.integers(0, 2**64, dtype=np.uint64))
-    if isinstance(rng, bool) or not hasattr(rng, "__index__"):
-        raise TypeError(f"rng is a {type(rng).__name__}, expected an int or a numpy.random.Generator")
-    return int(rng) % 2**64
+    try:
+        return integer("rng", rng) % 2**64
+    except TypeError as error:
+        raise TypeError(f"{error} or a numpy.random.Generator") from None
 
 
 def _empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise TypeError(f"dtype is {np.dtype(dtype)}, expected float32 or float64")
-    return np.empty(shape, dtype)
+    return np.empty(shape, float_dtype("dtype", dtype))
+
+
+def _extents(shape: tuple[int, ...], wanted: str) -> tuple[int, ...]:
+    if not isinstance(shape, tuple | list):
+        raise TypeError(f"shape is a {type(shape).__name__}, expected {wanted}")
+    return tuple(integer(f"shape[{i}]", extent) for i, extent in enumerate(shape))
 
 
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    if not isinstance(shape, tuple | list):
-        raise TypeError(f"shape is a {type(shape).__name__}, expected (fan_in, fan_out)")
-    if len(shape) != 2 or min(shape) < 1:
-        raise ValueError(f"shape is {shape}, expected (fan_in, fan_out), both at least 1")
-    return shape[0], shape[1]
+    extents = _extents(shape, "(fan_in, fan_out)")
+    if len(extents) != 2 or min(extents) < 1:
+        raise ValueError(f"shape is {extents}, expected (fan_in, fan_out), both at least 1")
+    return extents[0], extents[1]
 
 
 _DOC = """Draw {distribution} weights of variance {variance}.
@@ -169,8 +174,8 @@ def zeros(shape: tuple[int, ...], *, rng: Rng | None = None, dtype: DTypeLike = 
 
     Raises
     ------
-    TypeError
-        Where dtype is neither float32 nor float64.
+    TypeError, ValueError
+        Where dtype is neither float32 nor float64, or shape is no tuple of ints of at least 0.
 
     References
     ----------
@@ -182,7 +187,10 @@ def zeros(shape: tuple[int, ...], *, rng: Rng | None = None, dtype: DTypeLike = 
     >>> init.zeros((2,))
     array([0., 0.], dtype=float32)
     """
-    out = _empty(shape, dtype)
+    extents = _extents(shape, "a tuple of ints")
+    if min(extents, default=0) < 0:
+        raise ValueError(f"shape is {extents}, expected extents of at least 0")
+    out = _empty(extents, dtype)
     out[...] = 0
     return out
 
@@ -221,8 +229,8 @@ def for_activation(activation: str | None) -> Initializer:
 
     Raises
     ------
-    TypeError
-        Where activation cannot be a name.
+    ValueError
+        Where activation is not known.
 
     References
     ----------
@@ -234,4 +242,6 @@ def for_activation(activation: str | None) -> Initializer:
     >>> init.for_activation("relu").__name__
     'he_normal'
     """
+    if activation is not None and activation not in _core.activations:
+        raise ValueError(f"for_activation: activation is {activation!r}, expected one of {', '.join(_core.activations)}")
     return _BY_ACTIVATION.get(activation, xavier_uniform)

@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from trainstep import _core, reference
+from trainstep._checks import switch
 from trainstep._docs import documented_by
 
 Array = NDArray[Any]
@@ -48,7 +49,7 @@ def dense_backward(  # noqa: D103
     *,
     out: tuple[Array | None, Array | None, Array | None] | None = None,
 ) -> tuple[Array | None, Array, Array]:
-    return _core.dense_backward(dy, x, w, y, activation, need_dx, out)
+    return _core.dense_backward(dy, x, w, y, activation, switch("dense_backward: need_dx", need_dx), out)
 
 
 @documented_by(reference.identity, __name__)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainstep import _core, reference
+from trainstep._checks import integer
 from trainstep._docs import documented_by
 
 Array = NDArray[Any]
@@ -76,11 +77,7 @@ class Optimizer:
         who = type(self).__name__
         if self._core is not None:
             raise ValueError(f"{who}: it already has its parameters, expected an optimizer made without")
-        if isinstance(params, np.ndarray) or hasattr(params, "__dlpack__"):
-            raise TypeError(f"{who}: params is one array, expected a list of arrays or of param groups")
-        if not isinstance(params, Iterable) or isinstance(params, str | bytes | Mapping):
-            raise TypeError(f"{who}: params is a {type(params).__name__}, expected a list of arrays or of param groups")
-        given = list(params)
+        given = _list_of_arrays(f"{who}: params", params, " or of param groups")
         if not given:
             raise ValueError(f"{who}: params is empty, expected at least one array")
         groups: list[Mapping[str, Any]] = (
@@ -92,16 +89,17 @@ class Optimizer:
         arrays: list[Any] = []
         group_of: list[int] = []
         for g, group in enumerate(groups):
-            unknown = set(group) - set(self.param_groups[0]) - {"params"}
+            unknown = [name for name in group if name not in self.param_groups[0]]
             if unknown or "params" not in group:
-                raise ValueError(
-                    f"{who}: params[{g}] has {'unknown option ' + sorted(unknown)[0] if unknown else 'no entry params'}"
-                )
+                raise ValueError(f"{who}: params[{g}] has {f'unknown option {unknown[0]}' if unknown else 'no entry params'}")
             # A group's own options, else those that the optimizer was made with or has been set to since.
-            values = {**self.param_groups[0], **group, "params": list(group["params"])}
+            own = _list_of_arrays(f"{who}: params[{g}]['params']", group["params"])
+            values = {**self.param_groups[0], **group, "params": own}
             taken.append(ParamGroup(values, self._option_setter(g)))
             arrays += values["params"]
             group_of += [g] * len(values["params"])
+        if not arrays:
+            raise ValueError(f"{who}: params has only empty groups, expected at least one array")
         views = self._views(arrays)
         self._core = _OPTIMIZERS[views[0].dtype.name](
             self._kind,
@@ -113,11 +111,12 @@ class Optimizer:
         self.param_groups = taken
         self._params = arrays
         self._shapes = [view.shape for view in views]
+        self._dtype = views[0].dtype
 
     def _views(self, arrays: list[Any]) -> list[Array]:
         """Give the parameters as NumPy arrays over their memory, checked."""
         who = type(self).__name__
-        views = [a if isinstance(a, np.ndarray) else _as_array(a, f"{who}: params[{i}]") for i, a in enumerate(arrays)]
+        views = [_as_array(a, f"{who}: params[{i}]") for i, a in enumerate(arrays)]
         for i, view in enumerate(views):
             if view.dtype.name not in _OPTIMIZERS or not view.dtype.isnative:
                 raise TypeError(f"{who}: params[{i}] has dtype {view.dtype}, expected float32 or float64")
@@ -193,13 +192,17 @@ class Optimizer:
         if self._core is None:
             return []
         return [
-            {"step": self._core.steps, **{name: self._core.state(i, s, shape) for s, name in enumerate(self._used_states(i))}}
-            for i, shape in enumerate(self._shapes)
+            {"step": self._core.steps, **{name: self._core.state(i, s, shape) for s, name in enumerate(self._used_states(group))}}
+            for i, (shape, group) in enumerate(zip(self._shapes, self._options_of_params(), strict=True))
         ]
 
-    def _used_states(self, param: int) -> tuple[str, ...]:
-        """Name the states that parameter `param` has under its group's options."""
+    def _used_states(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Name the states that a parameter has under its group's options."""
         return self._state_names
+
+    def _options_of_params(self) -> list[Mapping[str, Any]]:
+        """Give the group of each parameter."""
+        return [group for group in self.param_groups for _ in group["params"]]
 
     @property
     def state_nbytes(self) -> int:
@@ -244,8 +247,10 @@ class Optimizer:
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             Where it does not fit. Nothing has been taken then.
+        RuntimeError
+            Where the optimizer has no parameters yet.
 
         Examples
         --------
@@ -258,49 +263,94 @@ class Optimizer:
         array([0.1, 0.1])
         """
         who = type(self).__name__
+        if self._core is None:
+            raise RuntimeError(f"{who}: it has no parameters yet; make it with params, or give it to a Trainer")
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"{who}: state_dict is a {type(state_dict).__name__}, expected a dict")
         if not {"param_groups", "state"} <= set(state_dict):
             raise ValueError(f"{who}: state_dict has no entries param_groups and state")
         groups, states = state_dict["param_groups"], state_dict["state"]
-        if len(groups) != len(self.param_groups) or len(states) != len(self.state):
+        if not isinstance(groups, list | tuple) or not all(isinstance(group, Mapping) for group in groups):
+            raise TypeError(f"{who}: state_dict['param_groups'] is no list of dicts")
+        if not isinstance(states, Mapping) or not all(isinstance(entry, Mapping) for entry in states.values()):
+            raise TypeError(f"{who}: state_dict['state'] is no dict of dicts")
+        if len(groups) != len(self.param_groups) or len(states) != len(self._shapes):
             raise ValueError(
                 f"{who}: state_dict has {len(groups)} groups and {len(states)} states, "
-                f"expected {len(self.param_groups)} and {len(self.state)}"
+                f"expected {len(self.param_groups)} and {len(self._shapes)}"
             )
-        options = [{k: theirs[k] for k in self._options if k in theirs} for theirs in groups]
-        for mine, theirs, taken in zip(self.param_groups, groups, options, strict=True):
-            if len(mine["params"]) != len(theirs.get("params", ())):
-                raise ValueError(
-                    f"{who}: state_dict has {len(theirs.get('params', ()))} in a group, expected {len(mine['params'])}"
-                )
-            self._check_options({k: v for k, v in mine.items() if k != "params"} | taken)
-        for i, shape in enumerate(self._shapes):
-            if i not in states or "step" not in states[i]:
-                raise ValueError(f"{who}: state_dict has no step for parameter {i}")
-            for name, value in states[i].items():
-                if name != "step" and np.shape(value) != shape:
-                    raise ValueError(f"{who}: state_dict has {name} of shape {np.shape(value)} for {i}, expected {shape}")
-        steps = {int(entry["step"]) for entry in states.values()}
+        options = []
+        for mine, theirs in zip(self.param_groups, groups, strict=True):
+            params = theirs.get("params", ())
+            if not isinstance(params, list | tuple) or len(params) != len(mine["params"]):
+                raise ValueError(f"{who}: state_dict has a group with params {params!r}, expected {len(mine['params'])} of them")
+            taken = {k: v for k, v in mine.items() if k != "params"} | {k: theirs[k] for k in self._options if k in theirs}
+            self._check_options(taken)
+            options += [taken]
+        options_of_params = [taken for mine, taken in zip(self.param_groups, options, strict=True) for _ in mine["params"]]
+        loaded = [
+            self._loaded_states(i, shape, states.get(i, {}), self._used_states(taken))
+            for i, (shape, taken) in enumerate(zip(self._shapes, options_of_params, strict=True))
+        ]
+        steps = {step for step, _ in loaded}
         if len(steps) != 1:
             raise ValueError(f"{who}: state_dict has parameters at steps {sorted(steps)}, expected one number")
         for mine, taken in zip(self.param_groups, options, strict=True):
             mine.update(taken)
-        for i, entry in enumerate(self.state):
-            for name, view in entry.items():
-                if name != "step":
-                    view[...] = states[i].get(name, 0)
+        for i, (entry, (_, values)) in enumerate(zip(self.state, loaded, strict=True)):
+            for s, name in enumerate(self._state_names):
+                if name in entry or name in values:
+                    self._core.state(i, s, self._shapes[i])[...] = values.get(name, 0)
         self._core.steps = steps.pop()
+
+    def _loaded_states(
+        self, param: int, shape: tuple[int, ...], entry: Mapping[str, Any], used: tuple[str, ...]
+    ) -> tuple[int, dict[str, Array]]:
+        """Give the step and the states that a state_dict has for a parameter, checked and in the parameter's dtype."""
+        where = f"{type(self).__name__}: state_dict has"
+        if "step" not in entry:
+            raise ValueError(f"{where} no step for parameter {param}")
+        step = entry["step"]
+        try:  # PyTorch keeps it as a float, in a tensor
+            count = integer(f"{where} a step that", int(step) if step == int(step) else step, 0, 2**63 - 1)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"{where} step {step!r} for parameter {param}, expected an int of at least 0") from None
+        values = {}
+        for name in (*used, *(name for name in entry if name not in ("step", *used))):
+            if name not in entry or name not in self._state_names:
+                raise ValueError(f"{where} {'no' if name not in entry else 'an unknown state'} {name} for parameter {param}")
+            given = np.asarray(entry[name])
+            if given.dtype.kind not in "fiu":
+                raise TypeError(f"{where} {name} of dtype {given.dtype} for parameter {param}, expected real numbers")
+            if given.shape != shape:
+                raise ValueError(f"{where} {name} of shape {given.shape} for parameter {param}, expected {shape}")
+            with np.errstate(over="ignore"):
+                values[name] = given.astype(self._dtype)
+            if not np.array_equal(np.isfinite(values[name]), np.isfinite(given)):
+                raise ValueError(f"{where} {name} for parameter {param} with numbers too large for {self._dtype}")
+        return count, values
 
     def __repr__(self) -> str:
         options = {k: v for k, v in self.param_groups[0].items() if k != "params"}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in options.items())})"
 
 
+def _list_of_arrays(where: str, params: Any, or_of: str = "") -> list[Any]:
+    if isinstance(params, np.ndarray) or hasattr(params, "__dlpack__"):
+        raise TypeError(f"{where} is one array, expected a list of arrays{or_of}")
+    if not isinstance(params, Iterable) or isinstance(params, str | bytes | Mapping):
+        raise TypeError(f"{where} is a {type(params).__name__}, expected a list of arrays{or_of}")
+    return list(params)
+
+
 def _as_array(value: Any, where: str) -> Array:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{where} is a MaskedArray, expected an array without a mask")
+    if isinstance(value, np.ndarray):
+        return value
     try:
         return np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(memoryview(value))
-    except (TypeError, BufferError, RuntimeError) as error:
+    except Exception as error:  # whatever another library's object raises
         raise TypeError(f"{where} is a {type(value).__name__}, expected an array ({error})") from error
 
 
@@ -384,13 +434,8 @@ class SGD(Optimizer):
             },
         )
 
-    def _used_states(self, param: int) -> tuple[str, ...]:
-        at = 0
-        for group in self.param_groups:
-            at += len(group["params"])
-            if param < at:
-                return self._state_names if group["momentum"] else ()
-        return ()
+    def _used_states(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return self._state_names if options["momentum"] else ()
 
 
 class Adam(Optimizer):
@@ -549,8 +594,6 @@ def sgd_step_(  # noqa: D103
     l1: float = 0.0,
     lr_in_velocity: bool = False,
 ) -> None:
-    if momentum and momentum_buffer is None:
-        raise ValueError("sgd_step_: momentum_buffer is None, expected an array of the shape of w since momentum is not 0")
     options = {
         "lr": lr,
         "momentum": momentum,

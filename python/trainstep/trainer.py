@@ -4,12 +4,14 @@ import time
 from typing import Any
 
 from trainstep import _core
+from trainstep._checks import integer, switch
 from trainstep.history import History
 from trainstep.nn import Sequential
 from trainstep.optim import Adam, Optimizer
 
 _TRAINERS = {"float32": _core.TrainerFloat32, "float64": _core.TrainerFloat64}
 _EVALUATION_BATCH = 1024
+_LARGEST_BATCH = 2**48  # more rows than there is memory for
 _PROGRESS_INTERVAL = 0.1  # seconds between two updates of the bar
 
 
@@ -63,14 +65,13 @@ class Trainer:
         optimizer = Adam() if optimizer is None else optimizer
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"Trainer: optimizer is a {type(optimizer).__name__}, expected one of trainstep.optim")
-        if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__")):
-            raise TypeError(f"Trainer: seed is a {type(seed).__name__}, expected an int")
-        if loss not in _core.losses:
+        seed = model.seed if seed is None else integer("Trainer: seed", seed)
+        if not isinstance(loss, str) or loss not in _core.losses:
             raise ValueError(f"Trainer: loss is {loss!r}, expected one of {', '.join(_core.losses)}")
         optimizer._bind(list(model.parameters().values()))
         self._model = model
         self._optimizer = optimizer
-        self._seed = model.seed if seed is None else int(seed)
+        self._seed = seed
         self._core = _TRAINERS[model.dtype.name](model._program, loss, optimizer._core)
 
     @property
@@ -195,8 +196,10 @@ class Trainer:
         >>> history.history["loss"][-1] < 0.01
         True
         """
-        _check_count("fit", "epochs", epochs)
-        _check_count("fit", "batch_size", batch_size)
+        epochs = integer("fit: epochs", epochs, 1)
+        batch_size = integer("fit: batch_size", batch_size, 1, _LARGEST_BATCH)
+        shuffle, drop_last = switch("fit: shuffle", shuffle), switch("fit: drop_last", drop_last)
+        progress = switch("fit: progress", progress)
         data = self._core.data(x, y, "fit", "x", "y")
         validation = None
         if validation_data is not None:
@@ -263,19 +266,12 @@ class Trainer:
         >>> round(measures["loss"], 4), measures["accuracy"]
         (2.3026, 0.25)
         """
-        _check_count("evaluate", "batch_size", batch_size)
+        batch_size = integer("evaluate: batch_size", batch_size, 1, _LARGEST_BATCH)
         return self._measure(self._core.data(x, y, "evaluate", "x", "y"), batch_size)
 
     def _measure(self, data: Any, batch_size: int) -> dict[str, float]:
         loss, accuracy = self._core.evaluate(data, batch_size)
         return {"loss": loss} if accuracy is None else {"loss": loss, "accuracy": accuracy}
-
-
-def _check_count(function: str, name: str, value: Any) -> None:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{function}: {name} is a {type(value).__name__}, expected an int")
-    if value < 1:
-        raise ValueError(f"{function}: {name} is {value}, expected at least 1")
 
 
 class _Bar:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainstep._checks import integer, switch
+
 Array = npt.NDArray[Any]
 
 
@@ -38,7 +40,7 @@ def train_test_split(
     Raises
     ------
     TypeError
-        test_size is not a number.
+        test_size is not a number, seed not an int, stratify not a bool, or x or y is masked.
     ValueError
         x and y differ in length; test_size leaves a part empty; with stratify: y is not one class a row, a class has
         only 1 member, or a part has fewer rows than there are classes.
@@ -56,7 +58,8 @@ def train_test_split(
     >>> np.bincount(y_train), np.bincount(y_test)
     (array([3, 2]), array([3, 2]))
     """
-    x, y = np.asarray(x), np.asarray(y)
+    x, y = _array("x", x), _array("y", y)
+    stratify, seed = switch("train_test_split: stratify", stratify), integer("train_test_split: seed", seed, 0)
     for name, array in (("x", x), ("y", y)):
         if array.ndim == 0:
             raise ValueError(f"train_test_split: {name} has no rows, it is a single value")
@@ -67,6 +70,15 @@ def train_test_split(
     test = _stratified(y, n_test, rng) if stratify else rng.permutation(len(y))[:n_test]
     train = rng.permutation(np.setdiff1d(np.arange(len(y)), test))
     return x[train], x[test], y[train], y[test]
+
+
+def _array(name: str, values: npt.ArrayLike) -> Array:
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"train_test_split: {name} is a MaskedArray, wanted an array without a mask")
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"train_test_split: {name} cannot be read as an array: {error}") from None
 
 
 def _count(test_size: float | int, n: int) -> int:
@@ -90,7 +102,10 @@ def _stratified(y: Array, n_test: int, rng: np.random.Generator) -> npt.NDArray[
     """Return the rows of the test part, shuffled."""
     if y.ndim != 1:
         raise ValueError(f"train_test_split: y has shape {y.shape}, stratify=True wants one class a row")
-    classes, class_of_row, members = np.unique(y, return_inverse=True, return_counts=True)
+    try:
+        classes, class_of_row, members = np.unique(y, return_inverse=True, return_counts=True)
+    except TypeError as error:
+        raise TypeError(f"train_test_split: y holds classes that cannot be sorted: {error}") from None
     for label in classes[members == 1][:1]:
         raise ValueError(f"train_test_split: class {label} has 1 member, stratify=True wants 2 or more of each")
     for part, rows in (("test", n_test), ("training", len(y) - n_test)):

@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from trainstep import _core
+from trainstep._checks import integer, switch
 from trainstep.init import INITIALIZERS, Initializer, for_activation, zeros
 
 InitLike = str | Callable[..., NDArray[Any]] | None
@@ -28,14 +29,6 @@ def initializer(init_like: InitLike, default: Initializer, argument: str) -> Ini
 
 
 _WIDEST = 2**31 - 1
-
-
-def check_width(layer: str, name: str, width: Any) -> None:
-    """Raise unless a layer can be that wide."""
-    if isinstance(width, bool) or not hasattr(width, "__index__"):
-        raise TypeError(f"{layer}: {name} is a {type(width).__name__}, expected an int")
-    if not 1 <= width <= _WIDEST:
-        raise ValueError(f"{layer}: {name} is {width}, expected 1 to {_WIDEST}")
 
 
 @dataclass(frozen=True)
@@ -85,11 +78,10 @@ class Dense:
 
     def __post_init__(self) -> None:
         for name in ("in_features", "out_features"):
-            check_width("Dense", name, getattr(self, name))
+            object.__setattr__(self, name, integer(f"Dense: {name}", getattr(self, name), 1, _WIDEST))
         if self.activation is not None and self.activation not in _core.activations:
             raise ValueError(f"Dense: activation is {self.activation!r}, expected one of {', '.join(_core.activations)}")
-        if not isinstance(self.bias, bool):
-            raise TypeError(f"Dense: bias is a {type(self.bias).__name__}, expected a bool")
+        object.__setattr__(self, "bias", switch("Dense: bias", self.bias))
         for name in ("init", "bias_init"):
             initializer(getattr(self, name), zeros, name)
 
@@ -105,10 +97,10 @@ class Dense:
         """Describe the layer to the planner, and in a saved file: plain values only."""
         return {
             "kind": "dense",
-            "in_features": int(self.in_features),
-            "out_features": int(self.out_features),
+            "in_features": self.in_features,
+            "out_features": self.out_features,
             "activation": self.activation,
-            "bias": bool(self.bias),
+            "bias": self.bias,
         }
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -167,7 +159,7 @@ class Standardize:
     features: int
 
     def __post_init__(self) -> None:
-        check_width("Standardize", "features", self.features)
+        object.__setattr__(self, "features", integer("Standardize: features", self.features, 1, _WIDEST))
 
     def __repr__(self) -> str:
         return f"Standardize({self.features})"
@@ -184,7 +176,7 @@ class Standardize:
 
     def spec(self) -> dict[str, Any]:
         """Describe the layer to the planner, and in a saved file: plain values only."""
-        return {"kind": "standardize", "features": int(self.features)}
+        return {"kind": "standardize", "features": self.features}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Give the shape of each parameter by name: there is none."""
@@ -209,4 +201,7 @@ def from_spec(spec: dict[str, Any]) -> Layer:
     kind = fields.pop("kind", None)
     if kind not in _KINDS:
         raise ValueError(f"no layer is of the kind {kind!r}")
-    return _KINDS[kind](**fields)
+    layer = _KINDS[kind](**fields)
+    if set(spec) != set(layer.spec()):
+        raise ValueError(f"a {kind} layer is not described by {', '.join(fields)}")
+    return layer

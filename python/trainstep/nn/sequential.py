@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from trainstep import _core
+from trainstep._checks import float_dtype, integer, path_text, switch
 from trainstep.nn.layers import Layer, Standardize, from_spec
 
 Array = NDArray[Any]
@@ -65,25 +66,28 @@ class Sequential:
                 raise ValueError(
                     f"Sequential: layer {i} is {layer!r}, expected it first: what another layer gives it changes in training"
                 )
-        if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-            raise TypeError(f"Sequential: seed is a {type(seed).__name__}, expected an int")
-        name = np.dtype(dtype).name
-        if name not in _PROGRAMS:
-            raise TypeError(f"Sequential: dtype is {name}, expected float32 or float64")
         self._layers = layers
-        self._seed = int(seed)
-        self._dtype = np.dtype(dtype)
+        self._seed = integer("Sequential: seed", seed)
+        self._dtype = float_dtype("Sequential: dtype", dtype)
         self._metadata: dict[str, Any] = {}
+        name = self._dtype.name
         self._program = _PROGRAMS[name]([layer.spec() for layer in layers])
         for p, (parameter, view) in enumerate(self._program.parameters()):
             layer_index, _, own_name = parameter.partition(".")
             values = layers[int(layer_index)].initializers()[own_name](view.shape, rng=self._parameter_seed(p), dtype=name)
-            if np.shape(values) != view.shape or not np.isrealobj(values) or not np.isfinite(values).all():
+            try:
+                values = np.asarray(values)
+            except ValueError:  # a ragged list
+                values = np.asarray(None)
+            real = values.shape == view.shape and values.dtype.kind in "fiub"
+            if real:
+                with np.errstate(over="ignore"):
+                    view[...] = values
+            if not real or not np.isfinite(view).all():
                 raise ValueError(
-                    f"Sequential: the initialiser of {parameter} gave shape {np.shape(values)}, dtype {np.asarray(values).dtype}, "
+                    f"Sequential: the initialiser of {parameter} gave shape {values.shape}, dtype {values.dtype}, "
                     f"expected finite real numbers of shape {view.shape}"
                 )
-            view[...] = values
 
     def _parameter_seed(self, p: int) -> int:
         """Give parameter p a seed of its own: a Philox block under the network's seed."""
@@ -196,10 +200,7 @@ class Sequential:
         >>> model.predict(np.ones((5000, 3)), batch_size=100).shape
         (5000, 2)
         """
-        if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__"):
-            raise TypeError(f"predict: batch_size is a {type(batch_size).__name__}, expected an int")
-        if batch_size < 1:
-            raise ValueError(f"predict: batch_size is {batch_size}, expected at least 1")
+        batch_size = integer("predict: batch_size", batch_size, 1)
         if not isinstance(x, np.ndarray) or x.ndim < 2 or len(x) <= batch_size:
             return self._program.predict(x)
         y = np.empty((len(x), self._layers[-1].out_features), self._dtype)
@@ -242,7 +243,7 @@ class Sequential:
         >>> model.backward(np.ones((4, 2), dtype="float32")).shape
         (4, 3)
         """
-        return self._program.forward(x) if training else self._program.predict(x)
+        return self._program.forward(x) if switch("forward: training", training) else self._program.predict(x)
 
     def backward(self, dy: Any, need_dx: bool = True, accumulate: bool = False) -> Array | None:
         """Back-propagate through the last ``forward(x, training=True)``.
@@ -284,7 +285,7 @@ class Sequential:
         >>> model.gradients()["0.bias"]
         array([4., 4.], dtype=float32)
         """
-        return self._program.backward(dy, need_dx, accumulate)
+        return self._program.backward(dy, switch("backward: need_dx", need_dx), switch("backward: accumulate", accumulate))
 
     def parameters(self) -> dict[str, Array]:
         """Give the parameters: writable views into the arena, by name."""
@@ -405,7 +406,7 @@ class Sequential:
             "dtype": self._dtype.name,
             "metadata": json.dumps(self._metadata, allow_nan=False),
         }
-        path = os.fspath(path)
+        path = path_text("save: path", path)
         partial = f"{path}.{os.getpid()}.partial"
         try:
             with open(partial, "wb") as file:
@@ -450,8 +451,9 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     """
     from safetensors import SafetensorError, safe_open
 
+    path = path_text("load: path", path)
     try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
+        with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
                 raise ValueError("its metadata does not name a trainstep model")
@@ -473,8 +475,8 @@ def load(path: str | os.PathLike[str]) -> Sequential:
             if not isinstance(own, dict):
                 raise ValueError(f"its own metadata is a {type(own).__name__}, expected a dict")
             return _rebuild(layers, int(metadata["seed"]), metadata["dtype"], values, own)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"load: {os.fspath(path)} is no whole trainstep model: {error}") from error
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"load: {path} is no whole trainstep model: {error}") from error
 
 
 def _rebuild(

@@ -1,0 +1,49 @@
+"""Checks of plain arguments that several modules share. A message begins with `where`: the function and the argument."""
+
+import operator
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+_FLOATS = ("float32", "float64")
+
+
+def integer(where: str, value: Any, low: int | None = None, high: int | None = None) -> int:
+    """Give an argument that must be an integer, within bounds where there are some."""
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{where} is a {type(value).__name__}, expected an int") from None
+    if low is not None and number < low or high is not None and number > high:
+        raise ValueError(f"{where} is {number}, expected {f'at least {low}' if high is None else f'{low} to {high}'}")
+    return number
+
+
+def switch(where: str, value: Any) -> bool:
+    """Give an argument that must be True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{where} is a {type(value).__name__}, expected a bool")
+    return bool(value)
+
+
+def float_dtype(where: str, dtype: DTypeLike) -> np.dtype[Any]:
+    """Give a dtype that must be float32 or float64."""
+    try:
+        known = np.dtype(dtype) if dtype is not None else None
+    except TypeError:
+        known = None
+    if known is None or known.name not in _FLOATS or not known.isnative:
+        raise TypeError(f"{where} is {known or repr(dtype)}, expected float32 or float64")
+    return known
+
+
+def path_text(where: str, path: Any) -> str:
+    """Give a path as a str."""
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise TypeError(f"{where} is a {type(path).__name__}, expected a str or a path") from None
