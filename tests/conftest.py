@@ -8,8 +8,13 @@ import os
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import trainstep as ts
+
+# Every run draws the same examples; --hypothesis-profile=default draws new ones.
+settings.register_profile("deterministic", derandomize=True, deadline=None)
+settings.load_profile("deterministic")
 
 VECTOR_BYTES = {"generic": 16, "avx2": 32, "avx512": 64, "neon": 16}
 

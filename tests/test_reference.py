@@ -27,7 +27,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(x=st.lists(st.floats(-5, 5).filter(lambda v: abs(v) > 1e-3), min_size=1, max_size=5))
 def test_activation_backward_is_the_derivative(name: str, x: list[float]) -> None:
     forward, backward = reference.ACTIVATIONS[name]
@@ -173,7 +173,7 @@ def test_dense_float32_is_exact_where_float32_sums_are_not() -> None:
 
 
 @pytest.mark.parametrize("activation", [None, *NAMES])
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(batch=st.integers(1, 4), inputs=st.integers(1, 4), outputs=st.integers(1, 4), seed=st.integers(0, 2**32 - 1))
 def test_dense_backward_is_the_derivative(activation: str | None, batch: int, inputs: int, outputs: int, seed: int) -> None:
     r = rng(seed)
@@ -263,7 +263,7 @@ def test_cross_entropy_by_hand() -> None:
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("kind", ["indices", "probabilities", "weights"])
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(batch=st.integers(1, 4), classes=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
 def test_cross_entropy_gradient(reduction: str, kind: str, batch: int, classes: int, seed: int) -> None:
     r = rng(seed)

@@ -1,0 +1,382 @@
+"""What holds for every input: drawn shapes, dtypes, memory layouts and thread counts, and the finite extremes of each function.
+
+Every public name of `trainstep.ops` has its strategy here; one that has none fails the first test.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import trainstep as ts
+from trainstep import _core, init, ops, optim, reference
+
+from .helpers import Array, assert_same_bits, assert_within, eps, normal
+from .test_ops import (
+    ACTIVATIONS,
+    ONE_SIGNED_C,
+    REDUCTIONS,
+    TARGET_KINDS,
+    check_dense,
+    check_dense_backward,
+    check_loss,
+    function_ulp,
+    loss_problem,
+)
+
+DTYPES = st.sampled_from([np.dtype(np.float32), np.dtype(np.float64)])
+THREADS = st.sampled_from([1, 2, 3, 5])
+SEEDS = st.integers(0, 2**32 - 1)
+# Mostly small, with the ends of vectors and blocks among them.
+EXTENTS = st.one_of(st.sampled_from([0, 1, 1, 2, 15, 16, 17, 64, 65, 257, 513]), st.integers(1, 70))
+
+
+# --- memory layouts ------------------------------------------------------------------------------------------------------------
+
+
+def every_other(a: Array) -> Array:
+    wide = np.zeros((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)
+    wide[..., ::2] = a
+    return wide[..., ::2]
+
+
+def unaligned(a: Array) -> Array:
+    result = np.empty(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
+    result[...] = a
+    return result
+
+
+# Each gives an array of the same shape; broadcasting repeats the values of the first row.
+LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    "contiguous": lambda a: a,
+    "fortran": np.asfortranarray,
+    "every other": every_other,
+    "reversed": lambda a: a[(slice(None, None, -1),) * a.ndim],
+    "first axis reversed": lambda a: a[::-1],
+    "broadcast": lambda a: np.broadcast_to(a[:1], a.shape) if a.shape[0] else a,
+    "constant": lambda a: np.broadcast_to(a.flat[0], a.shape) if a.size else a,
+    "unaligned": unaligned,
+}
+LAYOUT = st.sampled_from(sorted(LAYOUTS))
+
+
+def laid_out(draw: Any, a: Array) -> Array:
+    return LAYOUTS[draw(LAYOUT)](a) if a.ndim else a
+
+
+# --- ops -----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Case:
+    """A call, the check of its result against the reference, and whether it must be refused (an extent of 0)."""
+
+    call: Callable[[], Any]
+    check: Callable[[], None]
+    refused: bool = False
+
+
+def elementwise_shape(draw: Any) -> tuple[int, ...]:
+    large = st.sampled_from([(4095,), (4097,), (60_001,), (3, 7, 5, 2)])
+    return draw(st.one_of(large, st.lists(EXTENTS.filter(lambda n: n < 100), max_size=3).map(tuple)))
+
+
+def dense_case(draw: Any, backward: bool) -> Case:
+    dtype, seed = draw(DTYPES), draw(SEEDS)
+    m, k, n = draw(st.tuples(EXTENTS, EXTENTS, EXTENTS))
+    rng = np.random.default_rng(seed)
+    x, w = (laid_out(draw, normal(rng, dtype, *shape)) for shape in ((m, k), (k, n)))
+    activation = draw(st.sampled_from((None, *ACTIVATIONS)))
+    if not backward:
+        b = laid_out(draw, normal(rng, dtype, n)) if draw(st.booleans()) else None
+        # Repeated values make sums of one sign, whose rounding errors add up.
+        return Case(
+            lambda: ops.dense(x, w, b, activation), lambda: check_dense(x, w, b, activation, c=ONE_SIGNED_C), 0 in (m, k, n)
+        )
+    dy, need_dx = laid_out(draw, normal(rng, dtype, m, n)), draw(st.booleans())
+    y = None if activation is None else laid_out(draw, np.tanh(normal(rng, dtype, m, n)))
+    return Case(
+        lambda: ops.dense_backward(dy, x, w, y, activation, need_dx),
+        lambda: check_dense_backward(dy, x, w, y, activation, need_dx, c=ONE_SIGNED_C),
+        0 in (m, k, n),
+    )
+
+
+def activation_case(draw: Any, name: str) -> Case:
+    dtype, rng, shape = draw(DTYPES), np.random.default_rng(draw(SEEDS)), elementwise_shape(draw)
+    x = laid_out(draw, np.asarray(rng.standard_normal(shape) * 4, dtype))
+
+    def check() -> None:
+        exact = getattr(reference, name)(x.astype(np.float64))
+        assert_within(getattr(ops, name)(x), exact, function_ulp(dtype) * eps(dtype) * np.abs(exact), name)
+
+    return Case(lambda: getattr(ops, name)(x), check)
+
+
+def activation_backward_case(draw: Any, name: str) -> Case:
+    dtype, rng, shape = draw(DTYPES), np.random.default_rng(draw(SEEDS)), elementwise_shape(draw)
+    dy, y = (laid_out(draw, np.asarray(values, dtype)) for values in (rng.standard_normal(shape), rng.uniform(-1, 1, shape)))
+
+    def check() -> None:
+        exact = getattr(reference, name)(dy.astype(np.float64), y.astype(np.float64))
+        # 1 - y^2 and 1 - y are rounded once, which counts where they nearly vanish.
+        bound = 2 * eps(dtype) * (np.abs(exact) + np.abs(dy.astype(np.float64)) * np.abs(y))
+        assert_within(getattr(ops, name)(dy, y), exact, bound, name)
+
+    return Case(lambda: getattr(ops, name)(dy, y), check)
+
+
+def loss_case(draw: Any, name: str) -> Case:
+    dtype, rng = draw(DTYPES), np.random.default_rng(draw(SEEDS))
+    rows, columns = draw(st.tuples(EXTENTS, EXTENTS))
+    kind, reduction = draw(st.sampled_from(TARGET_KINDS[name])), draw(st.sampled_from(REDUCTIONS))
+    empty = 0 in (rows, columns)
+    problem = loss_problem(name, kind, rng, dtype, max(rows, 1), max(columns, 1))
+    pred, target = (laid_out(draw, a if not empty else a[:rows, :columns] if a.ndim == 2 else a[:rows]) for a in problem)
+    return Case(
+        lambda: getattr(ops, name)(pred, target, reduction=reduction),
+        lambda: check_loss(name, kind, pred, target, reduction, ONE_SIGNED_C),
+        empty,
+    )
+
+
+STRATEGIES: dict[str, Callable[[Any], Case]] = {
+    "dense": lambda draw: dense_case(draw, backward=False),
+    "dense_backward": lambda draw: dense_case(draw, backward=True),
+}
+STRATEGIES |= {name: lambda draw, name=name: activation_case(draw, name) for name in ACTIVATIONS}
+STRATEGIES |= {
+    f"{name}_backward": lambda draw, name=f"{name}_backward": activation_backward_case(draw, name) for name in ACTIVATIONS
+}
+STRATEGIES |= {name: lambda draw, name=name: loss_case(draw, name) for name in _core.losses}
+
+
+def test_every_function_of_ops_has_a_strategy() -> None:
+    assert set(STRATEGIES) == set(ops.__all__)
+
+
+def arrays_in(result: Any) -> list[Array]:
+    return [np.asarray(r) for r in (result if isinstance(result, tuple) else (result,))]
+
+
+@pytest.mark.parametrize("name", ops.__all__)
+@settings(max_examples=60)
+@given(data=st.data(), threads=THREADS)
+def test_any_shape_layout_and_number_of_threads(name: str, data: st.DataObject, threads: int) -> None:
+    case = STRATEGIES[name](data.draw)
+    with ts.num_threads(threads):
+        if case.refused:
+            with pytest.raises(ValueError, match=rf"^{name}: .* has shape"):
+                case.call()
+            return
+        case.check()
+        result = arrays_in(case.call())
+    with ts.num_threads(1):
+        for got, wanted in zip(result, arrays_in(case.call()), strict=True):
+            assert_same_bits(got, wanted)
+
+
+# --- finite extremes -----------------------------------------------------------------------------------------------------------
+
+
+def extremes(dtype: np.dtype) -> list[float]:
+    info = np.finfo(dtype)
+    positive = [0.0, info.smallest_subnormal, info.tiny, np.nextafter(info.tiny, 0, dtype=dtype), info.eps, 1.0, 1 / info.eps]
+    positive += [np.sqrt(info.max), info.max / 2, info.max]
+    return [sign * float(value) for value in positive for sign in (1, -1)]
+
+
+def extreme_arrays(draw: Any, dtype: np.dtype, shape: tuple[int, ...], count: int) -> list[Array]:
+    values = st.sampled_from(extremes(dtype))
+    size = int(np.prod(shape))
+    return [np.array(draw(st.lists(values, min_size=size, max_size=size)), dtype).reshape(shape) for _ in range(count)]
+
+
+def assert_sane(got: Array, exact: Array, bound: Array, what: object, may_overflow: Array | bool = False) -> None:
+    """Within the bound of the exact value rounded to the dtype; where an intermediate overflows, infinite rather than NaN."""
+    tiny = 2 * float(np.finfo(got.dtype).smallest_subnormal)
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = exact.astype(got.dtype)
+    assert not (np.isnan(got) & ~np.isnan(exact)).any(), what
+    overflowed = np.broadcast_to(may_overflow, got.shape) & np.isinf(got)
+    # Just below the largest number a rounding more is infinity.
+    edge = np.isinf(got) & (np.abs(exact) >= np.finfo(got.dtype).max * (1 - 4 * eps(got.dtype)))
+    skip = overflowed | edge
+    assert_within(np.where(skip, 0, got), np.where(skip, 0, rounded), np.where(skip, 0, bound) + tiny, what)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_of_all_extremes(dtype: np.dtype, name: str) -> None:
+    x = np.array(extremes(dtype), dtype)
+    exact = getattr(reference, name)(x.astype(np.float64))
+    y = getattr(ops, name)(x)
+    assert_sane(y, exact, function_ulp(dtype) * eps(dtype) * np.abs(exact), name)
+    dy, y = (a.ravel() for a in np.meshgrid(x, y))
+    exact_dx = getattr(reference, f"{name}_backward")(dy.astype(np.float64), y.astype(np.float64))
+    assert_sane(getattr(ops, f"{name}_backward")(dy, y), exact_dx, 3 * eps(dtype) * np.abs(exact_dx), (name, "backward"))
+
+
+@settings(max_examples=60)
+@given(data=st.data(), dtype=DTYPES, shape=st.tuples(*[st.integers(1, 4)] * 3), activation=st.sampled_from((None, *ACTIVATIONS)))
+def test_dense_of_extremes(data: st.DataObject, dtype: np.dtype, shape: tuple[int, int, int], activation: str | None) -> None:
+    m, k, n = shape
+    x, w, b = (extreme_arrays(data.draw, dtype, s, 1)[0] for s in ((m, k), (k, n), (n,)))
+    wide = [a.astype(np.longdouble) for a in (x, w, b)]
+    terms = np.abs(wide[0]) @ np.abs(wide[1]) + np.abs(wide[2])
+    fits = terms < np.finfo(dtype).max  # else the order of the sum decides
+    z = np.where(fits, wide[0] @ wide[1] + wide[2], 0).astype(np.float64)
+    exact = getattr(reference, activation or "identity")(z)
+    # The sum may be off by less than its terms' rounding, and no activation is steeper than 1.
+    bound = np.where(fits, 8 * eps(dtype) * (terms + np.abs(exact)), 0).astype(np.float64)
+    bound += (k + 1) * 2 * float(np.finfo(dtype).tiny)
+    y = np.where(fits, ops.dense(x, w, b, activation), getattr(ops, activation or "identity")(np.zeros(1, dtype)))
+    assert_sane(y.astype(dtype), exact, bound, activation)
+
+
+@settings(max_examples=60)
+@given(
+    data=st.data(),
+    dtype=DTYPES,
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 6)),
+    name_and_kind=st.sampled_from([(name, kind) for name in _core.losses for kind in TARGET_KINDS[name]]),
+)
+def test_losses_of_extremes(data: st.DataObject, dtype: np.dtype, shape: tuple[int, int], name_and_kind: tuple[str, str]) -> None:
+    name, kind = name_and_kind
+    (pred,) = extreme_arrays(data.draw, dtype, shape, 1)
+    if kind == "values":
+        (target,) = extreme_arrays(data.draw, dtype, shape, 1)
+    else:
+        _, target = loss_problem(name, kind, np.random.default_rng(data.draw(SEEDS)), dtype, *shape)
+    losses, gradient = getattr(ops, name)(pred, target, reduction="none")
+    wide = (pred.astype(np.float64), target if kind == "labels" else target.astype(np.float64))
+    exact_losses, exact_gradient = getattr(reference, name)(*wide, reduction="none")
+    with np.errstate(over="ignore"):
+        assert not (np.isnan(losses) & np.isfinite(exact_losses.astype(dtype))).any()
+        assert not (np.isnan(gradient) & np.isfinite(exact_gradient.astype(dtype))).any()
+        if kind == "values":
+            difference_overflows = np.isinf((wide[0] - wide[1]).astype(dtype))
+            assert_sane(losses, exact_losses, 3 * eps(dtype) * np.abs(exact_losses), name)
+            assert_sane(gradient, exact_gradient, 3 * eps(dtype) * np.abs(exact_gradient), name, difference_overflows)
+        else:
+            assert (gradient.sum(axis=1) <= 1e-3).all()  # each row sums to 0
+            assert (losses >= 0).all()
+    mean, mean_gradient = getattr(ops, name)(pred, target)
+    assert not np.isnan(mean)
+    assert not np.isnan(mean_gradient).any()
+
+
+OPTIONS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "sgd": {
+        "momentum": st.sampled_from([0.0, 0.5, 0.9, 0.999]),
+        "dampening": st.sampled_from([0.0, 0.3]),
+        "nesterov": st.booleans(),
+        "lr_in_velocity": st.booleans(),
+    },
+    "adam": {
+        "betas": st.tuples(st.sampled_from([0.0, 0.7, 0.9]), st.sampled_from([0.0, 0.9, 0.999])),
+        "eps": st.sampled_from([1e-8, 1e-4, 0.1]),
+        "decoupled_weight_decay": st.booleans(),
+        "bias_correction": st.booleans(),
+        "eps_inside_sqrt": st.booleans(),
+    },
+}
+SHARED_OPTIONS = {
+    "lr": st.sampled_from([1e-4, 0.01, 0.5]),
+    "weight_decay": st.sampled_from([0.0, 0.02, 1.0]),
+    "l1": st.sampled_from([0.0, 0.003]),
+    "maximize": st.booleans(),
+}
+PARAMETER_SHAPES = st.one_of(
+    st.sampled_from([(), (0,), (1,), (0, 3), (16383,), (40_000,)]), st.lists(st.integers(0, 20), max_size=3).map(tuple)
+)
+CLASSES = {"sgd": (optim.SGD, 1), "adam": (optim.Adam, 2)}
+
+
+def test_every_rule_and_option_is_drawn() -> None:
+    assert set(OPTIONS) == set(CLASSES) == set(_core.optimizers)
+    for rule, (cls, _) in CLASSES.items():
+        assert set(OPTIONS[rule]) | set(SHARED_OPTIONS) == set(cls().param_groups[0]) - {"params"}
+
+
+def draw_options(data: st.DataObject, rule: str) -> dict[str, Any]:
+    options = {name: data.draw(values) for name, values in (OPTIONS[rule] | SHARED_OPTIONS).items()}
+    if rule == "sgd":  # what goes with what
+        options["nesterov"] &= options["momentum"] > 0 and options["dampening"] == 0
+        options["lr_in_velocity"] &= not options["nesterov"] and options["dampening"] == 0
+    return options
+
+
+@pytest.mark.parametrize("rule", CLASSES)
+@settings(max_examples=40)
+@given(
+    data=st.data(),
+    dtype=DTYPES,
+    threads=THREADS,
+    shapes=st.lists(PARAMETER_SHAPES, min_size=1, max_size=4),
+    seed=SEEDS,
+)
+def test_optimizers_of_any_shapes_and_options(
+    data: st.DataObject, rule: str, dtype: np.dtype, threads: int, shapes: list[tuple[int, ...]], seed: int
+) -> None:
+    options = draw_options(data, rule)
+    cls, states = CLASSES[rule]
+    rng = np.random.default_rng(seed)
+    starts = [np.asarray(rng.standard_normal(shape), dtype) for shape in shapes]
+    grads = [[laid_out(data.draw, np.asarray(rng.standard_normal(shape) + 0.1, dtype)) for shape in shapes] for _ in range(3)]
+    params = [w.copy() for w in starts]
+    with ts.num_threads(threads):
+        optimizer = cls(params, **options)
+        for g in grads:
+            optimizer.step(g)
+    for i, start in enumerate(starts):
+        wide = [start.astype(np.float64), *(np.zeros(start.shape) for _ in range(states))]
+        bare = [start.copy(), *(np.zeros(start.shape, dtype) for _ in range(states))]
+        for step, g in enumerate(grads, 1):
+            getattr(optim, f"{rule}_step_")(bare[0], g[i], *bare[1:], step=step, **options)
+            getattr(reference, f"{rule}_step_")(wide[0], g[i].astype(np.float64), *wide[1:], step=step, **options)
+        assert_same_bits(params[i], bare[0])
+        # A change of at most the weights' own size, by numbers that are each off by a few roundings.
+        size = 1 + np.abs(wide[0]) + np.abs(start.astype(np.float64))
+        assert_within(params[i], wide[0], (2e-4 if dtype == np.float32 else 1e-11) * size, (rule, options))
+
+
+@pytest.mark.parametrize("rule", CLASSES)
+@settings(max_examples=40)
+@given(data=st.data(), dtype=DTYPES, n=st.integers(1, 9))
+def test_optimizers_of_extremes(data: st.DataObject, rule: str, dtype: np.dtype, n: int) -> None:
+    options = draw_options(data, rule)
+    cls, _ = CLASSES[rule]
+    w, *grads = extreme_arrays(data.draw, dtype, (n,), 4)
+    optimizer = cls([w], **options)
+    for g in grads[: 1 if options["lr"] > 0.1 else 3]:
+        optimizer.step([g])
+        arrays = [w, *(v for entry in optimizer.state for k, v in entry.items() if k != "step")]
+        assert not any(np.isnan(a).any() for a in arrays), options
+        if not all(np.isfinite(a).all() for a in arrays):
+            break  # what overflowed is infinite, and a step from there may have no value
+
+
+# --- initialisers --------------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(
+    name=st.sampled_from(sorted(init.INITIALIZERS)),
+    fan_in=st.integers(1, 300),
+    fan_out=st.integers(1, 300),
+    dtype=DTYPES,
+    seed=st.integers(-(2**70), 2**70),
+)
+@example("he_uniform", 1, 1, np.dtype(np.float32), -1)
+def test_initialisers_of_any_shape(name: str, fan_in: int, fan_out: int, dtype: np.dtype, seed: int) -> None:
+    f = init.INITIALIZERS[name]
+    w = f((fan_in, fan_out), rng=seed, dtype=dtype)
+    assert (w.shape, w.dtype) == ((fan_in, fan_out), dtype)
+    assert_same_bits(f([fan_in, fan_out], rng=seed, dtype=dtype.name), w)
+    # The widest of them, He's, has a variance of 2 / fan_in; beyond 7 deviations a normal draw is once in 10^11.
+    assert np.abs(w).max() <= 7 * np.sqrt(2 / fan_in)
+    assert np.isfinite(w).all()
