@@ -12,8 +12,9 @@ from hypothesis import settings
 
 import trainstep as ts
 
-# Every run draws the same examples; --hypothesis-profile=default draws new ones.
+# Every run draws the same examples; --hypothesis-profile=random draws new ones.
 settings.register_profile("deterministic", derandomize=True, deadline=None)
+settings.register_profile("random", deadline=None)
 settings.load_profile("deterministic")
 
 VECTOR_BYTES = {"generic": 16, "avx2": 32, "avx512": 64, "neon": 16}
@@ -33,6 +34,14 @@ def straddling_sizes(dtype: object, grain: int = 4096) -> list[int]:
 def pytest_report_header() -> str:
     config = ts.config()
     return f"trainstep {config['version']}, ISA level {config['isa']} ({config['isa_reason']})"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what run_levels.py runs on another level."""
+    if os.environ.get("TRAINSTEP_TEST_ONE_LEVEL") == "0":
+        left_out = [item for item in items if item.get_closest_marker("one_level")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,5 +1,7 @@
 """Runs the test suite once under every ISA level that this CPU supports: ``python tests/run_levels.py [pytest options]``.
 
+Tests with the mark ``one_level`` run on the last of them only.
+
 Exit status 1 where a run failed, or where a level that the CPU's own flags promise was not among them.
 """
 
@@ -40,7 +42,8 @@ def main(options: list[str]) -> int:
     for level in levels:
         print(f"\n=== TRAINSTEP_ISA={level}", flush=True)
         command = [sys.executable, "-m", "pytest", str(TESTS), *options]
-        if subprocess.run(command, env={**os.environ, "TRAINSTEP_ISA": level}, check=False).returncode:
+        environment = {**os.environ, "TRAINSTEP_ISA": level, "TRAINSTEP_TEST_ONE_LEVEL": str(int(level == levels[-1]))}
+        if subprocess.run(command, env=environment, check=False).returncode:
             failed.append(level)
     print(f"\nrun_levels: {', '.join(levels)} run; {'failed: ' + ', '.join(failed) if failed else 'all passed'}")
     return bool(failed)

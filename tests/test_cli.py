@@ -13,6 +13,8 @@ import trainstep as ts
 from trainstep.bench import harness, suite
 from trainstep.cli import main
 
+pytestmark = pytest.mark.one_level
+
 Capture = pytest.CaptureFixture[str]
 
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from trainstep.data import load_digits, load_table, train_test_split
 
+pytestmark = pytest.mark.one_level
+
 
 def test_digits_are_the_digits() -> None:
     x, y = load_digits()

@@ -9,6 +9,8 @@ import pytest
 
 from trainstep import History
 
+pytestmark = pytest.mark.one_level
+
 
 def example(epochs: int = 5, *, accuracy: bool = True) -> History:
     history = History()

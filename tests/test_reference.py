@@ -14,6 +14,8 @@ from trainstep import reference
 
 from .helpers import numerical_gradient
 
+pytestmark = pytest.mark.one_level
+
 Float64 = npt.NDArray[np.float64]
 INF, NAN = math.inf, math.nan
 NAMES = sorted(reference.ACTIVATIONS)

@@ -1,4 +1,7 @@
-"""What does not fit is refused: the type of the exception, the words that name the argument, and nothing written."""
+"""What does not fit is refused: the type of the exception, the words that name the argument, and nothing written.
+
+One row a wrong call. The rows of the command line are in test_cli.py, those of files that are no models in test_nn.py.
+"""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -12,6 +15,8 @@ from trainstep import _core, init, nn, ops, optim
 
 from .helpers import Array, Dlpack, untouched
 
+pytestmark = pytest.mark.one_level
+
 Setting = SimpleNamespace
 Call = Callable[[Setting], Any]
 
@@ -24,6 +29,41 @@ def read_only(*shape: int) -> Array:
     result = of(shape)
     result.flags.writeable = False
     return result
+
+
+def masked(*shape: int) -> Any:
+    return np.ma.masked_array(of(shape), mask=np.zeros(shape, bool))
+
+
+class ElsewhereTensor:
+    """A tensor on a GPU."""
+
+    def __dlpack__(self, **_: Any) -> Any:
+        raise BufferError("it is on cuda:0")
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (2, 0)
+
+
+class Liar:
+    """Says that it has the protocol, and gives nonsense."""
+
+    def __dlpack__(self, **_: Any) -> Any:
+        return 3
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+
+class Broken:
+    """Raises when it is looked at."""
+
+    @property
+    def __dlpack__(self) -> Any:
+        raise KeyError("broken")
+
+
+TOO_LONG = np.broadcast_to(np.float32(1), (2**40, 3))  # 12 TB, were it not for its strides
 
 
 def setting() -> Setting:
@@ -81,7 +121,7 @@ def counts_of(s: Setting) -> list[Any]:
     optimizers = (s.trainer.optimizer, s.mse_trainer.optimizer, s.sgd)
     options = [{k: v for k, v in group.items() if k != "params"} for o in optimizers for group in o.param_groups]
     steps = [entry["step"] for o in optimizers for entry in o.state]
-    return [options, steps, s.trainer.steps, s.trainer.epoch, s.mse_trainer.steps, s.mse_trainer.epoch]
+    return [ts.get_num_threads(), options, steps, s.trainer.steps, s.trainer.epoch, s.mse_trainer.steps, s.mse_trainer.epoch]
 
 
 def check(call: Call, exception: type[Exception], words: str) -> None:
@@ -89,7 +129,7 @@ def check(call: Call, exception: type[Exception], words: str) -> None:
     counts = counts_of(s)
     with untouched(*arrays_of(s)), pytest.raises(exception) as caught:
         call(s)
-    assert type(caught.value) is exception
+    assert type(caught.value) is exception or exception is MemoryError  # NumPy has one of its own
     message = str(caught.value)
     for word in words.split():
         assert word in message, f"{word!r} is not in {message!r}"
@@ -143,6 +183,24 @@ DENSE: Table = {
     "out is x": (lambda s: ops.dense(s.y, of((5, 5)), out=s.y), ValueError, "dense: out memory"),
     "out is w": (lambda s: ops.dense(of((3, 3)), s.w, out=s.w), ValueError, "dense: out memory"),
     "out overlaps b": (lambda s: ops.dense(s.x, s.w, s.out.reshape(-1)[2:7], out=s.out), ValueError, "dense: out memory"),
+    "x is masked": (lambda s: ops.dense(masked(4, 3), s.w), TypeError, "dense: x MaskedArray mask"),
+    "x on a GPU": (lambda s: ops.dense(ElsewhereTensor(), s.w), TypeError, "dense: x cuda:0"),
+    "x lies": (lambda s: ops.dense(Liar(), s.w), TypeError, "dense: x cannot be read as an array"),
+    "x is broken": (lambda s: ops.dense(Broken(), s.w), TypeError, "dense: x Broken"),
+    "x of records": (lambda s: ops.dense(np.zeros((4, 3), "f4,f4"), s.w), TypeError, "dense: x has dtype"),
+    "x of dates": (lambda s: ops.dense(np.zeros((4, 3), "M8[s]"), s.w), TypeError, "dense: x datetime64[s]"),
+    "x of long doubles": (lambda s: ops.dense(of((4, 3), np.longdouble), s.w), TypeError, "dense: x expected float32 or float64"),
+    "x of bools": (lambda s: ops.dense(s.x > 1, s.w), TypeError, "dense: x bool"),
+    "x of more than the memory": (lambda s: ops.dense(TOO_LONG, s.w), MemoryError, "TiB float32"),
+    "y of more than the memory": (
+        lambda s: ops.dense(np.ones((2**26, 1), np.float32), np.ones((1, 2**26), np.float32)),
+        MemoryError,
+        "PiB float32",
+    ),
+    "out is masked": (lambda s: ops.dense(s.x, s.w, out=masked(4, 5)), TypeError, "dense: out MaskedArray"),
+    "activation is bytes": (lambda s: ops.dense(s.x, s.w, activation=b"relu"), TypeError, "dense: activation bytes"),
+    "activation is no UTF-8": (lambda s: ops.dense(s.x, s.w, activation="\ud800"), ValueError, "activation '\\ud800' relu"),
+    "activation of two lines": (lambda s: ops.dense(s.x, s.w, activation="a\nb"), ValueError, "dense: activation 'a\\nb' relu"),
 }
 
 BACKWARD: Table = {
@@ -178,6 +236,14 @@ BACKWARD: Table = {
     "dw is w": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.dx, s.w, s.db)), ValueError, "out[1] memory"),
     "db in dw": (lambda s: ops.dense_backward(s.dy, s.x, s.w, out=(s.dx, s.dw, s.dw[0])), ValueError, "out[2] memory"),
     "db in y": (lambda s: ops.dense_backward(s.dy, s.x, s.w, s.y, "relu", out=(s.dx, s.dw, s.y[0])), ValueError, "out[2] memory"),
+    "need_dx is a string": (
+        lambda s: ops.dense_backward(s.dy, s.x, s.w, need_dx="no"),
+        TypeError,
+        "dense_backward: need_dx str bool",
+    ),
+    "need_dx is None": (lambda s: ops.dense_backward(s.dy, s.x, s.w, need_dx=None), TypeError, "need_dx NoneType bool"),
+    "need_dx is an array": (lambda s: ops.dense_backward(s.dy, s.x, s.w, need_dx=s.b), TypeError, "need_dx ndarray bool"),
+    "x is masked": (lambda s: ops.dense_backward(s.dy, masked(4, 3), s.w), TypeError, "dense_backward: x MaskedArray"),
 }
 
 
@@ -240,6 +306,10 @@ SOFTMAX: Table = {
     "out read-only": (lambda s: cross(s.y, s.labels, out=s.frozen), ValueError, "out read-only"),
     "out is logits": (lambda s: cross(s.y, s.labels, out=s.y), ValueError, "out memory"),
     "out is labels": (lambda s: cross(s.y, s.probabilities, out=s.probabilities), ValueError, "out memory"),
+    "labels of strings": (lambda s: cross(s.y, ["a"] * 4), TypeError, "labels <U1 integer"),
+    "labels of objects": (lambda s: cross(s.y, s.labels.astype(object)), TypeError, "labels object integer"),
+    "labels are an empty list": (lambda s: cross(s.y, []), TypeError, "labels float64 integer"),
+    "labels are masked": (lambda s: cross(s.y, np.ma.masked_array(s.labels)), TypeError, "labels MaskedArray"),
 }
 cross = ops.softmax_cross_entropy
 
@@ -256,6 +326,8 @@ MSE: Table = {
     "out of wrong shape": (lambda s: ops.mse(s.y, s.dy, out=s.x), ValueError, "mse: out (4, 3)"),
     "out read-only": (lambda s: ops.mse(s.y, s.dy, out=s.frozen), ValueError, "mse: out read-only"),
     "out is target": (lambda s: ops.mse(s.y, s.dy, out=s.dy), ValueError, "mse: out memory"),
+    "reduction is a number": (lambda s: ops.mse(s.y, s.dy, reduction=1), TypeError, "mse: reduction int"),
+    "pred is masked": (lambda s: ops.mse(masked(4, 5), s.dy), TypeError, "mse: pred MaskedArray"),
 }
 
 STANDARDIZE: Table = {
@@ -373,6 +445,30 @@ BARE: Table = {
     "one beta": (lambda s: adam(s, betas=(0.9,)), ValueError, "adam_step_: betas"),
     "betas are a number": (lambda s: adam(s, betas=0.9), ValueError, "adam_step_: betas"),
     "unknown option": (lambda s: sgd(s, nestrov=True), TypeError, "nestrov"),
+    "w is masked": (lambda s: optim.sgd_step_(masked(6), s.g), TypeError, "sgd_step_: w MaskedArray"),
+    "w on a GPU": (lambda s: optim.sgd_step_(ElsewhereTensor(), s.g), TypeError, "sgd_step_: w cuda:0"),
+    "w of the other byte order": (lambda s: optim.sgd_step_(np.zeros(6, ">f4"), s.g), TypeError, "sgd_step_: w >f4"),
+    "w of complex": (lambda s: optim.sgd_step_(np.zeros(6, complex), s.g), TypeError, "sgd_step_: w complex128"),
+    "w reversed": (lambda s: optim.sgd_step_(s.p[::-1], s.g), ValueError, "sgd_step_: w C-contiguous"),
+    "w broadcast": (lambda s: optim.sgd_step_(np.broadcast_to(np.float32(1), 6), s.g), ValueError, "sgd_step_: w read-only"),
+    "step past int64": (lambda s: sgd(s, step=2**70), ValueError, "sgd_step_: step 1180591620717411303424"),
+    "step is a bool": (lambda s: sgd(s, step=True), TypeError, "sgd_step_: step bool"),
+    "step is a float": (lambda s: adam(s, step=1.0), TypeError, "adam_step_: step float"),
+    "lr is a bool": (lambda s: sgd(s, lr=True), TypeError, "sgd_step_: lr bool number"),
+    "lr past float64": (lambda s: sgd(s, lr=10**400), ValueError, "sgd_step_: lr too large"),
+    "lr is complex": (lambda s: adam(s, lr=1j), TypeError, "adam_step_: lr complex"),
+    "lr is an array": (lambda s: adam(s, lr=s.p), TypeError, "adam_step_: lr ndarray"),
+    "momentum is an array": (lambda s: sgd(s, momentum=s.p), TypeError, "sgd_step_: momentum ndarray"),
+    "momentum infinite": (lambda s: sgd(s, momentum=np.inf), ValueError, "sgd_step_: momentum inf"),
+    "dampening NaN": (lambda s: sgd(s, momentum=0.5, dampening=np.nan), ValueError, "sgd_step_: dampening nan"),
+    "eps NaN": (lambda s: adam(s, eps=np.nan), ValueError, "adam_step_: eps nan"),
+    "beta NaN": (lambda s: adam(s, betas=(0.9, np.nan)), ValueError, "adam_step_: beta2 nan"),
+    "betas are text": (lambda s: adam(s, betas="ab"), TypeError, "adam_step_: betas[0] str"),
+    "betas are bools": (lambda s: adam(s, betas=(False, False)), TypeError, "adam_step_: betas[0] bool"),
+    "a switch of 2": (lambda s: adam(s, maximize=2), ValueError, "adam_step_: maximize 2 bool"),
+    "a switch of NaN": (lambda s: adam(s, bias_correction=np.nan), ValueError, "adam_step_: bias_correction nan bool"),
+    "a switch of text": (lambda s: adam(s, eps_inside_sqrt="no"), TypeError, "adam_step_: eps_inside_sqrt str bool"),
+    "a switch of None": (lambda s: sgd(s, nesterov=None), TypeError, "sgd_step_: nesterov NoneType bool"),
 }
 
 CLASSES: Table = {
@@ -418,24 +514,120 @@ CLASSES: Table = {
         ValueError,
         "SGD: nesterov dampening",
     ),
+}
+
+
+def load(change: Callable[[dict[str, Any]], object]) -> Call:
+    """A call that loads the optimizer's own state_dict, with a change."""
+
+    def call(s: Setting) -> None:
+        state_dict = s.sgd.state_dict()
+        change(state_dict)
+        s.sgd.load_state_dict(state_dict)
+
+    return call
+
+
+def load_entry(**changed: Any) -> Call:
+    return load(lambda d: d["state"][1].update(changed))
+
+
+STATE_DICTS: Table = {
     "state of another optimizer": (lambda s: s.sgd.load_state_dict(optim.SGD([s.w]).state_dict()), ValueError, "SGD: state_dict"),
     "state_dict is empty": (lambda s: s.sgd.load_state_dict({}), ValueError, "SGD: state_dict"),
     "state_dict is None": (lambda s: s.sgd.load_state_dict(None), TypeError, "SGD: state_dict"),
-    "state without its step": (
-        lambda s: s.sgd.load_state_dict({**s.sgd.state_dict(), "state": {0: {}, 1: {}}}),
-        ValueError,
-        "SGD: state_dict step",
-    ),
+    "without a step": (load(lambda d: d["state"][1].pop("step")), ValueError, "SGD: state_dict no step parameter 1"),
     "state of another shape": (
         lambda s: s.sgd.load_state_dict(optim.SGD([of((6,)), of((4,))], momentum=0.5).state_dict()),
         ValueError,
         "SGD: state_dict momentum_buffer (4,) (5,)",
+    ),
+    "param is masked": (lambda s: optim.SGD([masked(3)]), TypeError, "SGD: params[0] MaskedArray"),
+    "param on a GPU": (lambda s: optim.SGD([ElsewhereTensor()]), TypeError, "SGD: params[0] ElsewhereTensor cuda:0"),
+    "param lies": (lambda s: optim.SGD([s.p, Liar()]), TypeError, "SGD: params[1] Liar"),
+    "param is broken": (lambda s: optim.SGD([Broken()]), TypeError, "SGD: params[0] Broken"),
+    "param of the other byte order": (lambda s: optim.SGD([np.ones(3, ">f4")]), TypeError, "SGD: params[0] >f4"),
+    "params is a dict": (lambda s: optim.SGD({"w": s.p}), TypeError, "SGD: params dict"),
+    "params of a group is an array": (lambda s: optim.SGD([{"params": s.w}]), TypeError, "SGD: params[0]['params'] array"),
+    "params of a group is None": (lambda s: optim.SGD([{"params": None}]), TypeError, "SGD: params[0]['params'] NoneType"),
+    "params of a group is a string": (lambda s: optim.SGD([{"params": "w"}]), TypeError, "SGD: params[0]['params'] str"),
+    "groups are empty": (lambda s: optim.SGD([{"params": []}]), ValueError, "SGD: params empty"),
+    "group with a number for a name": (lambda s: optim.SGD([{"params": [s.p], 3: 1}]), ValueError, "SGD: params[0] 3"),
+    "arrays and a group": (lambda s: optim.SGD([s.p, {"params": [s.w]}]), TypeError, "SGD: params[1] dict"),
+    "a switch of 2": (lambda s: optim.SGD(maximize=2), ValueError, "SGD: maximize 2 bool"),
+    "lr is a bool": (lambda s: optim.Adam(lr=True), TypeError, "Adam: lr bool"),
+    "lr set to NaN": (lambda s: setattr(s.sgd, "lr", np.nan), ValueError, "SGD: lr nan"),
+    "options set in a dict of many": (
+        lambda s: s.sgd.param_groups[0].update(lr=0.5, momentum=-1),
+        ValueError,
+        "SGD: momentum -1",
+    ),
+    "option removed": (lambda s: s.sgd.param_groups[0].pop("lr"), TypeError, "removed"),
+    "grads are a dict": (lambda s: s.sgd.step({0: s.g, 1: s.db}), TypeError, "grads dict"),
+    "grads are a generator": (lambda s: s.sgd.step(g for g in (s.g, s.db)), TypeError, "grads generator"),
+    "grads are one array": (lambda s: s.sgd.step(s.g), TypeError, "grads ndarray"),
+    "grad is masked": (lambda s: s.sgd.step([s.g, masked(5)]), TypeError, "grads[1] MaskedArray"),
+    "grads of a trainer's optimizer": (lambda s: s.trainer.optimizer.step([s.g]), ValueError, "grads 1 4"),
+    "without params": (lambda s: optim.Adam().load_state_dict({}), RuntimeError, "Adam: parameters"),
+    "without groups": (load(lambda d: d.pop("param_groups")), ValueError, "SGD: state_dict param_groups"),
+    "without states": (load(lambda d: d.pop("state")), ValueError, "SGD: state_dict state"),
+    "groups are None": (load(lambda d: d.update(param_groups=None)), TypeError, "SGD: state_dict['param_groups'] list"),
+    "groups are a dict": (load(lambda d: d.update(param_groups={"lr": 1})), TypeError, "SGD: state_dict['param_groups'] list"),
+    "groups are numbers": (load(lambda d: d.update(param_groups=[3])), TypeError, "SGD: state_dict['param_groups'] dicts"),
+    "too many groups": (load(lambda d: d["param_groups"].append({})), ValueError, "SGD: state_dict 2 groups 1"),
+    "group without params": (load(lambda d: d["param_groups"][0].pop("params")), ValueError, "SGD: state_dict group params"),
+    "params are None": (load(lambda d: d["param_groups"][0].update(params=None)), ValueError, "SGD: state_dict params None"),
+    "too few params": (load(lambda d: d["param_groups"][0].update(params=[0])), ValueError, "SGD: state_dict params [0] 2"),
+    "lr negative": (load(lambda d: d["param_groups"][0].update(lr=-1)), ValueError, "SGD: lr -1"),
+    "lr is a string": (load(lambda d: d["param_groups"][0].update(lr="a")), TypeError, "SGD: lr str"),
+    "options that do not go together": (
+        load(lambda d: d["param_groups"][0].update(nesterov=True, dampening=0.5)),
+        ValueError,
+        "SGD: nesterov dampening",
+    ),
+    "states are None": (load(lambda d: d.update(state=None)), TypeError, "SGD: state_dict['state'] dict"),
+    "states are a list": (load(lambda d: d.update(state=[{}, {}])), TypeError, "SGD: state_dict['state'] dict"),
+    "an entry is None": (load(lambda d: d["state"].update({1: None})), TypeError, "SGD: state_dict['state'] dicts"),
+    "names for numbers": (
+        load(lambda d: d.update(state={str(k): v for k, v in d["state"].items()})),
+        ValueError,
+        "SGD: state_dict step parameter 0",
+    ),
+    "too few states": (load(lambda d: d["state"].pop(1)), ValueError, "SGD: state_dict 1 states 2"),
+    "steps that differ": (load_entry(step=7), ValueError, "SGD: state_dict steps [1, 7]"),
+    "step negative": (load_entry(step=-1), ValueError, "SGD: state_dict step -1 parameter 1"),
+    "step is no whole number": (load_entry(step=1.5), ValueError, "SGD: state_dict step 1.5"),
+    "step NaN": (load_entry(step=np.nan), ValueError, "SGD: state_dict step nan"),
+    "step infinite": (load_entry(step=np.inf), ValueError, "SGD: state_dict step inf"),
+    "step past int64": (load_entry(step=2**70), ValueError, "SGD: state_dict step 1180591620717411303424"),
+    "step is a string": (load_entry(step="a"), ValueError, "SGD: state_dict step 'a'"),
+    "step is None": (load_entry(step=None), ValueError, "SGD: state_dict step None"),
+    "without a state": (
+        load(lambda d: d["state"][1].pop("momentum_buffer")),
+        ValueError,
+        "no momentum_buffer parameter 1",
+    ),
+    "unknown state": (load_entry(exp_avg=of((5,))), ValueError, "SGD: state_dict unknown exp_avg parameter 1"),
+    "state is None": (load_entry(momentum_buffer=None), TypeError, "state_dict momentum_buffer object"),
+    "state of strings": (load_entry(momentum_buffer=["a"] * 5), TypeError, "state_dict momentum_buffer <U1"),
+    "state of complex": (load_entry(momentum_buffer=np.ones(5) * 1j), TypeError, "state_dict momentum_buffer complex128"),
+    "state too large for float32": (load_entry(momentum_buffer=np.full(5, 1e300)), ValueError, "momentum_buffer too large float32"),
+    "state that would broadcast": (load_entry(momentum_buffer=np.ones(1)), ValueError, "momentum_buffer (1,) (5,)"),
+    "of another kind": (
+        lambda s: optim.Adam([s.p, s.b]).load_state_dict(s.sgd.state_dict()),
+        ValueError,
+        "Adam: state_dict no exp_avg",
     ),
 }
 
 
 @table(BARE)
 def test_bare_steps(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, words)
+
+
+@table(STATE_DICTS)
+def test_state_dicts(call: Call, exception: type[Exception], words: str) -> None:
     check(call, exception, words)
 
 
@@ -481,6 +673,24 @@ INIT: Table = {
     "rng is None": (lambda s: init.he_normal((3, 4), rng=None), TypeError, "rng NoneType"),
     "rng is a string": (lambda s: init.he_normal((3, 4), rng="0"), TypeError, "rng str"),
     "rng is a float": (lambda s: init.he_normal((3, 4), rng=1.5), TypeError, "rng float"),
+    "extent is a float": (lambda s: init.he_normal((3.0, 4), rng=0), TypeError, "shape[0] float"),
+    "extent is a bool": (lambda s: init.he_normal((3, True), rng=0), TypeError, "shape[1] bool"),
+    "extent is a string": (lambda s: init.he_normal(("3", 4), rng=0), TypeError, "shape[0] str"),
+    "extent is None": (lambda s: init.he_normal((None, 4), rng=0), TypeError, "shape[0] NoneType"),
+    "shape is an int": (lambda s: init.he_normal(3, rng=0), TypeError, "shape int (fan_in, fan_out)"),
+    "more than the memory": (lambda s: init.he_normal((2**20, 2**24), rng=0), MemoryError, "TiB"),
+    "zeros of a negative extent": (lambda s: init.zeros((-1,)), ValueError, "shape (-1,) at least 0"),
+    "zeros of text": (lambda s: init.zeros("ab"), TypeError, "shape str"),
+    "zeros of None": (lambda s: init.zeros(None), TypeError, "shape NoneType"),
+    "zeros of halves of a row": (lambda s: init.zeros((1.5,)), TypeError, "shape[0] float"),
+    "dtype None": (lambda s: init.zeros((3,), dtype=None), TypeError, "dtype None float32"),
+    "dtype unknown": (lambda s: init.he_normal((3, 4), rng=0, dtype="float23"), TypeError, "dtype 'float23' float32"),
+    "dtype of the other byte order": (lambda s: init.he_normal((3, 4), rng=0, dtype=">f4"), TypeError, "dtype >f4 float32"),
+    "rng is a bool": (lambda s: init.he_normal((3, 4), rng=True), TypeError, "rng bool Generator"),
+    "rng of old": (lambda s: init.he_normal((3, 4), rng=np.random.RandomState(0)), TypeError, "rng RandomState Generator"),
+    "no rng": (lambda s: init.he_normal((3, 4)), TypeError, "rng"),
+    "for an unknown activation": (lambda s: init.for_activation("rellu"), ValueError, "for_activation: activation 'rellu' relu"),
+    "for a list of activations": (lambda s: init.for_activation(["relu"]), ValueError, "for_activation: activation ['relu']"),
 }
 
 
@@ -490,6 +700,11 @@ def test_init(call: Call, exception: type[Exception], words: str) -> None:
 
 
 # --- nn ------------------------------------------------------------------------------------------------------------------------
+
+
+def made_by(value: Any) -> nn.Sequential:
+    return nn.Sequential(nn.Dense(3, 4, init=lambda shape, **_: np.full(shape, value)))
+
 
 NN: Table = {
     "no inputs": (lambda s: nn.Dense(0, 5), ValueError, "Dense: in_features 0"),
@@ -588,6 +803,37 @@ NN: Table = {
     "forward x of wrong width": (lambda s: s.model.forward(s.y, training=True), ValueError, "forward: x (4, 5)"),
     "backward first": (lambda s: nn.Sequential(nn.Dense(3, 5)).backward(s.dy), RuntimeError, "backward: forward"),
     "load of nothing": (lambda s: nn.load("/nonexistent/model.safetensors"), FileNotFoundError, "model.safetensors"),
+    "width is a bool": (lambda s: nn.Dense(True, 5), TypeError, "Dense: in_features bool"),
+    "width past int32": (lambda s: nn.Dense(5, 2**31), ValueError, "Dense: out_features 2147483648"),
+    "more weights than memory": (lambda s: nn.Sequential(nn.Dense(2**26, 2**26)), MemoryError, "bad_alloc"),
+    "activation is a list": (lambda s: nn.Dense(5, 5, activation=["relu"]), ValueError, "Dense: activation ['relu'] relu"),
+    "bias is None": (lambda s: nn.Dense(5, 5, bias=None), TypeError, "Dense: bias NoneType bool"),
+    "bias is a number": (lambda s: nn.Dense(5, 5, bias=1), TypeError, "Dense: bias int bool"),
+    "init is a number": (lambda s: nn.Dense(5, 5, init=3), TypeError, "Dense: init int"),
+    "init gives text": (lambda s: made_by("a"), ValueError, "Sequential: 0.weight <U1"),
+    "init gives nothing": (lambda s: made_by(None), ValueError, "Sequential: 0.weight object"),
+    "init gives NaN": (lambda s: made_by(np.nan), ValueError, "Sequential: 0.weight finite"),
+    "init gives complex": (lambda s: made_by(1j), ValueError, "Sequential: 0.weight complex128"),
+    "init overflows": (lambda s: made_by(1e300), ValueError, "Sequential: 0.weight finite"),
+    "init gives a ragged list": (
+        lambda s: nn.Sequential(nn.Dense(2, 2, init=lambda *_, **__: [[1], [1, 2]])),
+        ValueError,
+        "Sequential: 0.weight (2, 2)",
+    ),
+    "dtype None": (lambda s: nn.Sequential(nn.Dense(3, 4), dtype=None), TypeError, "Sequential: dtype None"),
+    "dtype of the other byte order": (lambda s: nn.Sequential(nn.Dense(3, 4), dtype=">f4"), TypeError, "Sequential: dtype >f4"),
+    "dtype of records": (lambda s: nn.Sequential(nn.Dense(3, 4), dtype="f4,f4"), TypeError, "Sequential: dtype"),
+    "seed is a float": (lambda s: nn.Sequential(nn.Dense(3, 4), seed=1.5), TypeError, "Sequential: seed float"),
+    "x is masked": (lambda s: s.model(masked(4, 3)), TypeError, "model: x MaskedArray"),
+    "x of more than the memory": (lambda s: s.model(TOO_LONG), MemoryError, "TiB"),
+    "predict in batches of True": (lambda s: s.model.predict(s.x, batch_size=True), TypeError, "predict: batch_size bool"),
+    "training is a string": (lambda s: s.model.forward(s.x, training="no"), TypeError, "forward: training str bool"),
+    "need_dx is a string": (lambda s: s.model.backward(s.dy, need_dx="no"), TypeError, "backward: need_dx str bool"),
+    "accumulate is None": (lambda s: s.model.backward(s.dy, accumulate=None), TypeError, "backward: accumulate NoneType bool"),
+    "load of None": (lambda s: nn.load(None), TypeError, "load: path NoneType"),
+    "load of a number": (lambda s: nn.load(3), TypeError, "load: path int"),
+    "save to None": (lambda s: s.model.save(None), TypeError, "save: path NoneType"),
+    "save into nowhere": (lambda s: s.model.save("/nonexistent/model"), FileNotFoundError, "/nonexistent/model"),
 }
 
 
@@ -625,6 +871,13 @@ TRAINER: Table = {
     "optimizer is a class": (lambda s: ts.Trainer(s.model, optimizer=optim.Adam), TypeError, "Trainer: optimizer type"),
     "optimizer has parameters": (lambda s: ts.Trainer(s.model, optimizer=s.sgd), ValueError, "SGD: parameters"),
     "seed is a string": (lambda s: ts.Trainer(s.model, seed="0"), TypeError, "Trainer: seed str"),
+    "loss is a list": (lambda s: ts.Trainer(nn.Sequential(nn.Dense(3, 5)), loss=["mse"]), ValueError, "Trainer: loss ['mse'] mse"),
+    "loss is an array": (
+        lambda s: ts.Trainer(nn.Sequential(nn.Dense(3, 5)), loss=np.array(["mse"] * 2)),
+        ValueError,
+        "Trainer: loss",
+    ),
+    "seed is a bool": (lambda s: ts.Trainer(s.model, seed=True), TypeError, "Trainer: seed bool"),
 }
 
 # Each of these is put to step, fit and evaluate alike.
@@ -648,10 +901,20 @@ BATCH: dict[str, tuple[Callable[[Setting], tuple[Any, Any]], type[Exception], st
     "probability negative": (lambda s: (s.x, changed(s.probabilities, (1, 2), -1)), ValueError, "y -1"),
     "probabilities of wrong width": (lambda s: (s.x, s.x), ValueError, "y (4, 3) (4, 5)"),
     "probabilities of rank 3": (lambda s: (s.x, s.y[:, :, None]), ValueError, "y (4, 5, 1)"),
+    "x is masked": (lambda s: (masked(4, 3), s.labels), TypeError, "x MaskedArray"),
+    "x is a parameter": (lambda s: (s.model.parameters()["0.weight"].reshape(4, 3), s.labels), ValueError, "x model's own memory"),
+    "labels are masked": (lambda s: (s.x, np.ma.masked_array(s.labels)), TypeError, "y MaskedArray"),
+    "labels of bools": (lambda s: (s.x, s.labels > 1), TypeError, "y bool integer"),
+    "labels of objects": (lambda s: (s.x, s.labels.astype(object)), TypeError, "y object integer"),
+    "labels are ragged": (lambda s: (s.x, [[1], [1, 2]]), TypeError, "y cannot be read as an array"),
+    "labels as a column": (lambda s: (s.x, s.labels[:, None]), ValueError, "y (4, 1) (4, 5) (4,)"),
+    "label is one number": (lambda s: (s.x, 3), TypeError, "y int"),
+    "probability infinite": (lambda s: (s.x, changed(s.probabilities, (3, 4), np.inf)), ValueError, "y inf 19"),
 }
 MSE_BATCH: dict[str, tuple[Callable[[Setting], tuple[Any, Any]], type[Exception], str]] = {
     "target NaN": (lambda s: (s.x, changed(s.y, (1, 2), np.nan)), ValueError, "y nan"),
     "target NaN, float64": (lambda s: (s.x, changed(s.y64, (1, 2), np.nan)), ValueError, "y nan"),
+    "target is a parameter": (lambda s: (s.x[:3], s.regression.parameters()["0.weight"]), ValueError, "y model's own memory"),
     "target of wrong width": (lambda s: (s.x, s.x), ValueError, "y (4, 3) (4, 5)"),
     "target of rank 1": (lambda s: (s.x, s.labels), ValueError, "y (4,) (4, 5)"),
     "target of complex": (lambda s: (s.x, s.y.astype(complex)), TypeError, "y complex128"),
@@ -690,6 +953,33 @@ FIT: Table = {
         lambda s: s.trainer.evaluate(s.x, s.labels, batch_size=2.0),
         TypeError,
         "evaluate: batch_size float",
+    ),
+    "epochs is a bool": (lambda s: s.trainer.fit(s.x, s.labels, epochs=True), TypeError, "fit: epochs bool"),
+    "batch past int64": (
+        lambda s: s.trainer.fit(s.x, s.labels, batch_size=2**64),
+        ValueError,
+        "fit: batch_size 18446744073709551616",
+    ),
+    "shuffle is a string": (lambda s: s.trainer.fit(s.x, s.labels, shuffle="no"), TypeError, "fit: shuffle str bool"),
+    "shuffle is an array": (lambda s: s.trainer.fit(s.x, s.labels, shuffle=s.x), TypeError, "fit: shuffle ndarray bool"),
+    "drop_last is a string": (lambda s: s.trainer.fit(s.x, s.labels, drop_last="no"), TypeError, "fit: drop_last str bool"),
+    "drop_last is None": (lambda s: s.trainer.fit(s.x, s.labels, drop_last=None), TypeError, "fit: drop_last NoneType bool"),
+    "progress is a string": (lambda s: s.trainer.fit(s.x, s.labels, progress="no"), TypeError, "fit: progress str bool"),
+    "validation is a string": (lambda s: s.trainer.fit(s.x, s.labels, validation_data="xy"), TypeError, "fit: validation_data"),
+    "validation without y": (
+        lambda s: s.trainer.fit(s.x, s.labels, validation_data=(s.x, None)),
+        TypeError,
+        "fit: validation_data[1] NoneType",
+    ),
+    "more rows than memory": (
+        lambda s: s.trainer.fit(TOO_LONG, np.broadcast_to(np.int64(1), 2**40)),
+        MemoryError,
+        "TiB",
+    ),
+    "evaluate past int64": (
+        lambda s: s.trainer.evaluate(s.x, s.labels, batch_size=2**64),
+        ValueError,
+        "evaluate: batch_size 18446744073709551616",
     ),
 }
 
@@ -742,3 +1032,59 @@ def test_number_of_threads(n: Any, exception: type[Exception]) -> None:
 
 def test_dlpack_of_another_dtype_is_named() -> None:
     check(lambda s: ops.dense(Dlpack(s.labels.reshape(2, 2)), s.w), TypeError, "dense: x int64")
+
+
+# --- data and history ----------------------------------------------------------------------------------------------------------
+
+split = ts.data.train_test_split
+TWO = np.array([0, 0, 1, 1])
+
+DATA: Table = {
+    "lengths": (lambda s: split(s.x, TWO[:3]), ValueError, "x 4 rows y 3"),
+    "x is a number": (lambda s: split(3, TWO), ValueError, "x no rows"),
+    "x is None": (lambda s: split(None, TWO), ValueError, "x no rows"),
+    "x is ragged": (lambda s: split([[1], [1, 2]], TWO[:2]), ValueError, "x cannot be read as an array"),
+    "x is masked": (lambda s: split(masked(4, 3), TWO), TypeError, "x MaskedArray"),
+    "y is masked": (lambda s: split(s.x, np.ma.masked_array(TWO)), TypeError, "y MaskedArray"),
+    "nothing": (lambda s: split(s.x[:0], TWO[:0]), ValueError, "test_size 0.2 0 rows"),
+    "classes that cannot be sorted": (lambda s: split(s.x, np.array([0, "a", 0, "a"], object)), TypeError, "y sorted"),
+    "rows of targets": (lambda s: split(s.x, s.y), ValueError, "y (4, 5) stratify"),
+    "class of one": (lambda s: split(s.x, np.array([0, 0, 0, 1])), ValueError, "class 1 1 member"),
+    "too few for the classes": (lambda s: split(s.x, TWO, test_size=1), ValueError, "1 rows 2 classes"),
+    "test_size 0": (lambda s: split(s.x, TWO, test_size=0), ValueError, "test_size 0"),
+    "test_size all": (lambda s: split(s.x, TWO, test_size=4), ValueError, "test_size 4 3 of 4"),
+    "test_size 1.0": (lambda s: split(s.x, TWO, test_size=1.0), ValueError, "test_size 1.0 fraction"),
+    "test_size NaN": (lambda s: split(s.x, TWO, test_size=np.nan), ValueError, "test_size nan"),
+    "test_size infinite": (lambda s: split(s.x, TWO, test_size=np.inf), ValueError, "test_size inf"),
+    "test_size is a bool": (lambda s: split(s.x, TWO, test_size=True), TypeError, "test_size bool"),
+    "test_size is a string": (lambda s: split(s.x, TWO, test_size="0.5"), TypeError, "test_size str"),
+    "test_size is complex": (lambda s: split(s.x, TWO, test_size=1j), TypeError, "test_size complex"),
+    "stratify is a string": (lambda s: split(s.x, TWO, stratify="no"), TypeError, "stratify str bool"),
+    "seed negative": (lambda s: split(s.x, TWO, seed=-1), ValueError, "seed -1"),
+    "seed is a string": (lambda s: split(s.x, TWO, seed="1"), TypeError, "seed str"),
+    "seed is a float": (lambda s: split(s.x, TWO, seed=1.5), TypeError, "seed float"),
+    "seed is None": (lambda s: split(s.x, TWO, seed=None), TypeError, "seed NoneType"),
+}
+
+
+@table(DATA)
+def test_train_test_split(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, "train_test_split: " + words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values", "words"),
+    [
+        (("a",), {"loss": 1.0}, "History.append: epoch str"),
+        ((1.5,), {"loss": 1.0}, "History.append: epoch float"),
+        ((2,), {"loss": "a"}, "History.append: loss str"),
+        ((2,), {"loss": 1.0, "accuracy": None}, "History.append: accuracy NoneType"),
+    ],
+)
+def test_history(arguments: Any, values: Any, words: str) -> None:
+    history = ts.History()
+    history.append(1, loss=2.0)
+    with pytest.raises(TypeError) as caught:
+        history.append(*arguments, **values)
+    assert all(word in str(caught.value) for word in words.split())
+    assert (history.epoch, history.history) == ([1], {"loss": [2.0]})
