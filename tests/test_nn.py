@@ -488,13 +488,6 @@ def test_a_bad_dy_is_refused_unwritten(case: str, rng: np.random.Generator) -> N
     assert model.backward(np.zeros((6, 3))).shape == (6, 7)  # the model has not lost its forward
 
 
-def test_predict_refuses_a_bad_batch_size() -> None:
-    model = network((7, 3))
-    for batch_size in (0, -1):
-        with pytest.raises(ValueError, match="predict: batch_size"):
-            model.predict(np.zeros((4, 7)), batch_size=batch_size)
-
-
 # --- initial weights -----------------------------------------------------------------------------------------------------------
 
 

@@ -152,6 +152,20 @@ def loss_case(draw: Any, name: str) -> Case:
     )
 
 
+def standardize_case(draw: Any, name: str) -> Case:
+    dtype, rng = draw(DTYPES), np.random.default_rng(draw(SEEDS))
+    rows, columns = draw(st.tuples(EXTENTS, EXTENTS))
+    x, mean, scale = (laid_out(draw, normal(rng, dtype, *shape)) for shape in ((rows, columns), (columns,), (columns,)))
+    arrays = (x, mean, scale) if name == "standardize" else (x, scale)
+
+    def check() -> None:
+        # x - mean is rounded once, which moves the product by no more than its own rounding.
+        exact = getattr(reference, name)(*(a.astype(np.float64) for a in arrays))
+        assert_within(getattr(ops, name)(*arrays), exact, 1.01 * eps(dtype) * np.abs(exact), name)
+
+    return Case(lambda: getattr(ops, name)(*arrays), check, 0 in (rows, columns))
+
+
 STRATEGIES: dict[str, Callable[[Any], Case]] = {
     "dense": lambda draw: dense_case(draw, backward=False),
     "dense_backward": lambda draw: dense_case(draw, backward=True),
@@ -160,6 +174,7 @@ STRATEGIES |= {name: lambda draw, name=name: activation_case(draw, name) for nam
 STRATEGIES |= {
     f"{name}_backward": lambda draw, name=f"{name}_backward": activation_backward_case(draw, name) for name in ACTIVATIONS
 }
+STRATEGIES |= {name: lambda draw, name=name: standardize_case(draw, name) for name in ("standardize", "standardize_backward")}
 STRATEGIES |= {name: lambda draw, name=name: loss_case(draw, name) for name in _core.losses}
 
 

@@ -654,42 +654,6 @@ def test_a_bad_x_is_refused_before_anything_is_trained(case: str, call: str) -> 
     assert (trainer.steps, trainer.epoch) == (0, 0)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"epochs": 0}, ValueError, "epochs is 0"),
-        ({"epochs": 1.5}, TypeError, "epochs is a float"),
-        ({"epochs": True}, TypeError, "epochs is a bool"),
-        ({"batch_size": 0}, ValueError, "batch_size is 0"),
-        ({"batch_size": -1}, ValueError, "batch_size is -1"),
-        ({"batch_size": "32"}, TypeError, "batch_size is a str"),
-        ({"batch_size": 61, "drop_last": True}, ValueError, "batch_size is 61, expected at most the 60 rows"),
-        ({"validation_data": 3}, TypeError, "validation_data"),
-        ({"validation_data": (1,)}, TypeError, "validation_data"),
-        ({"validation_data": (np.zeros((5, 8)), np.zeros(4, int))}, ValueError, "validation_data"),
-    ],
-    ids=lambda a: str(a)[:40],
-)
-def test_wrong_arguments_of_fit(arguments: dict[str, object], error: type[Exception], message: str) -> None:
-    x, y = classes(60, 8, 4)
-    trainer = ts.Trainer(network((8, 4), dtype="float32"))
-    with pytest.raises(error, match=f"fit: {message}"):
-        trainer.fit(x, y, **arguments)
-    assert trainer.steps == 0
-
-
-def test_wrong_trainers_are_refused() -> None:
-    model = network((8, 4))
-    with pytest.raises(TypeError, match="Trainer: model is a list"):
-        ts.Trainer([Dense(8, 4)])
-    with pytest.raises(TypeError, match="Trainer: optimizer is a str"):
-        ts.Trainer(model, optimizer="adam")
-    with pytest.raises(TypeError, match="Trainer: seed is a float"):
-        ts.Trainer(model, seed=1.0)
-    with pytest.raises(ValueError, match="Trainer: loss is 'hinge', expected one of softmax_cross_entropy, mse"):
-        ts.Trainer(model, loss="hinge")
-
-
 def test_an_optimizer_has_one_owner() -> None:
     made_with_params = optim.Adam([np.zeros(3)])
     with pytest.raises(ValueError, match="Adam: it already has its parameters"):
