@@ -6,7 +6,7 @@ they depend on neither the threads nor the ISA level.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -29,7 +29,7 @@ __all__ = [
     "zeros",
 ]
 
-Rng = int | np.random.Generator
+Rng: TypeAlias = "int | np.random.Generator"  # text, so that importing this does not load numpy.random
 Initializer = Callable[..., NDArray[Any]]
 
 
@@ -151,7 +151,7 @@ lecun_normal, lecun_uniform = _of_variance(
 )
 
 
-def zeros(shape: tuple[int, ...], *, rng: Rng | None = None, dtype: DTypeLike = "float32") -> NDArray[Any]:
+def zeros(shape: tuple[int, ...], *, rng: "Rng | None" = None, dtype: DTypeLike = "float32") -> NDArray[Any]:
     """Give zeros: for biases, and for the last layer of a residual branch.
 
     w = 0

@@ -1,6 +1,6 @@
 """The UCI optical digits, shipped with the package: real data without a download."""
 
-from importlib.resources import files
+import os
 
 import numpy as np
 import numpy.typing as npt
@@ -46,5 +46,5 @@ def load_digits() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     >>> int(y[0])
     0
     """
-    with files("trainstep.data").joinpath("digits.npz").open("rb") as file, np.load(file) as arrays:
+    with np.load(os.path.join(os.path.dirname(__file__), "digits.npz")) as arrays:
         return arrays["images"].astype(np.float32) / np.float32(16), arrays["labels"].astype(np.int64)

@@ -98,7 +98,7 @@ def _count(test_size: float | int, n: int) -> int:
     return n_test
 
 
-def _stratified(y: Array, n_test: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+def _stratified(y: Array, n_test: int, rng: "np.random.Generator") -> npt.NDArray[np.intp]:
     """Return the rows of the test part, shuffled."""
     if y.ndim != 1:
         raise ValueError(f"train_test_split: y has shape {y.shape}, stratify=True wants one class a row")
