@@ -1,6 +1,7 @@
 // trainstep.nn and trainstep.Trainer: programs and their training.
 #include <pybind11/stl.h>
 
+#include <atomic>
 #include <chrono>
 #include <optional>
 
@@ -215,7 +216,7 @@ class BoundTrainer {
         return result(totals, breath);
     }
 
-    std::int64_t epochs = 0;  // completed
+    std::atomic<std::int64_t> epochs{0};  // completed
 
   private:
     using Clock = std::chrono::steady_clock;
@@ -280,7 +281,7 @@ void bind_trainer(py::module_& m, const char* name) {
         .def("fit_epoch", &B::fit_epoch, py::arg("data"), py::arg("batch_size"), py::arg("drop_last"), py::arg("order"),
              py::arg("progress"))
         .def("evaluate", &B::evaluate, py::arg("data"), py::arg("batch_size"))
-        .def_readonly("epochs", &B::epochs);
+        .def_property_readonly("epochs", [](const B& self) { return self.epochs.load(); });
 }
 
 }  // namespace

@@ -64,7 +64,8 @@ class Optimizer {
 
     std::atomic<std::int64_t> steps{0};  // updates so far; read at any time, written by the holder of the lock
 
-    // Held by whoever steps; two threads that use one optimizer take turns. Taken after a program's lock, where both are.
+    // Held by whoever steps or sets options; two threads that use one optimizer take turns. Taken after a program's lock, where
+    // both are.
     std::mutex lock;
 
   private:
