@@ -9,7 +9,9 @@ PEERS := bench/.venv-peers
 BUILD := --no-build-isolation -C build-dir=build/{wheel_tag}
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-peers test-no-openmp sweep bench lint format clean
+SOURCES := $(shell find csrc python CMakeLists.txt pyproject.toml README.md LICENSE -type f -not -name '*.pyc')
+
+.PHONY: demo test wheel test-wheel test-peers test-no-openmp test-compilers sanitize sweep bench lint format clean
 
 demo: install
 	$(VENV)/bin/trainstep train digits
@@ -17,11 +19,50 @@ demo: install
 test: install
 	$(VENV)/bin/python tests/run_levels.py -m "not slow and not peers" -q
 
-# Against PyTorch and scikit-learn.
-test-peers: $(PEERS)/bin/python
+# The sdist and, made from it in isolation, the wheel; on Linux repaired, so that it brings its own libgomp.
+wheel: dist/.built
+
+dist/.built: $(VENV)/.ready $(SOURCES)
+	$(VENV)/bin/python $(PIP) --group wheel
+	rm -rf dist build/wheel build/wheel-objects
+	$(VENV)/bin/python -m build --outdir build/wheel -C build-dir=$(CURDIR)/build/wheel-objects .
+	mkdir dist && cp build/wheel/*.tar.gz dist
+	if [ "$$(uname)" = Linux ]; then \
+	    PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/auditwheel repair --wheel-dir dist build/wheel/*.whl; \
+	else cp build/wheel/*.whl dist; fi
+	$(VENV)/bin/python tests/check_wheel.py dist/*.whl
+	$(VENV)/bin/python tests/weak_symbols.py build/wheel-objects
+	touch $@
+
+# The wheel in a new environment, outside the source tree: first with its dependencies alone.
+test-wheel: wheel
+	$(PYTHON) -m venv --clear build/clean
+	mkdir -p build/elsewhere
+	build/clean/bin/python $(PIP) dist/*.whl
+	cd build/elsewhere && ../clean/bin/trainstep train digits --epochs 2
+	build/clean/bin/python $(PIP) "$$(echo dist/*.whl)[test]"
+	build/clean/bin/python bench/bench_import.py
+	cd build/elsewhere && ../clean/bin/python ../../tests/run_levels.py -m "not slow and not peers" -q
+
+# The wheel beside PyTorch and scikit-learn, and against them.
+test-peers: $(PEERS)/bin/python wheel
 	$(PEERS)/bin/python $(PIP) --group peers
-	$(PEERS)/bin/python $(PIP) $(BUILD) --force-reinstall --no-deps .
-	$(PEERS)/bin/python -m pytest -q -m peers tests
+	$(PEERS)/bin/python $(PIP) --force-reinstall --no-deps dist/*.whl
+	mkdir -p build/elsewhere
+	cd build/elsewhere && ../../$(PEERS)/bin/python -m pytest -q -m peers ../../tests
+
+# The kernel, trainer and thread tests under clang's sanitizers.
+sanitize: $(VENV)/.ready
+	$(VENV)/bin/python $(PIP) --group presets
+	$(VENV)/bin/python tests/run_preset.py asan tsan
+
+# Everything by clang, and the kernels by g++ for aarch64: without warnings, and without weak symbols outside their level.
+test-compilers: $(VENV)/.ready
+	$(VENV)/bin/python $(PIP) --group presets
+	$(VENV)/bin/python tests/run_preset.py clang
+	$(VENV)/bin/python tests/weak_symbols.py build/clang
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; cmake --preset aarch64 --log-level=WARNING && cmake --build --preset aarch64
+	$(VENV)/bin/python tests/weak_symbols.py build/aarch64 --nm aarch64-linux-gnu-nm
 
 # A build without OpenMP runs on one thread.
 test-no-openmp: $(VENV)/.ready
@@ -73,4 +114,4 @@ $(PEERS)/bin/python:
 	$(PEERS)/bin/python $(PIP) --group build
 
 clean:
-	rm -rf build $(VENV) $(PEERS)
+	rm -rf build dist $(VENV) $(PEERS)
