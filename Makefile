@@ -16,8 +16,13 @@ SOURCES := $(shell find csrc python CMakeLists.txt pyproject.toml README.md LICE
 demo: install
 	$(VENV)/bin/trainstep train digits
 
+# With WHEEL=1: the wheel, in an environment of its own.
+ifdef WHEEL
+test: test-wheel
+else
 test: install
 	$(VENV)/bin/python tests/run_levels.py -m "not slow and not peers" -q
+endif
 
 # The sdist and, made from it in isolation, the wheel; on Linux repaired, so that it brings its own libgomp.
 wheel: dist/.built
