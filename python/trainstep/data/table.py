@@ -1,16 +1,16 @@
 """Tables from files: columns of numbers by name, and one of them as the target."""
 
-import csv
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Array = npt.NDArray[Any]
 # The columns of x and the column of y, as positions among the names.
@@ -128,6 +128,8 @@ def load_table(
     for argument, value in (("columns", columns), ("ignore", ignore)):
         if isinstance(value, str):
             raise TypeError(f"load_table: {argument} is a str, expected a sequence of them")
+    from pathlib import Path
+
     path = Path(path)
     read = _READERS.get(path.suffix.lower())
     if read is None:
@@ -153,7 +155,7 @@ def load_table(
         if target is None:
             return Table(x, x_names)
         y, found_task, classes = _target(target, values, task)
-    except (ValueError, csv.Error, zipfile.BadZipFile, EOFError) as error:
+    except (ValueError, EOFError) as error:
         raise ValueError(f"{path}: {'not UTF-8 text' if isinstance(error, UnicodeDecodeError) else error}") from error
     return Table(x, x_names, y, target, found_task, classes)
 
@@ -163,7 +165,9 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
 
 
-def _read_csv(path: Path, choose: Callable[[Sequence[str]], Choice]) -> tuple[Array, tuple[str, ...], Any]:
+def _read_csv(path: "Path", choose: Callable[[Sequence[str]], Choice]) -> tuple[Array, tuple[str, ...], Any]:
+    import csv
+
     with path.open(encoding="utf-8-sig", newline="") as file:
         first = file.readline()
         delimiter = next((d for d in ",;\t" if d in first), ",")
@@ -194,13 +198,18 @@ def _read_csv(path: Path, choose: Callable[[Sequence[str]], Choice]) -> tuple[Ar
     return np.concatenate(parts), tuple(names[c] for c in of_x), labels
 
 
-def _read_npz(path: Path, choose: Callable[[Sequence[str]], Choice]) -> tuple[Array, tuple[str, ...], Any]:
+def _read_npz(path: "Path", choose: Callable[[Sequence[str]], Choice]) -> tuple[Array, tuple[str, ...], Any]:
+    import zipfile
+
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError("it is no NPZ file")
         file.seek(0)
-        with np.load(file, allow_pickle=False) as arrays:
-            held: dict[str, Array] = dict(arrays)
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                held: dict[str, Array] = dict(arrays)
+        except zipfile.BadZipFile as error:
+            raise ValueError(str(error)) from error
     names: list[str] = []
     values: list[Array] = []
     for name, array in held.items():
