@@ -1,6 +1,7 @@
 """PyTorch and scikit-learn in one process with trainstep, each with an OpenMP team of its own, imported in either order."""
 
 import json
+from functools import cache
 from typing import Any
 
 import pytest
@@ -52,6 +53,7 @@ print(json.dumps(results))
 """
 
 
+@cache
 def train(*imports: str) -> dict[str, Any]:
     env = {"OMP_NUM_THREADS": "2", "TRAINSTEP_NUM_THREADS": None}
     return dict(json.loads(output_of("\n".join([*imports, TRAIN]), env, timeout=300)))
