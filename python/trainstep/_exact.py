@@ -27,16 +27,15 @@ def vmath(name: str, x: Array, dtype: Any) -> Array:
 
 
 def _sigmoid(x: Array) -> Array:
-    e = np.exp(-np.abs(x))
-    result: Array = np.where(x >= 0, 1, e) / (1 + e)
+    result: Array = np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
     return result
 
 
 def _erf(x: Array) -> Array:
     # Below 2^-35, x^3 no longer counts in 64 bits; from 7 on, 1 - erf(x) < 2^-70.
-    y = np.clip(x, -1, 1) * (2 / np.sqrt(_PI).astype(x.dtype))
-    y = np.where(np.abs(x) >= 7, np.sign(x), y)
-    bends = np.flatnonzero((np.abs(x) >= 2.0**-35) & (np.abs(x) < 7))
+    a = np.abs(x)
+    y: Array = np.copysign(np.minimum(a * (2 / np.sqrt(_PI)).astype(x.dtype), 1), x)
+    bends = np.flatnonzero((a >= 2.0**-35) & (a < 7))
     y[bends] = _erf_libm(x[bends]) if x.dtype == np.float64 else _erf_long(x[bends])
     return y
 
