@@ -49,6 +49,7 @@ LARGE_SHAPES = [
     (200, 300, 400),
     (193, 513, 1030),
     (1, 300, 400),
+    (2, 517, 303),
     (3, 700, 1100),
     (300, 400, 1),
     (1100, 700, 3),
@@ -117,6 +118,15 @@ def test_dense_of_large_shapes(dtype: np.dtype, threads: int, shape: tuple[int, 
     check_dense(x, w, None, None)
     check_dense_backward(dy, x, w, None, None)
     check_dense_backward(dy, x, w, ops.dense(x, w, b, "tanh"), "tanh", need_dx=False)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (517, 303), (300, 1100)], ids=str)
+def test_a_row_has_the_same_bits_in_any_batch(dtype: np.dtype, threads: int, shape: tuple[int, int]) -> None:
+    """Few rows take other ways through a product than many: wider tiles, or a large w read from end to end."""
+    x, w, b, _ = dense_problem(5, dtype, 30, *shape)
+    together = ops.dense(x, w, b, "relu")
+    for rows in (1, 2, 3, 4):
+        np.testing.assert_array_equal(ops.dense(x[:rows], w, b, "relu"), together[:rows])
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
