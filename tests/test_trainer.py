@@ -412,7 +412,7 @@ def test_bits_do_not_depend_on_threads(loss: str, dtype: np.dtype) -> None:
 def test_bits_do_not_depend_on_how_a_step_is_shared(
     widths: tuple[int, ...], batch: int, standardize: bool, dtype: np.dtype
 ) -> None:
-    """Steps of these sizes run on one thread or on the team, which shares layers by columns and by rows; 30 steps try both."""
+    """Steps of these sizes run on one thread or on the team: 30 steps try both."""
     x, y = classes(2 * batch + 22, widths[0], widths[-1])
     trained = []
     for n in (1, 2, 3, 5):

@@ -71,7 +71,7 @@ py::array forward(Program<T>& program, py::handle x_in) {
     T* input = program.input_buffer(t.rows);
     gather_rows(input, t, nullptr, 0, t.rows);
     program.begin(input, t.rows);
-    program.forward(Team{0, 1});
+    program.forward({0, t.rows});
     std::copy(program.output(), program.output() + t.rows * program.out(), to);
     return y;
 }
@@ -97,7 +97,7 @@ py::object backward(Program<T>& program, py::handle dy_in, bool need_dx, bool ac
     }
     const WithoutGil released;
     std::copy(data<T>(dy), data<T>(dy) + dy.size(), program.output_gradient());
-    program.backward_inputs(dx_to, Team{0, 1});
+    program.backward_inputs(dx_to, {0, batch});
     for (std::size_t layer = program.layers(); layer-- > 0;) program.backward_parameters(layer, accumulate, Team{0, 1});
     held.unlock();
     return dx;

@@ -59,8 +59,8 @@ inline constexpr std::size_t kBlockN = 4096 / sizeof(T);
 // once.
 inline constexpr std::size_t kResidentB = 16 * 1024;
 
-// A larger B, which few rows of A meet, is read from end to end. One row on one core of a Zen 4, us before and after: 1024 x 1024 120
-// and 59, 784 x 512 24 and 19; 256 x 256 (256 KB) 2.8 and 3.1.
+// A larger B, which few rows of A meet, is read from end to end. One row on one core of a Zen 4, us before and after: 1024 x 1024
+// 120 and 59, 784 x 512 24 and 19; 256 x 256 (256 KB) 2.8 and 3.1.
 inline constexpr std::size_t kStreamedB = 256 * 1024;
 
 template <class T>

@@ -115,12 +115,11 @@ struct adam {
 
 // What every optimizer shares, around its form. decays: some decay is not zero; most calls have none and skip those operations.
 template <class T, bool decays, class Form>
-TRAINSTEP_INLINE void step(T* w, T* const* states, const T* g, std::size_t n, std::size_t rows, std::size_t stride,
-                           const Form& form, const OptimizerOptions& o) {
+TRAINSTEP_INLINE void step(T* w, T* const* states, const T* g, std::size_t n, const Form& form, const OptimizerOptions& o) {
     const T scale = T(o.maximize ? -o.grad_scale : o.grad_scale), l1 = T(o.l1);
     const T coupled = T(o.decoupled_weight_decay ? 0 : o.weight_decay);
     const T shrink = T(o.decoupled_weight_decay ? 1 - o.lr * o.weight_decay : 1);
-    const auto move = [&](std::size_t i, auto part) __attribute__((always_inline)) {
+    for_each_vector<T>(n, [&](std::size_t i, auto part) __attribute__((always_inline)) {
         Vec<T> wi = get<T>(w + i, part), gi = scale * get<T>(g + i, part), state[kMaxStates];
         for (int s = 0; s < Form::states; ++s) state[s] = get<T>(states[s] + i, part);
         if constexpr (decays) {
@@ -132,18 +131,16 @@ TRAINSTEP_INLINE void step(T* w, T* const* states, const T* g, std::size_t n, st
         form(wi, state, gi);
         put<T>(w + i, part, wi);
         for (int s = 0; s < Form::states; ++s) put<T>(states[s] + i, part, state[s]);
-    };
-    for (std::size_t at = 0; rows > 0; --rows, at += stride)
-        for_each_vector<T>(n, [&](std::size_t i, auto part) __attribute__((always_inline)) { move(at + i, part); });
+    });
 }
 
 template <class T, template <class> class Optimizer>
-void run(T* w, T* const* states, const T* g, std::size_t n, std::size_t rows, std::size_t stride, const OptimizerOptions& options) {
+void run(T* w, T* const* states, const T* g, std::size_t n, const OptimizerOptions& options) {
     Optimizer<T>::choose(options, [&](const auto& form) __attribute__((always_inline)) {
         if (options.weight_decay != 0 || options.l1 != 0)
-            step<T, true>(w, states, g, n, rows, stride, form, options);
+            step<T, true>(w, states, g, n, form, options);
         else
-            step<T, false>(w, states, g, n, rows, stride, form, options);
+            step<T, false>(w, states, g, n, form, options);
     });
 }
 

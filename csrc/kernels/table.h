@@ -43,10 +43,8 @@ struct Kernels {
 
     void (*loss[kLossCount])(const LossRows<T>& rows);
 
-    // One update of `rows` runs of n elements, `stride` apart, in place. states: as many arrays as the optimizer has, laid out as
-    // w.
-    void (*optimizer[kOptimizerKindCount])(T* w, T* const* states, const T* g, std::size_t n, std::size_t rows, std::size_t stride,
-                                           const OptimizerOptions& options);
+    // One update of n elements, in place. states: as many arrays as the optimizer has.
+    void (*optimizer[kOptimizerKindCount])(T* w, T* const* states, const T* g, std::size_t n, const OptimizerOptions& options);
 
     // `rounds` rounds of multiply-adds in registers, each of fma_probe_flops; what it returns is of no meaning.
     T (*fma_probe)(std::size_t rounds);

@@ -35,7 +35,6 @@ Grid grid_for(int parts, std::size_t m, std::size_t n, std::size_t tile_rows, st
 
 template <class T>
 void product(const Gemm<T>& g) {
-    if (g.m == 0 || g.n == 0) return;
     if (g.n == 1 && g.ldc == 1 && g.a_row == 1 && g.a_k != 1 && !g.bias && g.derivative == Activation::identity) {
         // A column whose factors lie along A's rows (dw of a layer of one unit) is the row C^T = B^T @ A^T of the same products.
         Gemm<T> row = g;
@@ -56,54 +55,50 @@ void product(const Gemm<T>& g) {
 }
 
 template <class T>
-void dense(T* y, const T* x, const T* w, const T* b, Activation activation, std::size_t in, std::size_t out, Block block) {
-    const auto [rows, columns] = block;
+void dense(T* y, const T* x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in, std::size_t out) {
     Gemm<T> g{};
-    g.c = y + rows.begin * out + columns.begin, g.ldc = out;
-    g.m = rows.end - rows.begin, g.n = columns.end - columns.begin, g.k = in;
-    g.a = x + rows.begin * in, g.a_row = in, g.a_k = 1;
-    g.b = w + columns.begin, g.b_k = out, g.b_column = 1;
-    g.bias = b ? b + columns.begin : nullptr, g.activation = activation;
+    g.c = y, g.ldc = out, g.m = batch, g.n = out, g.k = in;
+    g.a = x, g.a_row = in, g.a_k = 1;
+    g.b = w, g.b_k = out, g.b_column = 1;
+    g.bias = b, g.activation = activation;
     product(g);
 }
 
 template <class T>
 void dense_backward_parameters(T* dw, T* db, const T* dz, const T* x, bool accumulate, std::size_t batch, std::size_t in,
-                               std::size_t out, Block block, Range db_range) {
-    const auto [rows, columns] = block;
-    Gemm<T> g{};
-    g.c = dw + rows.begin * out + columns.begin, g.ldc = out, g.accumulate = accumulate;
-    g.m = rows.end - rows.begin, g.n = columns.end - columns.begin, g.k = batch;
-    g.a = x + rows.begin, g.a_row = 1, g.a_k = in;
-    g.b = dz + columns.begin, g.b_k = out, g.b_column = 1;
-    product(g);
+                               std::size_t out, Team team) {
+    const Range rows = share_of(in, 1, team);
+    if (rows.begin < rows.end) {
+        Gemm<T> g{};
+        g.c = dw + rows.begin * out, g.ldc = out, g.m = rows.end - rows.begin, g.n = out, g.k = batch, g.accumulate = accumulate;
+        g.a = x + rows.begin, g.a_row = 1, g.a_k = in;
+        g.b = dz, g.b_k = out, g.b_column = 1;
+        product(g);
+    }
     if (!db) return;
+    const Range columns = share_of(out, 1, team);
     const auto column_sum = kernels().of<T>().column_sum;
-    parallel_for(db_range.end - db_range.begin, 64, 0.1 * double(batch), [=](std::size_t n0, std::size_t n1) {
-        column_sum(db, dz, batch, out, db_range.begin + n0, db_range.begin + n1, accumulate);
+    parallel_for(columns.end - columns.begin, 64, 0.1 * double(batch), [=](std::size_t n0, std::size_t n1) {
+        column_sum(db, dz, batch, out, columns.begin + n0, columns.begin + n1, accumulate);
     });
 }
 
 template <class T>
-void dense_backward_input(T* dx, const T* dz, const T* x, const T* w, Activation below, std::size_t in, std::size_t out,
-                          Block block) {
-    const auto [rows, columns] = block;
-    const std::size_t at = rows.begin * in + columns.begin;
+void dense_backward_input(T* dx, const T* dz, const T* x, const T* w, Activation below, std::size_t batch, std::size_t in,
+                          std::size_t out) {
     Gemm<T> g{};
-    g.c = dx + at, g.ldc = in;
-    g.m = rows.end - rows.begin, g.n = columns.end - columns.begin, g.k = out;
-    g.a = dz + rows.begin * out, g.a_row = out, g.a_k = 1;
-    g.b = w + columns.begin * out, g.b_k = 1, g.b_column = out;
-    g.output = x ? x + at : nullptr, g.derivative = below;
+    g.c = dx, g.ldc = in, g.m = batch, g.n = in, g.k = out;
+    g.a = dz, g.a_row = out, g.a_k = 1;
+    g.b = w, g.b_k = 1, g.b_column = out;
+    g.output = x, g.derivative = below;
     product(g);
 }
 
 #define TRAINSTEP_INSTANTIATE(T)                                                                                            \
     template void product(const Gemm<T>&);                                                                                  \
-    template void dense(T*, const T*, const T*, const T*, Activation, std::size_t, std::size_t, Block);                     \
-    template void dense_backward_parameters(T*, T*, const T*, const T*, bool, std::size_t, std::size_t, std::size_t, Block, \
-                                            Range);                                                                         \
-    template void dense_backward_input(T*, const T*, const T*, const T*, Activation, std::size_t, std::size_t, Block);
+    template void dense(T*, const T*, const T*, const T*, Activation, std::size_t, std::size_t, std::size_t);               \
+    template void dense_backward_parameters(T*, T*, const T*, const T*, bool, std::size_t, std::size_t, std::size_t, Team); \
+    template void dense_backward_input(T*, const T*, const T*, const T*, Activation, std::size_t, std::size_t, std::size_t);
 TRAINSTEP_INSTANTIATE(float)
 TRAINSTEP_INSTANTIATE(double)
 #undef TRAINSTEP_INSTANTIATE

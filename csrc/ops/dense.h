@@ -13,21 +13,21 @@ namespace trainstep {
 template <class T>
 void product(const Gemm<T>& g);
 
-// The block of y = activation(x @ w + b); b may be null.
+// y = activation(x @ w + b); b may be null.
 template <class T>
-void dense(T* y, const T* x, const T* w, const T* b, Activation activation, std::size_t in, std::size_t out, Block block);
+void dense(T* y, const T* x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in, std::size_t out);
 
 // The gradients from dz, the gradient with respect to x @ w + b:
 //   dw = x^T @ dz;  db = sum over the batch of dz;  or, with accumulate, dw and db are added to. db may be null.
-// Computed are the block of dw and the elements db_range of db.
+// A team computes its share: the rows of dw and the elements of db that share_of(extent, 1, team) gives.
 template <class T>
 void dense_backward_parameters(T* dw, T* db, const T* dz, const T* x, bool accumulate, std::size_t batch, std::size_t in,
-                               std::size_t out, Block block, Range db_range);
+                               std::size_t out, Team team = {0, 1});
 
-// The block of dx = (dz @ w^T) * below'(x). below: the activation that made x, whose derivative dx is multiplied by on its way to
-// memory, so that it leaves as the dz of the layer below; identity for the plain dx.
+// dx = (dz @ w^T) * below'(x). below: the activation that made x, whose derivative dx is multiplied by on its way to memory, so
+// that it leaves as the dz of the layer below; identity for the plain dx.
 template <class T>
-void dense_backward_input(T* dx, const T* dz, const T* x, const T* w, Activation below, std::size_t in, std::size_t out,
-                          Block block);
+void dense_backward_input(T* dx, const T* dz, const T* x, const T* w, Activation below, std::size_t batch, std::size_t in,
+                          std::size_t out);
 
 }  // namespace trainstep

@@ -11,13 +11,11 @@ constexpr double kNsPerElement = 0.34;  // Adam in L2, bound by root and divisio
 }  // namespace
 
 template <class T>
-void optimizer_step_block(OptimizerKind kind, const StepArray<T>& a, std::size_t width, Block block) {
-    std::size_t n = block.columns.end - block.columns.begin, rows = block.rows.end - block.rows.begin;
-    if (n == width) n *= rows, rows = 1;
-    const std::size_t at = block.rows.begin * width + block.columns.begin;
+void optimizer_step_range(OptimizerKind kind, const StepArray<T>& a, Range elements) {
     T* states[kMaxStates];
-    for (int s = 0; s < kMaxStates; ++s) states[s] = a.states[s] ? a.states[s] + at : nullptr;
-    kernels().of<T>().optimizer[int(kind)](a.w + at, states, a.g + at, n, rows, width, *a.options);
+    for (int s = 0; s < kMaxStates; ++s) states[s] = a.states[s] ? a.states[s] + elements.begin : nullptr;
+    kernels().of<T>().optimizer[int(kind)](a.w + elements.begin, states, a.g + elements.begin, elements.end - elements.begin,
+                                           *a.options);
 }
 
 template <class T>
@@ -31,13 +29,13 @@ void optimizer_step(OptimizerKind kind, const StepArray<T>* arrays, std::size_t 
             const std::size_t n = arrays[i].n;
             if (at + n <= begin) continue;
             const std::size_t from = begin > at ? begin - at : 0, to = end < at + n ? end - at : n;
-            optimizer_step_block(kind, arrays[i], n, {{0, 1}, {from, to}});
+            optimizer_step_range(kind, arrays[i], {from, to});
         }
     });
 }
 
-template void optimizer_step_block(OptimizerKind, const StepArray<float>&, std::size_t, Block);
-template void optimizer_step_block(OptimizerKind, const StepArray<double>&, std::size_t, Block);
+template void optimizer_step_range(OptimizerKind, const StepArray<float>&, Range);
+template void optimizer_step_range(OptimizerKind, const StepArray<double>&, Range);
 template void optimizer_step(OptimizerKind, const StepArray<float>*, std::size_t);
 template void optimizer_step(OptimizerKind, const StepArray<double>*, std::size_t);
 

@@ -23,8 +23,8 @@ struct StepArray {
 template <class T>
 void optimizer_step(OptimizerKind kind, const StepArray<T>* arrays, std::size_t count);
 
-// Steps a block of one array, seen as a matrix with rows of `width` elements, on the calling thread.
+// Steps a range of one array, on the calling thread.
 template <class T>
-void optimizer_step_block(OptimizerKind kind, const StepArray<T>& array, std::size_t width, Block block);
+void optimizer_step_range(OptimizerKind kind, const StepArray<T>& array, Range elements);
 
 }  // namespace trainstep

@@ -55,7 +55,7 @@ class Optimizer {
         for (OptimizerOptions& o : options_) o.step = step;
     }
     void update_all() { optimizer_step(kind_, arrays_.data(), arrays_.size()); }
-    void update(std::size_t i, std::size_t width, Block block) { optimizer_step_block(kind_, arrays_[i], width, block); }
+    void update(std::size_t i, Range elements) { optimizer_step_range(kind_, arrays_[i], elements); }
 
     OptimizerKind kind() const { return kind_; }
     OptimizerOptions& options(std::size_t group) { return options_[group]; }

@@ -24,17 +24,15 @@ class DenseLayer final : public Layer<T> {
         if (has_bias_) b_ = weights[1], db_ = gradients[1];
     }
 
-    void forward(T* y, const T* x, Block block) const override {
-        dense(y, x, w_, b_, this->activation, this->in, this->out, block);
+    void forward(T* y, const T* x, std::size_t rows) const override {
+        dense(y, x, w_, b_, this->activation, rows, this->in, this->out);
     }
-    void backward_input(T* dx, const T* dz, const T* x, Activation below, Block block) const override {
-        dense_backward_input(dx, dz, x, w_, below, this->in, this->out, block);
+    void backward_input(T* dx, const T* dz, const T* x, Activation below, std::size_t rows) const override {
+        dense_backward_input(dx, dz, x, w_, below, rows, this->in, this->out);
     }
-    void backward_parameters(const T* dz, const T* x, bool accumulate, std::size_t batch, Split split, Team team) const override {
-        dense_backward_parameters(dw_, db_, dz, x, accumulate, batch, this->in, this->out, owned(split, this->in, this->out, team),
-                                  share_of(this->out, kShareGrain, team));
+    void backward_parameters(const T* dz, const T* x, bool accumulate, std::size_t batch, Team team) const override {
+        dense_backward_parameters(dw_, db_, dz, x, accumulate, batch, this->in, this->out, team);
     }
-    bool has_columns() const override { return true; }
     double flops() const override { return 2.0 * double(this->in) * double(this->out); }
 
   private:

@@ -100,32 +100,13 @@ void Program<T>::begin(const T* x, std::size_t batch) {
     x_ = x, batch_ = batch;
 }
 
-// Columns where every thread gets some, and where the product above can take its dx by columns; the last layer's rows go to the
-// loss.
 template <class T>
-Split Program<T>::split(std::size_t layer, Team team) const {
-    const bool by_columns = team.parts > 1 && layer + 1 < layers_.size() && layers_[layer]->has_columns() &&
-                            layers_[layer + 1]->has_columns() && layers_[layer]->out >= std::size_t(team.parts) * kShareGrain;
-    return by_columns ? Split::columns : Split::rows;
-}
-
-template <class T>
-Block Program<T>::share(std::size_t layer, Team team) const {
-    const std::size_t out = layers_[layer]->out;
-    if (split(layer, team) == Split::columns) return {{0, batch_}, share_of(out, kShareGrain, team)};
-    return {share_of(batch_, 1, team), {0, out}};
-}
-
-template <class T>
-void Program<T>::hand_over(std::size_t from, std::size_t to, Team team) const {
-    if (split(from, team) == Split::columns || split(to, team) == Split::columns) team.barrier();
-}
-
-template <class T>
-void Program<T>::forward(Team team) {
+void Program<T>::forward(Range rows) {
+    const T* x = x_ + rows.begin * in();
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-        if (i > 0) hand_over(i - 1, i, team);
-        layers_[i]->forward(outputs_[i], i == 0 ? x_ : outputs_[i - 1], share(i, team));
+        T* y = outputs_[i] + rows.begin * layers_[i]->out;
+        layers_[i]->forward(y, x, rows.end - rows.begin);
+        x = y;
     }
 }
 
@@ -143,47 +124,32 @@ void Program<T>::predict(T* y, const T* x, std::size_t rows) {
         const T* from = x + r * in();
         for (std::size_t i = 0; i < layers_.size(); ++i) {
             T* to = i + 1 == layers_.size() ? y + r * out() : buffers[i % 2];
-            layers_[i]->forward(to, from, whole(batch, layers_[i]->out));
+            layers_[i]->forward(to, from, batch);
             from = to;
         }
     }
 }
 
 template <class T>
-void Program<T>::backward_inputs(T* dx, Team team) {
-    const std::size_t last = layers_.size() - 1;
-    if (const Activation f = layers_[last]->activation; f != Activation::identity) {
-        const Range rows = share(last, team).rows;
-        const std::size_t at = rows.begin * out(), n = (rows.end - rows.begin) * out();
-        activation_backward(f, gradients_[last] + at, gradients_[last] + at, outputs_[last] + at, n);
+void Program<T>::backward_inputs(T* dx, Range rows) {
+    const std::size_t n = rows.end - rows.begin;
+    const auto at = [&](auto* array, std::size_t width) { return array + rows.begin * width; };
+    const Layer<T>& last = *layers_.back();
+    if (last.activation != Activation::identity) {
+        T* dy = at(gradients_.back(), last.out);
+        activation_backward(last.activation, dy, dy, at(outputs_.back(), last.out), n * last.out);
     }
-    for (std::size_t i = last; i > (dx ? 0 : untrained_); --i) {
-        hand_over(i, i - 1, team);
-        layers_[i]->backward_input(gradients_[i - 1], gradients_[i], outputs_[i - 1], layers_[i - 1]->activation,
-                                   share(i - 1, team));
+    for (std::size_t i = layers_.size(); i-- > (dx ? 1 : untrained_ + 1);) {
+        const Layer<T>&layer = *layers_[i], &below = *layers_[i - 1];
+        layer.backward_input(at(gradients_[i - 1], below.out), at(gradients_[i], layer.out), at(outputs_[i - 1], below.out),
+                             below.activation, n);
     }
-    if (dx) layers_[0]->backward_input(dx, gradients_[0], x_, Activation::identity, whole(batch_, in()));
-}
-
-template <class T>
-void Program<T>::settle(Team team) const {
-    for (std::size_t i = untrained_; i < layers_.size(); ++i) {
-        const bool own =
-            split(i, team) == Split::columns ? i == untrained_ : i > untrained_ && split(i - 1, team) == Split::columns;
-        if (!own) return team.barrier();
-    }
+    if (dx) layers_[0]->backward_input(at(dx, in()), at(gradients_[0], layers_[0]->out), at(x_, in()), Activation::identity, n);
 }
 
 template <class T>
 void Program<T>::backward_parameters(std::size_t layer, bool accumulate, Team team) {
-    const T* x = layer == 0 ? x_ : outputs_[layer - 1];
-    layers_[layer]->backward_parameters(gradients_[layer], x, accumulate, batch_, split(layer, team), team);
-}
-
-template <class T>
-Block Program<T>::owned_block(std::size_t layer, const Parameter<T>& p, Team team) const {
-    if (p.shape.size() == 1) return {{0, 1}, share_of(p.size, kShareGrain, team)};
-    return owned(split(layer, team), p.shape[0], p.size / p.shape[0], team);
+    layers_[layer]->backward_parameters(gradients_[layer], layer == 0 ? x_ : outputs_[layer - 1], accumulate, batch_, team);
 }
 
 template class Program<float>;

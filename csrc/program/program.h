@@ -44,25 +44,14 @@ class Program {
     const std::vector<Parameter<T>>& parameters() const { return parameters_; }
     const std::vector<Buffer<T>>& buffers() const { return buffers_; }
 
-    // A pass over a batch goes: begin, forward, backward_inputs (from output_gradient), settle, and for every layer
-    // backward_parameters. All threads of a team call them alike and each does its share; a team of one is {0, 1}.
-    //
-    // A layer is shared by columns of its output where it is wide enough. A thread then owns what belongs to its columns: it alone
-    // reads and updates these weights in forward, and their gradient needs its own columns of dz. What cores hand each other is
-    // the activations, not the weights. A narrow layer, and the last one, is shared by rows.
+    // A pass over a batch goes: begin, then forward on any ranges of rows, then (from output_gradient) backward_inputs on the same
+    // ranges, then, when all rows are done, backward_parameters. Each is one call for the whole batch, or is shared by a team.
+    // x (batch, in) must live until end(), or until the next pass begins.
     void begin(const T* x, std::size_t batch);
     void end() { batch_ = 0; }
-    void forward(Team team);
-    void backward_inputs(T* dx, Team team);  // dx (batch, in), of a team of one, or null where it is not wanted
-    // After it every dz is complete, and no other thread reads the parameters that this one owns.
-    void settle(Team team) const;
+    void forward(Range rows);
+    void backward_inputs(T* dx, Range rows);  // dx (batch, in), or null where it is not wanted
     void backward_parameters(std::size_t layer, bool accumulate, Team team);
-
-    // The rows of the output that this thread's forward has left, and that its backward_inputs wants the gradient of.
-    Range output_rows(Team team) const { return share(layers_.size() - 1, team).rows; }
-    // The part of a parameter, as a matrix of its first dimension's rows, that backward_parameters gives this thread the gradient
-    // of.
-    Block owned_block(std::size_t layer, const Parameter<T>& p, Team team) const;
 
     // (batch, out), in the workspace: the result of forward, and where the gradient with respect to it goes for backward.
     const T* output() const { return outputs_.back(); }
@@ -93,10 +82,6 @@ class Program {
 
   private:
     void reserve(std::size_t batch);
-    Split split(std::size_t layer, Team team) const;
-    Block share(std::size_t layer, Team team) const;  // of the layer's output
-    // Waits for the others where a thread's share of `to` needs more of `from` than its own.
-    void hand_over(std::size_t from, std::size_t to, Team team) const;
 
     std::vector<std::unique_ptr<Layer<T>>> layers_;
     std::vector<Parameter<T>> parameters_;

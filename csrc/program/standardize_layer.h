@@ -22,17 +22,12 @@ class StandardizeLayer final : public Layer<T> {
         std::fill(scale_, scale_ + this->in, T(1));
     }
 
-    void forward(T* y, const T* x, Block block) const override {
-        const std::size_t at = block.rows.begin * this->in, rows = block.rows.end - block.rows.begin;
-        standardize(y + at, x + at, mean_, scale_, rows, this->in);
+    void forward(T* y, const T* x, std::size_t rows) const override { standardize(y, x, mean_, scale_, rows, this->in); }
+    void backward_input(T* dx, const T* dz, const T* x, Activation below, std::size_t rows) const override {
+        standardize_backward(dx, dz, scale_, rows, this->in);
+        if (below != Activation::identity) activation_backward(below, dx, dx, x, rows * this->in);
     }
-    void backward_input(T* dx, const T* dz, const T* x, Activation below, Block block) const override {
-        const std::size_t at = block.rows.begin * this->in, rows = block.rows.end - block.rows.begin;
-        standardize_backward(dx + at, dz + at, scale_, rows, this->in);
-        if (below != Activation::identity) activation_backward(below, dx + at, dx + at, x + at, rows * this->in);
-    }
-    void backward_parameters(const T*, const T*, bool, std::size_t, Split, Team) const override {}
-    bool has_columns() const override { return false; }
+    void backward_parameters(const T*, const T*, bool, std::size_t, Team) const override {}
     double flops() const override { return 2.0 * double(this->in); }
 
   private:

@@ -33,8 +33,10 @@ LossRows<T> Trainer<T>::begin(const Batch& batch, std::int32_t* correct) {
     return {row_loss_.data(), nullptr, correct, program_->output(), batch.target, batch.rows, columns, T(1)};
 }
 
-// One step: the sum of the batch's losses before the update. A middle-sized step is one parallel region; in a large one every
-// product is shared in two dimensions instead, which packs less.
+// One step: the sum of the batch's losses before the update. A thread takes its rows through forward, loss and backward on its own;
+// when all have done so, each computes the gradients of its share of every parameter, and updates that share at once. A small step
+// runs so as one parallel region with one barrier; in a large one every product is shared in two dimensions instead, which packs
+// less.
 template <class T>
 double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
     LossRows<T> rows = begin(batch, correct);
@@ -45,11 +47,13 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
     optimizer_->begin_step();
     const double ns = double(batch.rows) * program_->ns_per_row();
     const auto run = [&](Team team) {
-        program_->forward(team);
-        if (const Range mine = program_->output_rows(team); mine.begin < mine.end)
+        const Range mine = share_of(batch.rows, 1, team);
+        if (mine.begin < mine.end) {
+            program_->forward(mine);
             loss_rows(loss_, rows.part(mine.begin, mine.end));
-        program_->backward_inputs(nullptr, team);
-        program_->settle(team);
+            program_->backward_inputs(nullptr, mine);
+        }
+        team.barrier();
         for (std::size_t layer = program_->layers(); layer-- > 0;) {
             program_->backward_parameters(layer, false, team);
             if (team.parts > 1) update_share(layer, team);
@@ -69,8 +73,9 @@ template <class T>
 void Trainer<T>::update_share(std::size_t layer, Team team) {
     for (std::size_t i = program_->first_parameter(layer); i < program_->first_parameter(layer + 1); ++i) {
         const Parameter<T>& p = program_->parameters()[i];
-        const std::size_t width = p.shape.size() == 1 ? p.size : p.size / p.shape[0];
-        optimizer_->update(i, width, program_->owned_block(layer, p, team));
+        const std::size_t row = p.size / p.shape[0];
+        const Range rows = share_of(p.shape[0], 1, team);
+        optimizer_->update(i, {rows.begin * row, rows.end * row});
     }
 }
 
@@ -78,7 +83,7 @@ void Trainer<T>::update_share(std::size_t layer, Team team) {
 template <class T>
 double Trainer<T>::measure(const Batch& batch, std::int32_t* correct) {
     const LossRows<T> rows = begin(batch, correct);
-    program_->forward(Team{0, 1});
+    program_->forward({0, batch.rows});
     loss_rows(loss_, rows);
     program_->end();
     return sum_in_order(row_loss_.data(), batch.rows);

@@ -48,12 +48,6 @@ inline Range share_of(std::size_t n, std::size_t grain, Team team) {
     return {cut(team.part), cut(team.part + 1)};
 }
 
-// A rectangle of a matrix: what a thread computes of it.
-struct Block {
-    Range rows, columns;
-};
-inline Block whole(std::size_t rows, std::size_t columns) { return {{0, rows}, {0, columns}}; }
-
 // Runs body(team) on `threads` threads, or on fewer where no more can be had. Inside, threads_for gives 1: what body calls runs on
 // its own thread.
 using TeamBody = void (*)(void* context, Team team);
