@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from pathlib import Path  # it, csv and zipfile are imported where a file is read: importing trainstep loads none of them
 
 Array = npt.NDArray[Any]
 # The columns of x and the column of y, as positions among the names.
