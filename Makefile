@@ -81,13 +81,15 @@ test-no-openmp: $(VENV)/.ready
 sweep: install
 	$(VENV)/bin/python tests/sweep_vmath.py
 
+# Some 20 minutes, most of them for the 54 products.
+results = --json bench/results/$(1).json --markdown bench/results/$(1).md
 bench: install $(PEERS)/bin/python
 	$(PEERS)/bin/python $(PIP) -r bench/requirements-peers.txt
 	mkdir -p bench/results
-	for task in call dense train_step; do \
-	    $(VENV)/bin/python bench/bench_$$task.py --json bench/results/$$task.json --markdown bench/results/$$task.md || exit 1; \
-	done
-	$(VENV)/bin/python bench/plot.py bench/results/call.json bench/results/dense.json bench/results/train_step.json
+	$(VENV)/bin/python bench/bench_train_step.py $(call results,train_step)
+	$(VENV)/bin/python bench/bench_call.py $(call results,call)
+	$(VENV)/bin/python bench/bench_dense.py --blocks 3 $(call results,dense)
+	$(VENV)/bin/python bench/plot.py bench/results/train_step.json bench/results/call.json bench/results/dense.json
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/python $(PIP) --group lint
