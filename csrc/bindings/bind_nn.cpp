@@ -159,7 +159,7 @@ HeldData<T> hold(Site x_site, py::handle x_in, Site y_site, py::handle y_in, con
 template <class T>
 class BoundTrainer {
   public:
-    BoundTrainer(std::shared_ptr<Program<T>> program, py::handle loss, std::shared_ptr<Optimizer<T>> optimizer)
+    BoundTrainer(std::shared_ptr<Program<T>> program, py::handle loss, std::shared_ptr<Optimizer> optimizer)
         : trainer_(std::move(program), Loss(name_index("Trainer", "loss", kLossNames, loss)), std::move(optimizer)) {}
 
     double step(py::handle x, py::handle y) {
@@ -274,8 +274,8 @@ void bind_trainer(py::module_& m, const char* name) {
         return self.data.x.rows;
     });
     trainer
-        .def(py::init<std::shared_ptr<Program<T>>, py::handle, std::shared_ptr<Optimizer<T>>>(), py::arg("program"),
-             py::arg("loss"), py::arg("optimizer"))
+        .def(py::init<std::shared_ptr<Program<T>>, py::handle, std::shared_ptr<Optimizer>>(), py::arg("program"), py::arg("loss"),
+             py::arg("optimizer"))
         .def("step", &B::step, py::arg("x"), py::arg("y"))
         .def("data", &B::data, py::arg("x"), py::arg("y"), py::arg("function"), py::arg("x_name"), py::arg("y_name"))
         .def("fit_epoch", &B::fit_epoch, py::arg("data"), py::arg("batch_size"), py::arg("drop_last"), py::arg("order"),

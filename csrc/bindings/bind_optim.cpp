@@ -2,12 +2,17 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <stdexcept>
 
 #include "bindings/arrays.h"
 #include "bindings/bind.h"
+#include "bindings/tensors.h"
 #include "optim/optimizer.h"
 #include "optim/options.h"
+#include "optim/terms.h"
+#include "runtime/isa.h"
 
 namespace trainstep {
 
@@ -30,20 +35,28 @@ double number(const std::string& who, const std::string& name, py::handle value)
 
 using OptionValues = std::vector<std::pair<std::string, double>>;
 
+// Options that Python has as a pair.
+struct PairOption {
+    const char *name, *first, *second;
+};
+constexpr PairOption kPairs[] = {
+    {"betas", "beta1", "beta2"}, {"etas", "eta_minus", "eta_plus"}, {"step_sizes", "step_size_min", "step_size_max"}};
+
 // Python's values as the core's options.
 OptionValues option_values(const std::string& who, const py::dict& values) {
     OptionValues result;
     for (const auto& [key, value] : values) {
         const auto name = py::cast<std::string>(key);
-        if (name == "betas") {
-            if (!py::isinstance<py::sequence>(value) || py::len(value) != 2)
-                throw py::value_error(who + ": betas is " + std::string(py::repr(value)) + ", expected two numbers");
-            const auto betas = py::reinterpret_borrow<py::sequence>(value);
-            result.emplace_back("beta1", number(who, "betas[0]", betas[0]));
-            result.emplace_back("beta2", number(who, "betas[1]", betas[1]));
-        } else {
+        const auto* pair = std::find_if(std::begin(kPairs), std::end(kPairs), [&](const PairOption& p) { return name == p.name; });
+        if (pair == std::end(kPairs)) {
             result.emplace_back(name, number(who, name, value));
+            continue;
         }
+        if (!py::isinstance<py::sequence>(value) || py::len(value) != 2)
+            throw py::value_error(who + ": " + name + " is " + std::string(py::repr(value)) + ", expected two numbers");
+        const auto both = py::reinterpret_borrow<py::sequence>(value);
+        result.emplace_back(pair->first, number(who, name + "[0]", both[0]));
+        result.emplace_back(pair->second, number(who, name + "[1]", both[1]));
     }
     return result;
 }
@@ -63,54 +76,198 @@ OptimizerOptions options_from(const std::string& who, OptimizerKind kind, const 
     return options;
 }
 
-bool same_shape(const py::array& a, const py::array& b) {
-    return a.ndim() == b.ndim() && std::equal(a.shape(), a.shape() + a.ndim(), b.shape());
-}
-
-// One update of one array: w, its states and its gradient g, with the options of this call alone.
-void step_array(py::handle name, const char* me, py::handle w_in, py::handle g_in, const py::tuple& states_in, py::handle step_in,
-                const py::dict& values) {
-    const auto kind = OptimizerKind(name_index(me, "kind", kOptimizerKindNames, name));
-    OptimizerOptions options = options_from(me, kind, values);
-    if (!PyIndex_Check(step_in.ptr()) || PyBool_Check(step_in.ptr()))
-        type_error({me, "step"}, "is a " + type_name(step_in) + ", expected an int");
-    const auto step = py::reinterpret_steal<py::object>(PyNumber_Index(step_in.ptr()));
-    if (!step) throw py::error_already_set();
+// The number of a step or of steps so far.
+std::int64_t count(Site site, py::handle value, std::int64_t least) {
+    if (!PyIndex_Check(value.ptr()) || PyBool_Check(value.ptr()))
+        type_error(site, "is a " + type_name(value) + ", expected an int");
+    const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+    if (!index) throw py::error_already_set();
     int overflow = 0;
-    options.step = PyLong_AsLongLongAndOverflow(step.ptr(), &overflow);
-    if (options.step < 1 || overflow) value_error({me, "step"}, "is " + ascii(step) + ", expected 1 to 2^63 - 1");
-    if (py::len(states_in) == 0 && options.momentum != 0)
-        value_error({me, "momentum_buffer"}, "is None, expected an array of the shape of w since momentum is not 0");
-    const py::array w_any = as_array({me, "w"}, w_in, false);
-    dispatch_float({me, "w"}, w_any, [&](auto tag) {
-        using T = decltype(tag);
-        py::array w = in_place<T>({me, "w"}, w_any);
-        const py::array g = contiguous<T>({me, "g"}, g_in);
-        const auto check = [&](Site site, const py::array& a) {
-            if (!same_shape(a, w)) value_error(site, "has shape " + shape_text(a) + ", expected " + shape_text(w) + " as w has");
-            check_apart(site, a, {me, "w"}, w);
-        };
-        check({me, "g"}, g);
-        StepArray<T> array{mutable_data<T>(w), data<T>(g), {}, std::size_t(w.size()), &options};
-        std::vector<py::array> states;
-        for (std::size_t s = 0; s < py::len(states_in); ++s) {
-            const py::tuple named = states_in[s];  // (name, array)
-            const std::string state_name = py::cast<std::string>(named[0]);
-            const Site site{me, state_name.c_str()};
-            py::array state = in_place<T>(site, named[1]);
-            check(site, state);
-            check_apart(site, state, {me, "g"}, g);
-            for (const py::array& other : states) check_apart(site, state, {me, "another state"}, other);
-            array.states[s] = mutable_data<T>(state);
-            states.push_back(state);
-        }
-        const WithoutGil released;
-        optimizer_step(kind, &array, 1);
-    });
+    const std::int64_t n = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+    if (n < least || overflow) value_error(site, "is " + ascii(index) + ", expected " + std::to_string(least) + " to 2^63 - 1");
+    return n;
 }
 
-template <class T>
-void step_arrays(Optimizer<T>& optimizer, const py::list& weights, py::handle gradients_in) {
+// The numbers that a rule keeps with an array, by name; `with` calls f(name, number) for those besides the step.
+template <class F>
+void for_each_scalar(OptimizerKind kind, StepScalars& s, F f) {
+    if (kind == OptimizerKind::nadam) f("mu_product", s.mu_product);
+    if (kind == OptimizerKind::asgd) f("eta", s.eta), f("mu", s.mu);
+}
+py::dict scalars_dict(OptimizerKind kind, StepScalars s, const OptimizerOptions& options) {
+    py::dict result;
+    result["step"] = s.step;
+    if (s.eta < 0) s.eta = options.lr;
+    for_each_scalar(kind, s, [&](const char* name, double value) { result[name] = value; });
+    return result;
+}
+StepScalars scalars_from(OptimizerKind kind, const char* who, const py::dict& values) {
+    StepScalars s;
+    s.step = count({who, "step"}, values["step"], 0);
+    for_each_scalar(kind, s, [&](const char* name, double& value) {
+        if (values.contains(name)) value = number(who, name, values[name]);
+    });
+    return s;
+}
+
+// One update of one array: w, its states and its gradient g, with the options of this call alone. Returns the scalars after it.
+py::dict step_array(py::handle name, const char* me, py::handle w_in, py::handle g_in, const py::tuple& states_in,
+                    py::handle step_in, const py::dict& values) {
+    const auto kind = OptimizerKind(name_index(me, "kind", kOptimizerKindNames, name));
+    StepScalars scalars;
+    scalars.step = count({me, "step"}, step_in, 1) - 1;
+    py::dict own;
+    for (const auto& [key, value] : values) own[key] = value;
+    for_each_scalar(kind, scalars, [&](const char* scalar, double& value) {
+        if (own.contains(scalar)) value = number(me, scalar, own.attr("pop")(scalar));
+    });
+    const OptimizerOptions options = options_from(me, kind, own);
+    const Tensor w = read_tensor({me, "w"}, w_in), g = read_contiguous({me, "g"}, g_in);
+    const auto same = [&](Site site, const Tensor& a) {
+        if (a.dtype != w.dtype) type_error(site, "has dtype " + a.dtype_name() + ", expected " + w.dtype_name() + " as w has");
+        if (!a.same_shape(w)) value_error(site, "has shape " + a.shape_text() + ", expected " + w.shape_text() + " as w has");
+    };
+    struct Named {
+        Site site;
+        const Tensor* tensor;
+    };
+    std::vector<Named> seen{{{me, "w"}, &w}, {{me, "g"}, &g}};
+    const auto apart = [&](Site site, const Tensor& a) {
+        const std::size_t bytes = a.n * dtype_size(*a.dtype);
+        for (const Named& other : seen) {
+            const char *first = static_cast<char*>(a.data), *others = static_cast<char*>(other.tensor->data);
+            if (bytes && first < others + bytes && others < first + bytes)
+                value_error(site, "shares memory with " + other.site.name() + ", expected memory of its own");
+        }
+    };
+    if (w.dtype != Dtype::float32 && w.dtype != Dtype::float64)
+        type_error({me, "w"}, "has dtype " + w.dtype_name() + ", expected float32 or float64");
+    check_in_place({me, "w"}, w);
+    same({me, "g"}, g);
+    seen.pop_back();
+    apart({me, "g"}, g);
+    seen.push_back({{me, "g"}, &g});
+    std::vector<StepArray> arrays(1);
+    StepArray& array = arrays[0];
+    Tensor states[kMaxStates];
+    std::string names[kMaxStates];
+    for (std::size_t s = 0; s < py::len(states_in); ++s) {
+        const py::tuple named = states_in[s];  // (name, array)
+        names[s] = py::cast<std::string>(named[0]);
+        const Site site{me, names[s].c_str()};
+        if (py::object(named[1]).is_none()) {
+            if (used_states(kind, options) >> s & 1)
+                value_error(site, "is None, expected an array of the shape of w under these options");
+            continue;
+        }
+        states[s] = read_tensor(site, named[1]);
+        same(site, states[s]);
+        check_in_place(site, states[s]);
+        apart(site, states[s]);
+        seen.push_back({site, &states[s]});
+        array.states[s] = states[s].data;
+    }
+    array.w = w.data;
+    array.g = g.data;
+    array.w_dtype = array.g_dtype = *w.dtype;
+    array.n = w.n;
+    array.options = &options;
+    {
+        const WithoutGil released;
+        array.terms = next_step(kind, options, scalars);
+        std::vector<SquareSums> sums;
+        optimizer_step(kind, arrays, StepPlan({w.n}), sums);
+    }
+    return scalars_dict(kind, scalars, options);
+}
+
+// --- the Optimizer class -------------------------------------------------------------------------------------------------------
+
+struct Span {
+    const char *first, *last;
+    std::size_t i;
+};
+std::vector<Span> spans_by_address(const std::vector<Tensor>& tensors) {
+    std::vector<Span> spans;
+    spans.reserve(tensors.size());
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+        const char* first = static_cast<const char*>(tensors[i].data);
+        spans.push_back({first, first + tensors[i].n * dtype_size(*tensors[i].dtype), i});
+    }
+    const auto below = [](const Span& a, const Span& b) { return a.first < b.first; };
+    if (!std::is_sorted(spans.begin(), spans.end(), below)) std::sort(spans.begin(), spans.end(), below);
+    return spans;
+}
+
+Site param(const char* who, std::size_t i) { return {who, "params", std::ptrdiff_t(i)}; }
+
+// The parameters, read and checked: dtype, layout, and that none shares memory with another.
+std::vector<Tensor> read_parameters(const char* who, const py::list& params) {
+    std::vector<Tensor> tensors;
+    for (std::size_t i = 0; i < params.size(); ++i) {
+        const py::object object = params[i];
+        if (py::hasattr(object, "requires_grad") && py::cast<bool>(object.attr("requires_grad")))
+            type_error(param(who, i), "requires grad, expected a tensor without: detach it, or use trainstep.torch");
+        tensors.push_back(read_tensor(param(who, i), object));
+        check_in_place(param(who, i), tensors.back());
+    }
+    const std::vector<Span> spans = spans_by_address(tensors);
+    const Span* reaching = nullptr;  // the one that ends last so far
+    for (const Span& span : spans) {
+        if (reaching && span.first < reaching->last && span.first < span.last)
+            value_error(param(who, std::max(span.i, reaching->i)),
+                        "shares memory with " + param(who, std::min(span.i, reaching->i)).name());
+        if (span.first < span.last && (!reaching || span.last > reaching->last)) reaching = &span;
+    }
+    return tensors;
+}
+
+std::shared_ptr<Optimizer> make_optimizer(py::handle kind_name, const std::string& who, const py::list& groups,
+                                          const py::list& params, const std::vector<std::size_t>& group_of, py::handle state_dtype,
+                                          std::uint64_t seed) {
+    const auto kind = OptimizerKind(name_index("Optimizer", "kind", kOptimizerKindNames, kind_name));
+    StateFormat format = StateFormat::native;
+    std::string named;
+    if (!state_dtype.is_none()) {
+        named = py::isinstance<py::str>(state_dtype) ? py::cast<std::string>(state_dtype) : ascii(state_dtype);
+        if (named == "bfloat16")
+            format = StateFormat::bfloat16;
+        else if (named == "8bit")
+            format = StateFormat::eight_bits;
+        else if (named != "float32" && named != "float64")
+            throw py::value_error(who + ": state_dtype is " + ascii(state_dtype) +
+                                  ", expected None, 'float32', 'float64', 'bfloat16' or '8bit'");
+    }
+    if (format == StateFormat::eight_bits && !fits_eight_bits(kind))
+        throw py::value_error(who + ": state_dtype is '8bit', which this optimizer does not have; it has 'bfloat16'");
+    std::vector<OptimizerOptions> options;
+    for (const auto& group : groups) options.push_back(options_from(who, kind, py::cast<py::dict>(group)));
+    const std::vector<Tensor> tensors = read_parameters(who.c_str(), params);
+    std::vector<std::vector<Optimizer::Parameter>> grouped(options.size());
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+        const Tensor& t = tensors[i];
+        const bool wide = t.dtype == Dtype::float64;
+        if (!named.empty() && (wide ? named != "float64" : named == "float64"))
+            value_error(param(who.c_str(), i),
+                        "has dtype " + t.dtype_name() + ", which does not go with state_dtype '" + named + "'");
+        grouped.at(group_of.at(i)).push_back({{t.shape, t.shape + t.ndim}, t.n, *t.dtype, t.data});
+    }
+    auto optimizer = std::make_shared<Optimizer>(kind, format, seed);
+    for (std::size_t g = 0; g < options.size(); ++g) optimizer->add_group(options[g], grouped[g]);
+    return optimizer;
+}
+
+// A limit to clip at, or 0 for None.
+double limit(const char* name, py::handle value) {
+    if (value.is_none()) return 0;
+    const double x = number("step", name, value);
+    if (!(x > 0))
+        throw py::value_error("step: " + std::string(name) + " is " + ascii(value) + ", expected a number above 0, or None");
+    return x;
+}
+
+py::object step(Optimizer& optimizer, const py::list& params, py::handle gradients_in, double grad_scale, py::handle clip_norm,
+                py::handle clip_value, bool zero_grads, bool skip_nonfinite) {
     const char* me = "step";
     const std::size_t count = optimizer.arrays().size();
     if (!py::isinstance<py::sequence>(gradients_in) || py::isinstance<py::str>(gradients_in) ||
@@ -119,76 +276,272 @@ void step_arrays(Optimizer<T>& optimizer, const py::list& weights, py::handle gr
     const auto gradients = py::reinterpret_borrow<py::sequence>(gradients_in);
     if (std::size_t(py::len(gradients)) != count)
         value_error({me, "grads"}, "has " + std::to_string(py::len(gradients)) + " arrays, expected " + std::to_string(count));
-    std::vector<py::array> w, g;
-    struct Span {
-        const T *first, *last;
-        std::size_t i;
-    };
-    std::vector<Span> written;  // what the parameters cover, in order of address
-    w.reserve(count), g.reserve(count), written.reserve(count);
-    const auto site = [me](const char* list, std::size_t i) { return Site{me, list, std::ptrdiff_t(i)}; };
+    StepRequest request{grad_scale, limit("clip_norm", clip_norm), limit("clip_value", clip_value), zero_grads, skip_nonfinite};
+    if (request.clip_norm != 0 && request.clip_value != 0)
+        throw py::value_error("step: clip_norm and clip_value are both given, expected one of them");
+    if (!(std::abs(grad_scale) <= std::numeric_limits<double>::max()))
+        throw py::value_error("step: grad_scale is " + std::string(py::str(py::float_(grad_scale))) + ", expected a finite number");
+    std::vector<Tensor> w, g;
+    w.reserve(count), g.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
-        w.push_back(in_place<T>(site("params", i), weights[i]));
-        g.push_back(contiguous<T>(site("grads", i), gradients[i]));
-        if (!same_shape(g[i], w[i]) || std::size_t(w[i].size()) != optimizer.arrays()[i].n)
-            value_error(site("grads", i), "has shape " + shape_text(g[i]) + ", expected " + shape_text(w[i]));
-        written.push_back({data<T>(w[i]), data<T>(w[i]) + w[i].size(), i});
+        w.push_back(read_tensor(param(me, i), params[i]));
+        check_in_place(param(me, i), w[i]);
+        const StepArray& known = optimizer.arrays()[i];
+        if (w[i].n != known.n || *w[i].dtype != known.w_dtype)
+            value_error(param(me, i), "has changed since the optimizer was made: it has " + std::to_string(w[i].n) +
+                                          " elements of " + w[i].dtype_name());
+        const py::object gradient = gradients[i];
+        const Site site{me, "grads", std::ptrdiff_t(i)};
+        if (gradient.is_none()) {
+            g.emplace_back();
+            continue;
+        }
+        g.push_back(zero_grads ? read_tensor(site, gradient) : read_contiguous(site, gradient));
+        if (!g[i].dtype) type_error(site, "has dtype " + g[i].dtype_name() + ", expected float32, float64, bfloat16 or float16");
+        if (!g[i].same_shape(w[i])) value_error(site, "has shape " + g[i].shape_text() + ", expected " + w[i].shape_text());
+        if (zero_grads && !(g[i].contiguous && g[i].writeable))
+            value_error(site, "is strided or read-only, expected a C-contiguous, writeable array to set to 0");
     }
-    std::sort(written.begin(), written.end(), [](const Span& a, const Span& b) { return a.first < b.first; });
+    const std::vector<Span> written = spans_by_address(w);
     for (std::size_t i = 0; i < count; ++i) {
-        const T *first = data<T>(g[i]), *last = first + g[i].size();
+        if (!g[i].data) continue;
+        const char *first = static_cast<const char*>(g[i].data), *last = first + g[i].n * dtype_size(*g[i].dtype);
         // The last parameter that begins before this gradient ends: the only one that can reach into it.
         const auto above =
-            std::lower_bound(written.begin(), written.end(), last, [](const Span& span, const T* p) { return span.first < p; });
+            std::lower_bound(written.begin(), written.end(), last, [](const Span& span, const char* p) { return span.first < p; });
         if (first < last && above != written.begin() && std::prev(above)->last > first)
-            value_error(site("grads", i),
-                        "shares memory with " + site("params", std::prev(above)->i).name() + ", expected memory of its own");
+            value_error({me, "grads", std::ptrdiff_t(i)},
+                        "shares memory with " + param(me, std::prev(above)->i).name() + ", expected memory of its own");
     }
-    const WithoutGil released;
-    const std::lock_guard held(optimizer.lock);
-    for (std::size_t i = 0; i < count; ++i) optimizer.place(i, const_cast<T*>(data<T>(w[i])), data<T>(g[i]));
-    optimizer.step();
+    double norm;
+    {
+        const WithoutGil released;
+        const std::lock_guard held(optimizer.lock);
+        static char nothing;  // an array without elements may be nowhere, and is stepped all the same
+        for (std::size_t i = 0; i < count; ++i)
+            optimizer.place(i, w[i].data, g[i].data || !g[i].owner ? g[i].data : &nothing, g[i].dtype.value_or(Dtype::float32));
+        norm = optimizer.step(request);
+    }
+    return request.clip_norm != 0 ? py::object(py::float_(norm)) : py::none();
 }
 
-template <class T>
-void bind_optimizer(py::module_& m, const char* name) {
-    using O = Optimizer<T>;
-    py::class_<O, std::shared_ptr<O>>(m, name)
-        .def(py::init([](py::handle kind_name, const std::string& who, const py::list& groups,
-                         const std::vector<std::size_t>& sizes, const std::vector<std::size_t>& group_of) {
-                 const auto kind = OptimizerKind(name_index("Optimizer", "kind", kOptimizerKindNames, kind_name));
-                 std::vector<OptimizerOptions> options;
-                 for (const auto& group : groups) options.push_back(options_from(who, kind, py::cast<py::dict>(group)));
-                 return std::make_shared<O>(kind, std::move(options), sizes, group_of);
-             }),
-             py::arg("kind"), py::arg("who"), py::arg("groups"), py::arg("sizes"), py::arg("group_of"))
-        .def(
-            "set_options",
-            [](O& self, const std::string& who, std::size_t group, const py::dict& values) {
-                const OptionValues changed = option_values(who, values);
-                const WithoutGil released;
-                const std::lock_guard held(self.lock);  // not in the middle of a step
-                change_options(self.options(group), who, self.kind(), changed);
-            },
-            py::arg("who"), py::arg("group"), py::arg("values"))
-        .def("step", step_arrays<T>, py::arg("params"), py::arg("grads"))
-        .def(
-            "state",
-            [](py::object self, std::size_t i, std::size_t s, const std::vector<py::ssize_t>& shape) {
-                return py::array(py::dtype::of<T>(), shape, py::cast<O&>(self).arrays().at(i).states[s], self);
-            },
-            py::arg("param"), py::arg("state"), py::arg("shape"))
-        .def_property("steps", [](const O& self) { return self.steps.load(); }, [](O& self, std::int64_t n) { self.steps = n; });
+int state_index(OptimizerKind kind, const std::string& name) {
+    for (int s = 0; s < kMaxStates; ++s)
+        if (info(kind).states[s].name && name == info(kind).states[s].name) return s;
+    throw py::key_error(name);
+}
+
+std::vector<py::ssize_t> shape_of(const Optimizer& o, std::size_t i) { return {o.shape(i).begin(), o.shape(i).end()}; }
+
+py::array state_array(const py::object& self, std::size_t i, const std::string& name) {
+    const auto& o = py::cast<const Optimizer&>(self);
+    const StepArray& a = o.arrays().at(i);
+    if (name == "master" && a.master) return py::array(py::dtype::of<float>(), shape_of(o, i), a.master, self);
+    const int s = state_index(o.kind(), name);
+    if (!a.states[s]) throw py::key_error(name);
+    const bool wide = a.w_dtype == Dtype::float64;
+    if (a.format == StateFormat::native)
+        return py::array(wide ? py::dtype::of<double>() : py::dtype::of<float>(), shape_of(o, i), a.states[s], self);
+    py::array_t<float> copy(shape_of(o, i));
+    kernels().load_state(copy.mutable_data(), o.low_bit(i, s), a.n);
+    return copy;
+}
+
+void set_state(const py::object& self, std::size_t i, const std::string& name, const py::array& values) {
+    auto& o = py::cast<Optimizer&>(self);
+    {
+        const WithoutGil released;
+        const std::lock_guard held(o.lock);
+        o.allocate_states();
+    }
+    const StepArray& a = o.arrays().at(i);
+    if (a.format == StateFormat::native || name == "master") {
+        state_array(self, i, name)[py::ellipsis()] = values;
+    } else {
+        const py::array_t<float, py::array::c_style> own(values);
+        kernels().store_state(o.low_bit(i, state_index(o.kind(), name)), own.data(), a.n);
+    }
+}
+
+py::tuple used_names(const Optimizer& o, std::size_t i) {
+    py::list names;
+    const unsigned used = o.arrays().at(i).options ? o.used(i) : 0;
+    for (int s = 0; s < kMaxStates; ++s)
+        if (used >> s & 1) names.append(info(o.kind()).states[s].name);
+    if (o.arrays()[i].master) names.append("master");
+    return py::tuple(names);
+}
+
+// --- norms and clipping --------------------------------------------------------------------------------------------------------
+
+struct Arrays {
+    std::vector<Tensor> tensors;
+    std::vector<NormArray> norms;
+    StepPlan plan;
+};
+Arrays float_arrays(const char* me, py::handle object, bool in_place) {
+    if (!py::isinstance<py::iterable>(object) || py::isinstance<py::str>(object) || py::isinstance<py::array>(object) ||
+        py::hasattr(object, "__dlpack__"))
+        type_error({me, "arrays"}, "is a " + type_name(object) + ", expected a list of arrays");
+    Arrays all;
+    std::vector<std::size_t> sizes;
+    for (const py::handle item : py::reinterpret_borrow<py::iterable>(object)) {
+        const Site site{me, "arrays", std::ptrdiff_t(all.tensors.size())};
+        Tensor t = in_place ? read_tensor(site, item) : read_contiguous(site, item);
+        if (t.dtype != Dtype::float32 && t.dtype != Dtype::float64)
+            type_error(site, "has dtype " + t.dtype_name() + ", expected float32 or float64");
+        if (in_place) check_in_place(site, t);
+        all.norms.push_back({t.data, *t.dtype});
+        sizes.push_back(t.n);
+        all.tensors.push_back(std::move(t));
+    }
+    all.plan = StepPlan(sizes);
+    return all;
+}
+double norm_of(const Arrays& arrays) {
+    std::vector<double> sums;
+    return global_norm(arrays.norms, arrays.plan, sums);
+}
+template <class F>
+void for_each_piece_in_place(const Arrays& arrays, F f) {
+    constexpr double kNsPerElement = 0.1;
+    parallel_for(arrays.plan.pieces(), 1, kNsPerElement * double(arrays.plan.length()) / double(arrays.plan.pieces() + 1),
+                 [&](std::size_t begin, std::size_t end) {
+                     for (std::size_t i = begin; i < end; ++i) {
+                         const StepPlan::Piece& piece = arrays.plan.piece(i);
+                         const Tensor& t = arrays.tensors[piece.array];
+                         const std::size_t n = piece.elements.end - piece.elements.begin;
+                         if (t.dtype == Dtype::float32)
+                             f(piece.array, static_cast<float*>(t.data) + piece.elements.begin, n);
+                         else
+                             f(piece.array, static_cast<double*>(t.data) + piece.elements.begin, n);
+                     }
+                 });
+}
+double positive(const char* me, const char* name, py::handle value) {
+    const double x = number(me, name, value);
+    if (!(x > 0)) throw py::value_error(std::string(me) + ": " + name + " is " + ascii(value) + ", expected a number above 0");
+    return x;
+}
+// As PyTorch: at most 1, NaN and 0 where the norm is not finite.
+double clip_factor(double max_norm, double norm) {
+    const double factor = max_norm / (norm + 1e-6);
+    return factor > 1 ? 1 : factor;
+}
+void multiply(const Arrays& arrays, const std::vector<double>& factors) {
+    for_each_piece_in_place(arrays, [&]<class T>(std::size_t array, T* x, std::size_t n) {
+        if (factors[array] != 1) kernels().of<T>().scale(x, n, T(factors[array]));
+    });
 }
 
 }  // namespace
 
 void bind_optim(py::module_& m) {
     m.attr("optimizers") = names_tuple(kOptimizerKindNames);
-    bind_optimizer<float>(m, "OptimizerFloat32");
-    bind_optimizer<double>(m, "OptimizerFloat64");
+    py::dict states;
+    py::list low_bit;
+    for (std::size_t k = 0; k < kOptimizerKindCount; ++k) {
+        const py::str name(kOptimizerKindNames[k].data(), kOptimizerKindNames[k].size());
+        py::list names;
+        for (const StateInfo& state : info(OptimizerKind(k)).states)
+            if (state.name) names.append(state.name);
+        states[name] = py::tuple(names);
+        if (fits_eight_bits(OptimizerKind(k))) low_bit.append(name);
+    }
+    m.attr("optimizer_states") = states;
+    m.attr("low_bit_optimizers") = py::tuple(low_bit);
+    py::class_<Optimizer, std::shared_ptr<Optimizer>>(m, "Optimizer")
+        .def(py::init(&make_optimizer), py::arg("kind"), py::arg("who"), py::arg("groups"), py::arg("params"), py::arg("group_of"),
+             py::arg("state_dtype"), py::arg("seed"))
+        .def(
+            "set_options",
+            [](Optimizer& self, const std::string& who, std::size_t group, const py::dict& values) {
+                const OptionValues changed = option_values(who, values);
+                const WithoutGil released;
+                const std::lock_guard held(self.lock);  // not in the middle of a step
+                change_options(self.options(group), who, self.kind(), changed);
+            },
+            py::arg("who"), py::arg("group"), py::arg("values"))
+        .def("step", step, py::arg("params"), py::arg("grads"), py::arg("grad_scale") = 1.0, py::arg("clip_norm") = py::none(),
+             py::arg("clip_value") = py::none(), py::arg("zero_grads") = false, py::arg("skip_nonfinite") = false)
+        .def("used_states", used_names, py::arg("param"))
+        .def("state", state_array, py::arg("param"), py::arg("name"))
+        .def("set_state", set_state, py::arg("param"), py::arg("name"), py::arg("values"))
+        .def(
+            "scalars",
+            [](Optimizer& self, std::size_t i) { return scalars_dict(self.kind(), self.scalars(i), *self.arrays().at(i).options); },
+            py::arg("param"))
+        .def(
+            "set_scalars",
+            [](Optimizer& self, std::size_t i, const py::dict& values) {
+                const StepScalars scalars = scalars_from(self.kind(), "set_scalars", values);
+                const WithoutGil released;
+                const std::lock_guard held(self.lock);
+                self.scalars(i) = scalars;
+                self.scalars_changed();
+            },
+            py::arg("param"), py::arg("values"))
+        .def(
+            "shape", [](const Optimizer& self, std::size_t i) { return py::tuple(py::cast(self.shape(i))); }, py::arg("param"))
+        .def(
+            "dtype",
+            [](const Optimizer& self, std::size_t i) {
+                return self.arrays().at(i).w_dtype == Dtype::float64 ? "float64" : "float32";
+            },
+            py::arg("param"))
+        .def_property_readonly("steps", [](const Optimizer& self) { return self.steps.load(); })
+        .def_property_readonly("skipped", [](const Optimizer& self) { return self.skipped.load(); })
+        .def_property_readonly("state_nbytes", &Optimizer::state_bytes);
     m.def("step_array", step_array, py::arg("kind"), py::arg("who"), py::arg("w"), py::arg("g"), py::arg("states"), py::arg("step"),
           py::arg("options"));
+
+    m.def(
+        "global_norm",
+        [](py::handle arrays_in) {
+            const Arrays arrays = float_arrays("global_norm", arrays_in, false);
+            const WithoutGil released;
+            return norm_of(arrays);
+        },
+        py::arg("arrays"));
+    m.def(
+        "clip_by_global_norm_",
+        [](py::handle arrays_in, py::handle max_norm) {
+            const double most = positive("clip_by_global_norm_", "max_norm", max_norm);
+            const Arrays arrays = float_arrays("clip_by_global_norm_", arrays_in, true);
+            const WithoutGil released;
+            const double norm = norm_of(arrays);
+            multiply(arrays, std::vector<double>(arrays.tensors.size(), clip_factor(most, norm)));
+            return norm;
+        },
+        py::arg("arrays"), py::arg("max_norm"));
+    m.def(
+        "clip_by_norm_",
+        [](py::handle arrays_in, py::handle max_norm) {
+            const double most = positive("clip_by_norm_", "max_norm", max_norm);
+            const Arrays arrays = float_arrays("clip_by_norm_", arrays_in, true);
+            std::vector<double> norms, factors;
+            {
+                const WithoutGil released;
+                for (const Tensor& t : arrays.tensors) {
+                    std::vector<double> sums;
+                    norms.push_back(global_norm({{t.data, *t.dtype}}, StepPlan({t.n}), sums));
+                    factors.push_back(clip_factor(most, norms.back()));
+                }
+                multiply(arrays, factors);
+            }
+            return norms;
+        },
+        py::arg("arrays"), py::arg("max_norm"));
+    m.def(
+        "clip_by_value_",
+        [](py::handle arrays_in, py::handle limit) {
+            const double most = positive("clip_by_value_", "limit", limit);
+            const Arrays arrays = float_arrays("clip_by_value_", arrays_in, true);
+            const WithoutGil released;
+            for_each_piece_in_place(arrays,
+                                    [&]<class T>(std::size_t, T* x, std::size_t n) { kernels().of<T>().clamp(x, n, T(most)); });
+        },
+        py::arg("arrays"), py::arg("limit"));
 }
 
 }  // namespace trainstep

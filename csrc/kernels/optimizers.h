@@ -1,76 +1,177 @@
 // Optimizers: the one list, and one functor per formula: how one vector of a parameter w, its gradient g and its states moves.
 //
-// What all of them share is done before the functor sees g (optimizer_loop below):
-//   g = scale * g (scale < 0 where the objective is maximized);  g += weight_decay * w (coupled);  g += l1 * sign(w);
-//   w *= 1 - lr * weight_decay (decoupled).
+// What all of them share is done before the functor sees w and g (Penalties below):
+//   g = scale * g (scale < 0 where the objective is maximized);  g = clamp(g, -clip_value, clip_value);
+//   g += weight_decay * w (coupled);  g += l1 * sign(w);  w *= 1 - lr * weight_decay (decoupled).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/lists.h"
+#include "kernels/storage.h"
 
-// name, states
-#define TRAINSTEP_OPTIMIZERS(X) X(sgd, 1) X(adam, 2)
+// name, then its states under PyTorch's names: each may be kept in 8 bits as a number with a sign, without one, or not at all.
+#define TRAINSTEP_OPTIMIZERS(X)                                                                       \
+    X(sgd, {"momentum_buffer", with_sign})                                                            \
+    X(adagrad, {"sum", without_sign})                                                                 \
+    X(adadelta, {"square_avg", never}, {"acc_delta", never})                                          \
+    X(rmsprop, {"square_avg", without_sign}, {"momentum_buffer", with_sign}, {"grad_avg", with_sign}) \
+    X(adam, {"exp_avg", with_sign}, {"exp_avg_sq", without_sign}, {"max_exp_avg_sq", without_sign})   \
+    X(adamax, {"exp_avg", never}, {"exp_inf", never})                                                 \
+    X(nadam, {"exp_avg", never}, {"exp_avg_sq", never})                                               \
+    X(radam, {"exp_avg", never}, {"exp_avg_sq", never})                                               \
+    X(rprop, {"prev", never}, {"step_size", never})                                                   \
+    X(asgd, {"ax", never})                                                                            \
+    X(lion, {"exp_avg", with_sign})                                                                   \
+    X(lamb, {"exp_avg", with_sign}, {"exp_avg_sq", without_sign})                                     \
+    X(lars, {"momentum_buffer", never})
 
 namespace trainstep {
 TRAINSTEP_FAMILY(OptimizerKind, TRAINSTEP_OPTIMIZERS)
 
-inline constexpr int kMaxStates = 2;
+inline constexpr int kMaxStates = 3;
 
-#define TRAINSTEP_STATES(name, states) states,
-inline constexpr int kOptimizerStates[] = {TRAINSTEP_OPTIMIZERS(TRAINSTEP_STATES)};
-#undef TRAINSTEP_STATES
+enum class EightBits { never, with_sign, without_sign };
+struct StateInfo {
+    const char* name = nullptr;
+    EightBits eight_bits = EightBits::never;
+};
+struct OptimizerInfo {
+    StateInfo states[kMaxStates];
+};
+namespace optimizer_info {
+using enum EightBits;
+#define TRAINSTEP_INFO(name, ...) {{__VA_ARGS__}},
+inline constexpr OptimizerInfo kAll[] = {TRAINSTEP_OPTIMIZERS(TRAINSTEP_INFO)};
+#undef TRAINSTEP_INFO
+}  // namespace optimizer_info
+inline constexpr const OptimizerInfo& info(OptimizerKind kind) { return optimizer_info::kAll[int(kind)]; }
 
-// Everything that a step of any optimizer depends on besides the arrays. An optimizer reads its own fields and no others.
+constexpr bool fits_eight_bits(OptimizerKind kind) {
+    for (const StateInfo& state : info(kind).states)
+        if (state.name && state.eight_bits == EightBits::never) return false;
+    return true;
+}
+
+// What the user sets. An optimizer reads its own fields and no others.
 struct OptimizerOptions {
     double lr = 1e-3;
     double weight_decay = 0, l1 = 0;
     bool decoupled_weight_decay = false, maximize = false;
-    double momentum = 0, dampening = 0;  // sgd
+    double momentum = 0, dampening = 0;
     bool nesterov = false, lr_in_velocity = false;
-    double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // adam
-    bool bias_correction = true, eps_inside_sqrt = false;
-    std::int64_t step = 1;  // 1 for the first update
-    double grad_scale = 1;
+    double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+    bool amsgrad = false, bias_correction = true, eps_inside_sqrt = false;
+    double lr_decay = 0, initial_accumulator_value = 0;  // adagrad
+    double rho = 0.9;                                    // adadelta
+    double alpha = 0.99;                                 // rmsprop; asgd
+    bool centered = false;                               // rmsprop
+    double momentum_decay = 4e-3;                        // nadam
+    double eta_minus = 0.5, eta_plus = 1.2;              // rprop
+    double step_size_min = 1e-6, step_size_max = 50;     // rprop
+    double lambd = 1e-4, t0 = 1e6;                       // asgd
+    double trust_coefficient = 1e-3;                     // lars
+};
+
+// What follows from the options and the number of the step, once for a whole array (optim/terms.h).
+struct StepTerms {
+    double scale = 1;       // what the gradient is multiplied with
+    double clip_value = 0;  // 0: no limit
+    double coupled = 0, l1 = 0, shrink = 1;
+    double step_size = 0;                     // what the direction is multiplied with
+    double correction1 = 1, correction2 = 1;  // of the moments: 1 / (1 - beta^t)
+    double gradient_size = 0;                 // nadam: what g itself is multiplied with in the update
+    double average_gain = 1;                  // asgd: mu
+    double trust = 1;                         // lamb, lars
+    bool first = false;                       // step 1
+    bool adaptive = true;                     // radam: the variance of the step is bounded
+};
+
+// A state of float32 in fewer bits.
+struct LowBitState {
+    void* data;
+    std::uint8_t* exponents;  // of eight bits: one a block
+    StateFormat format;
+    bool with_sign;
+};
+
+// One span of an array to step: n elements.
+template <class T>
+struct StepSpan {
+    T* w;
+    void* g;  // written only with zero_grads
+    Dtype g_dtype;
+    void* states[kMaxStates];             // those that the options ask for
+    std::uint8_t* exponents[kMaxStates];  // of states in eight bits
+    StateFormat format;                   // of all states; in float64 native
+    std::uint16_t* bfloat16;              // the parameter, where w is its float32 master; else null
+    std::size_t n;
+    OptimizerKind kind;
+    const OptimizerOptions* options;
+    const StepTerms* terms;
+    bool zero_grads;
+    RandomPlace place;
+
+    LowBitState low_bit(int state) const {
+        return {states[state], exponents[state], format, info(kind).states[state].eight_bits == EightBits::with_sign};
+    }
+};
+
+// Of a tensor: sum of squares of w and of the direction, whose ratio is the trust ratio of lamb and lars.
+struct SquareSums {
+    double w = 0, direction = 0;
 };
 
 }  // namespace trainstep
 
 #ifdef TRAINSTEP_ISA
+#include <type_traits>
+
 #include "kernels/loops.h"
 
 namespace trainstep::TRAINSTEP_ISA::optimizers {
 
-// beta^step by squaring: no library call, so the same bits on every level and system.
-inline double power(double beta, std::int64_t step) {
-    double result = 1;
-    for (; step > 0; step >>= 1, beta *= beta)
-        if (step & 1) result *= beta;
-    return result;
-}
+// Each struct below holds its forms for a dtype, and `choose` calls f with the one that the options ask for. A form says which
+// states it moves, as a bit mask, and moves one vector: w and the states in place, for the gradient g. A rule with a trust ratio
+// has two passes: `choose_direction` gives the form of the first, which moves the states and returns the direction; then the ratio
+// of the whole tensor is in terms.trust.
 
-// Each struct below holds its forms for a dtype, and `choose` calls f with the one that the options ask for. A form says how many
-// states it moves, and moves one vector: w and the states in place, for the gradient g.
+// a, with its distance to b made smaller by `gain`: a moving average.
+template <class T>
+TRAINSTEP_INLINE Vec<T> average(T keep, Vec<T> a, T gain, Vec<T> b) {
+    return fma(set1<T>(keep), a, gain * b);
+}
+template <class T>
+TRAINSTEP_INLINE Vec<T> average_squares(T keep, Vec<T> a, T gain, Vec<T> b) {
+    return fma(set1<T>(keep), a, gain * b * b);
+}
+// sqrt(variance) + eps, or sqrt(variance + eps).
+template <class T>
+TRAINSTEP_INLINE Vec<T> deviation(Vec<T> variance, T eps, bool eps_inside_sqrt) {
+    return eps_inside_sqrt ? sqrt(variance + eps) : sqrt(variance) + eps;
+}
 
 // SGD. Without momentum w -= lr * g. With it, PyTorch's form: buf = momentum * buf + (1 - dampening) * g, where the first step sets
 // buf = g; w -= lr * buf, or w -= lr * (g + momentum * buf) with nesterov. lr_in_velocity is the textbook form:
 // change = momentum * change + lr * g; w -= change. Sutskever et al. (ICML 2013), equations 1 to 4.
 template <class T>
-struct sgd {
-    struct plain {
-        static constexpr int states = 0;
-        T lr;
+struct plain_descent {
+    static constexpr unsigned states = 0;
+    T lr;
 
-        TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>*, Vec<T> g) const { w = fma(set1<T>(-lr), g, w); }
-    };
+    TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>*, Vec<T> g) const { w = fma(set1<T>(-lr), g, w); }
+};
+template <class T>
+struct sgd {
     struct with_momentum {
-        static constexpr int states = 1;
+        static constexpr unsigned states = 0b1;
         T lr, momentum, gain;  // gain: what g enters the buffer with
         bool first, nesterov, lr_in_velocity;
 
         TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
             Vec<T>& buf = state[0];
-            buf = first ? g : fma(set1<T>(momentum), buf, gain * g);
+            buf = first ? g : average(momentum, buf, gain, g);
             if (lr_in_velocity)
                 w = w - buf;
             else
@@ -78,70 +179,613 @@ struct sgd {
         }
     };
     template <class F>
-    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, F f) {
-        if (o.momentum == 0) return f(plain{T(o.lr)});
-        f(with_momentum{T(o.lr), T(o.momentum), T(o.lr_in_velocity ? o.lr : 1 - o.dampening), o.step == 1 && !o.lr_in_velocity,
+    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, const StepTerms& t, F f) {
+        if (o.momentum == 0) return f(plain_descent<T>{T(o.lr)});
+        f(with_momentum{T(o.lr), T(o.momentum), T(o.lr_in_velocity ? o.lr : 1 - o.dampening), t.first && !o.lr_in_velocity,
                         o.nesterov, o.lr_in_velocity});
+    }
+};
+
+// Adagrad: s += g^2; w -= lr / (1 + (t - 1) lr_decay) * g / (sqrt(s) + eps). Duchi, Hazan, Singer (JMLR 2011), figure 1.
+template <class T>
+struct adagrad {
+    struct form {
+        static constexpr unsigned states = 0b1;
+        T step_size, eps;
+        bool eps_inside_sqrt;
+
+        TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
+            state[0] = fma(g, g, state[0]);
+            w = w - step_size * g / deviation(state[0], eps, eps_inside_sqrt);
+        }
+    };
+    template <class F>
+    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, const StepTerms& t, F f) {
+        f(form{T(t.step_size), T(o.eps), o.eps_inside_sqrt});
+    }
+};
+
+// Adadelta: v = rho v + (1 - rho) g^2; d = sqrt(u + eps) / sqrt(v + eps) * g; u = rho u + (1 - rho) d^2; w -= lr * d.
+// Zeiler (arXiv 1212.5701), algorithm 1.
+template <class T>
+struct adadelta {
+    struct form {
+        static constexpr unsigned states = 0b11;
+        T lr, rho, gain, eps;
+
+        TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
+            Vec<T>&v = state[0], &u = state[1];
+            v = average_squares(rho, v, gain, g);
+            // One root for the quotient of two; both are at least sqrt(eps), and nothing overflows that did not before.
+            const Vec<T> delta = sqrt((u + eps) / (v + eps)) * g;
+            u = average_squares(rho, u, gain, delta);
+            w = fma(set1<T>(-lr), delta, w);
+        }
+    };
+    template <class F>
+    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, const StepTerms&, F f) {
+        f(form{T(o.lr), T(o.rho), T(1 - o.rho), T(o.eps)});
+    }
+};
+
+// RMSprop: v = alpha v + (1 - alpha) g^2; d = g / (sqrt(v) + eps), centered: m = alpha m + (1 - alpha) g and v - m^2 in the place
+// of v; w -= lr * d, or with momentum buf = momentum * buf + d; w -= lr * buf. Hinton (lecture 6e, 2012); centered: Graves (arXiv
+// 1308.0850), equations 38 to 41.
+template <class T>
+struct rmsprop {
+    template <bool with_momentum, bool centered>
+    struct form {
+        static constexpr unsigned states = 0b1 | with_momentum << 1 | centered << 2;
+        T lr, alpha, gain, eps, momentum;
+        bool eps_inside_sqrt;
+
+        TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
+            state[0] = average_squares(alpha, state[0], gain, g);
+            Vec<T> variance = state[0];
+            if constexpr (centered) {
+                state[2] = average(alpha, state[2], gain, g);
+                variance = max(zero<T>(), fma(-state[2], state[2], variance));  // rounding may leave it below 0
+            }
+            Vec<T> direction = g / deviation(variance, eps, eps_inside_sqrt);
+            if constexpr (with_momentum) direction = state[1] = fma(set1<T>(momentum), state[1], direction);
+            w = fma(set1<T>(-lr), direction, w);
+        }
+    };
+    template <class F>
+    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, const StepTerms&, F f) {
+        const auto with = [&](auto form) __attribute__((always_inline)) {
+            form.lr = T(o.lr), form.alpha = T(o.alpha), form.gain = T(1 - o.alpha), form.eps = T(o.eps);
+            form.momentum = T(o.momentum), form.eps_inside_sqrt = o.eps_inside_sqrt;
+            f(form);
+        };
+        if (o.momentum == 0)
+            o.centered ? with(form<false, true>{}) : with(form<false, false>{});
+        else
+            o.centered ? with(form<true, true>{}) : with(form<true, false>{});
     }
 };
 
 // Adam: m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps).
 // eps stands outside the root, as in the paper and PyTorch, unless eps_inside_sqrt; bias_correction = false leaves both corrections
-// at 1. Kingma and Ba (ICLR 2015), algorithm 1; decoupled decay: Loshchilov and Hutter (ICLR 2019), algorithm 2.
+// at 1; amsgrad has the largest v so far in the place of v. Kingma and Ba (ICLR 2015), algorithm 1; decoupled decay: Loshchilov
+// and Hutter (ICLR 2019), algorithm 2; amsgrad: Reddi, Kale, Kumar (ICLR 2018), algorithm 2.
 template <class T>
 struct adam {
+    template <bool amsgrad>
     struct form {
-        static constexpr int states = 2;
+        static constexpr unsigned states = 0b11 | amsgrad << 2;
         T beta1, beta2, gain1, gain2, step_size, correction2, eps;
         bool eps_inside_sqrt;
 
         TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
             Vec<T>&m = state[0], &v = state[1];
-            m = fma(set1<T>(beta1), m, gain1 * g);
-            v = fma(set1<T>(beta2), v, gain2 * g * g);
-            const Vec<T> variance = v * correction2;
-            const Vec<T> deviation = eps_inside_sqrt ? sqrt(variance + eps) : sqrt(variance) + eps;
-            w = w - step_size * m / deviation;
+            m = average(beta1, m, gain1, g);
+            v = average_squares(beta2, v, gain2, g);
+            if constexpr (amsgrad) state[2] = max(state[2], v);
+            const Vec<T> variance = (amsgrad ? state[2] : v) * correction2;
+            w = w - step_size * m / deviation(variance, eps, eps_inside_sqrt);
         }
     };
     template <class F>
-    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, F f) {
-        const double correction1 = o.bias_correction ? 1 - power(o.beta1, o.step) : 1;
-        const double correction2 = o.bias_correction ? 1 - power(o.beta2, o.step) : 1;
-        f(form{T(o.beta1), T(o.beta2), T(1 - o.beta1), T(1 - o.beta2), T(o.lr / correction1), T(1 / correction2), T(o.eps),
-               o.eps_inside_sqrt});
+    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, const StepTerms& t, F f) {
+        const auto with = [&](auto form) __attribute__((always_inline)) {
+            form.beta1 = T(o.beta1), form.beta2 = T(o.beta2), form.gain1 = T(1 - o.beta1), form.gain2 = T(1 - o.beta2);
+            form.step_size = T(t.step_size), form.correction2 = T(t.correction2), form.eps = T(o.eps);
+            form.eps_inside_sqrt = o.eps_inside_sqrt;
+            f(form);
+        };
+        o.amsgrad ? with(form<true>{}) : with(form<false>{});
     }
 };
 
-// What every optimizer shares, around its form. decays: some decay is not zero; most calls have none and skip those operations.
-template <class T, bool decays, class Form>
-TRAINSTEP_INLINE void step(T* w, T* const* states, const T* g, std::size_t n, const Form& form, const OptimizerOptions& o) {
-    const T scale = T(o.maximize ? -o.grad_scale : o.grad_scale), l1 = T(o.l1);
-    const T coupled = T(o.decoupled_weight_decay ? 0 : o.weight_decay);
-    const T shrink = T(o.decoupled_weight_decay ? 1 - o.lr * o.weight_decay : 1);
-    for_each_vector<T>(n, [&](std::size_t i, auto part) __attribute__((always_inline)) {
-        Vec<T> wi = get<T>(w + i, part), gi = scale * get<T>(g + i, part), state[kMaxStates];
-        for (int s = 0; s < Form::states; ++s) state[s] = get<T>(states[s] + i, part);
-        if constexpr (decays) {
-            // Each only where it is asked for: 0 * inf would be NaN.
-            if (coupled != T(0)) gi = fma(set1<T>(coupled), wi, gi);
-            if (l1 != T(0)) gi = fma(set1<T>(l1), sign<T>(wi), gi);
-            if (shrink != T(1)) wi = wi * shrink;
+// Adamax: m as Adam; u = max(beta2 u, |g| + eps); w -= lr / (1 - beta1^t) * m / u. Kingma and Ba (ICLR 2015), algorithm 2.
+template <class T>
+struct adamax {
+    struct form {
+        static constexpr unsigned states = 0b11;
+        T beta1, gain1, beta2, step_size, eps;
+
+        TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
+            state[0] = average(beta1, state[0], gain1, g);
+            state[1] = max(beta2 * state[1], abs(g) + eps);
+            w = w - step_size * state[0] / state[1];
         }
-        form(wi, state, gi);
-        put<T>(w + i, part, wi);
-        for (int s = 0; s < Form::states; ++s) put<T>(states[s] + i, part, state[s]);
+    };
+    template <class F>
+    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, const StepTerms& t, F f) {
+        f(form{T(o.beta1), T(1 - o.beta1), T(o.beta2), T(t.step_size), T(o.eps)});
+    }
+};
+
+// NAdam: m and v as Adam; w -= (gradient_size * g + step_size * m) / (sqrt(v / (1 - beta2^t)) + eps), where Nesterov's look-ahead
+// makes the two sizes of mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2) and of its products. Dozat (ICLR workshop 2016),
+// algorithm 2.
+template <class T>
+struct nadam {
+    struct form {
+        static constexpr unsigned states = 0b11;
+        T beta1, beta2, gain1, gain2, gradient_size, step_size, correction2, eps;
+
+        TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
+            state[0] = average(beta1, state[0], gain1, g);
+            state[1] = average_squares(beta2, state[1], gain2, g);
+            w = w - fma(set1<T>(gradient_size), g, step_size * state[0]) / deviation(state[1] * correction2, eps, false);
+        }
+    };
+    template <class F>
+    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, const StepTerms& t, F f) {
+        f(form{T(o.beta1), T(o.beta2), T(1 - o.beta1), T(1 - o.beta2), T(t.gradient_size), T(t.step_size), T(t.correction2),
+               T(o.eps)});
+    }
+};
+
+// RAdam: m and v as Adam; w -= step_size * m / (sqrt(v) + eps) once the variance of that is bounded, w -= step_size * m before.
+// step_size holds both bias corrections and the rectification. Liu et al. (ICLR 2020), algorithm 2.
+template <class T>
+struct radam {
+    struct form {
+        static constexpr unsigned states = 0b11;
+        T beta1, beta2, gain1, gain2, step_size, eps;
+        bool adaptive;
+
+        TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
+            state[0] = average(beta1, state[0], gain1, g);
+            state[1] = average_squares(beta2, state[1], gain2, g);
+            if (adaptive)
+                w = w - step_size * state[0] / deviation(state[1], eps, false);
+            else
+                w = fma(set1<T>(-step_size), state[0], w);
+        }
+    };
+    template <class F>
+    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, const StepTerms& t, F f) {
+        f(form{T(o.beta1), T(o.beta2), T(1 - o.beta1), T(1 - o.beta2), T(t.step_size), T(o.eps), t.adaptive});
+    }
+};
+
+// Rprop: an element's own step grows by eta_plus while its gradient keeps its sign and shrinks by eta_minus where it turned; then
+// this gradient counts as 0. w -= sign(g) * step. Riedmiller and Braun (ICNN 1993), as PyTorch has it.
+template <class T>
+struct rprop {
+    struct form {
+        static constexpr unsigned states = 0b11;
+        T eta_minus, eta_plus, least, most;
+
+        TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
+            Vec<T>&previous = state[0], &size = state[1];
+            const Vec<T> turn = g * previous, none = zero<T>();
+            const Vec<T> factor =
+                turn > none ? set1<T>(eta_plus) : (turn < none ? set1<T>(eta_minus) : (turn == none ? set1<T>(T(1)) : turn));
+            size = min(set1<T>(most), max(set1<T>(least), size * factor));
+            previous = turn < none ? none : g;
+            w = fma(-sign<T>(previous), size, w);
+        }
+    };
+    template <class F>
+    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, const StepTerms&, F f) {
+        f(form{T(o.eta_minus), T(o.eta_plus), T(o.step_size_min), T(o.step_size_max)});
+    }
+};
+
+// ASGD: w -= eta_t (lambd w + g); a += (w - a) * mu_t, where eta_t = lr / (1 + lambd lr t)^alpha and mu_t = 1 / max(1, t - t0).
+// Polyak and Juditsky (SIAM J. Control Optim. 1992); the schedule is Bottou's (COMPSTAT 2010).
+template <class T>
+struct asgd {
+    struct form {
+        static constexpr unsigned states = 0b1;
+        T shrink, eta, mu;
+
+        TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
+            w = fma(set1<T>(-eta), g, w * shrink);
+            state[0] = mu == T(1) ? w : fma(set1<T>(mu), w - state[0], state[0]);
+        }
+    };
+    template <class F>
+    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, const StepTerms& t, F f) {
+        f(form{T(1 - o.lambd * t.step_size), T(t.step_size), T(t.average_gain)});
+    }
+};
+
+// Lion: w -= lr * sign(beta1 m + (1 - beta1) g); m = beta2 m + (1 - beta2) g. Chen et al. (NeurIPS 2023), algorithm 2.
+template <class T>
+struct lion {
+    struct form {
+        static constexpr unsigned states = 0b1;
+        T lr, beta1, gain1, beta2, gain2;
+
+        TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
+            w = fma(set1<T>(-lr), sign<T>(average(beta1, state[0], gain1, g)), w);
+            state[0] = average(beta2, state[0], gain2, g);
+        }
+    };
+    template <class F>
+    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, const StepTerms&, F f) {
+        f(form{T(o.lr), T(o.beta1), T(1 - o.beta1), T(o.beta2), T(1 - o.beta2)});
+    }
+};
+
+// LAMB: m and v as Adam; u = mhat / (sqrt(vhat) + eps) + weight_decay * w; w -= lr * |w| / |u| * u. You et al. (ICLR 2020),
+// algorithm 2.
+template <class T>
+struct lamb {
+    struct direction {
+        static constexpr unsigned states = 0b11;
+        T correction1, correction2, eps, weight_decay, beta1, beta2, gain1, gain2;
+
+        TRAINSTEP_INLINE Vec<T> of(Vec<T> w, const Vec<T>* state) const {
+            const Vec<T> u = correction1 * state[0] / deviation(state[1] * correction2, eps, false);
+            return weight_decay == T(0) ? u : fma(set1<T>(weight_decay), w, u);
+        }
+        TRAINSTEP_INLINE Vec<T> operator()(Vec<T> w, Vec<T>* state, Vec<T> g) const {
+            state[0] = average(beta1, state[0], gain1, g);
+            state[1] = average_squares(beta2, state[1], gain2, g);
+            return of(w, state);
+        }
+    };
+    struct form {
+        static constexpr unsigned states = 0b11;
+        static constexpr bool moves_states = false;  // the first pass has
+        direction u;
+        T step_size;
+
+        TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T>) const {
+            w = fma(set1<T>(-step_size), u.of(w, state), w);
+        }
+    };
+    static TRAINSTEP_INLINE direction direction_of(const OptimizerOptions& o, const StepTerms& t) {
+        return {T(t.correction1), T(t.correction2), T(o.eps),       T(o.weight_decay),
+                T(o.beta1),       T(o.beta2),       T(1 - o.beta1), T(1 - o.beta2)};
+    }
+    template <class F>
+    static TRAINSTEP_INLINE void choose_direction(const OptimizerOptions& o, const StepTerms& t, F f) {
+        f(direction_of(o, t));
+    }
+    template <class F>
+    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, const StepTerms& t, F f) {
+        f(form{direction_of(o, t), T(o.lr * t.trust)});
+    }
+};
+
+// LARS: the trust ratio is trust_coefficient * |w| / (|g| + weight_decay * |w| + eps); d = lr * trust * (g + weight_decay * w);
+// buf = momentum * buf + d; w -= buf, or w -= momentum * buf + d with nesterov. You, Gitman, Ginsburg (arXiv 1708.03888),
+// algorithm 1.
+template <class T>
+struct lars {
+    struct direction {
+        static constexpr unsigned states = 0;
+        TRAINSTEP_INLINE Vec<T> operator()(Vec<T>, Vec<T>*, Vec<T> g) const { return g; }
+    };
+    template <bool with_momentum>
+    struct form {
+        static constexpr unsigned states = with_momentum;
+        T step_size, weight_decay, momentum;
+        bool nesterov;
+
+        TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
+            if (weight_decay != T(0)) g = fma(set1<T>(weight_decay), w, g);
+            Vec<T> change = step_size * g;
+            if constexpr (with_momentum) {
+                state[0] = fma(set1<T>(momentum), state[0], change);
+                change = nesterov ? fma(set1<T>(momentum), state[0], change) : state[0];
+            }
+            w = w - change;
+        }
+    };
+    template <class F>
+    static TRAINSTEP_INLINE void choose_direction(const OptimizerOptions&, const StepTerms&, F f) {
+        f(direction{});
+    }
+    template <class F>
+    static TRAINSTEP_INLINE void choose(const OptimizerOptions& o, const StepTerms& t, F f) {
+        const T step_size = T(o.lr * t.trust), decay = T(o.weight_decay);
+        o.momentum == 0 ? f(form<false>{step_size, decay, T(0), false})
+                        : f(form<true>{step_size, decay, T(o.momentum), o.nesterov});
+    }
+};
+
+// What every optimizer shares, before its form.
+template <class T>
+struct Penalties {
+    T scale, clip_value, coupled, l1, shrink;
+
+    explicit Penalties(const StepTerms& t)
+        : scale(T(t.scale)), clip_value(T(t.clip_value)), coupled(T(t.coupled)), l1(T(t.l1)), shrink(T(t.shrink)) {}
+
+    // Most calls have none of these and skip them all.
+    bool any() const { return clip_value != T(0) || coupled != T(0) || l1 != T(0) || shrink != T(1); }
+
+    template <bool any>
+    TRAINSTEP_INLINE void apply(Vec<T>& w, Vec<T>& g) const {
+        g = scale * g;
+        if constexpr (any) {
+            // Each only where it is asked for: 0 * inf would be NaN.
+            if (clip_value != T(0)) g = min(set1<T>(clip_value), max(set1<T>(-clip_value), g));
+            if (coupled != T(0)) g = fma(set1<T>(coupled), w, g);
+            if (l1 != T(0)) g = fma(set1<T>(l1), sign<T>(w), g);
+            if (shrink != T(1)) w = w * shrink;
+        }
+    }
+};
+
+// Some elements of one array, with everything in T.
+template <class T>
+struct Elements {
+    T* w;
+    const T* g;
+    T* states[kMaxStates];
+    std::size_t n;
+};
+
+template <unsigned mask, class F>
+TRAINSTEP_INLINE void for_each_state(F f) {
+    for (int s = 0; s < kMaxStates; ++s)
+        if (mask >> s & 1) f(s);
+}
+
+// The states that a form reads and writes again; those of some it only reads.
+template <class Form>
+constexpr unsigned moved_states() {
+    if constexpr (requires { Form::moves_states; })
+        return 0;
+    else
+        return Form::states;
+}
+
+// w and states for the next step.
+template <class T, bool penalized, class Form>
+__attribute__((noinline)) void update(const Elements<T>& e_, const Form& form_, const Penalties<T>& penalties_) {
+    const Elements<T> e = e_;  // copies, which no store can change
+    const Form form = form_;
+    const Penalties<T> penalties = penalties_;
+    for_each_vector<T>(e.n, [=](std::size_t i, auto part) __attribute__((always_inline)) {
+        Vec<T> w = get<T>(e.w + i, part), g = get<T>(e.g + i, part), state[kMaxStates];
+        for_each_state<Form::states>([&](int s) __attribute__((always_inline)) { state[s] = get<T>(e.states[s] + i, part); });
+        penalties.template apply<penalized>(w, g);
+        form(w, state, g);
+        put<T>(e.w + i, part, w);
+        for_each_state<moved_states<Form>()>([&](int s)
+                                                 __attribute__((always_inline)) { put<T>(e.states[s] + i, part, state[s]); });
     });
 }
 
-template <class T, template <class> class Optimizer>
-void run(T* w, T* const* states, const T* g, std::size_t n, const OptimizerOptions& options) {
-    Optimizer<T>::choose(options, [&](const auto& form) __attribute__((always_inline)) {
-        if (options.weight_decay != 0 || options.l1 != 0)
-            step<T, true>(w, states, g, n, form, options);
-        else
-            step<T, false>(w, states, g, n, form, options);
+// The first pass of a rule with a trust ratio: states for the next step, and the squares of w and of the direction.
+template <class T, bool penalized, class Form>
+__attribute__((noinline)) void measure(const Elements<T>& e_, const Form& form_, const Penalties<T>& penalties_, SquareSums& sums) {
+    const Elements<T> e = e_;
+    const Form form = form_;
+    const Penalties<T> penalties = penalties_;
+    F64 of_w{}, of_direction{};
+    for_each_vector<T>(e.n, [&](std::size_t i, auto part) __attribute__((always_inline)) {
+        Vec<T> w = get<T>(e.w + i, part), g = get<T>(e.g + i, part), state[kMaxStates];
+        for_each_state<Form::states>([&](int s) __attribute__((always_inline)) { state[s] = get<T>(e.states[s] + i, part); });
+        penalties.template apply<penalized>(w, g);
+        const Vec<T> direction = form(w, state, g);
+        of_w = add_squares(of_w, w);
+        of_direction = add_squares(of_direction, or_else<T>(direction, part, zero<T>()));
+        for_each_state<Form::states>([&](int s) __attribute__((always_inline)) { put<T>(e.states[s] + i, part, state[s]); });
     });
+    sums.w += reduce_add<double>(of_w);
+    sums.direction += reduce_add<double>(of_direction);
+}
+
+// --- other dtypes: through buffers of one block, which are whole vectors long -------------------------------------------------
+
+// `count` elements in T, from where an array of another dtype lies.
+template <class T>
+void load_as(T* x, const void* from, Dtype dtype, std::size_t first, std::size_t count) {
+    const auto copy = [&](const auto* typed) __attribute__((always_inline)) {
+        for (std::size_t i = 0; i < count; ++i) x[i] = T(typed[first + i]);
+    };
+    if (dtype == Dtype::float32) return copy(static_cast<const float*>(from));
+    if (dtype == Dtype::float64) return copy(static_cast<const double*>(from));
+    alignas(64) std::uint16_t bits[kBlock];
+    __builtin_memcpy(bits, static_cast<const std::uint16_t*>(from) + first, count * sizeof *bits);
+    if constexpr (sizeof(T) == 4) {
+        const bool brain = dtype == Dtype::bfloat16;
+        for (std::size_t i = 0; i < count; i += kWidth<float>)
+            store<float>(x + i, brain ? storage::from_bfloat16(widen(bits + i)) : storage::from_float16(widen(bits + i)));
+    } else {
+        alignas(64) float value[kBlock];
+        load_as<float>(value, bits, dtype, 0, count);
+        for (std::size_t i = 0; i < count; ++i) x[i] = T(value[i]);
+    }
+}
+
+// A block of a state that is stored in fewer bits, as float32, and back; words: random bits, or null for rounding to nearest.
+inline void load_state(float* x, const LowBitState& s, std::size_t first, std::size_t count) {
+    if (s.format == StateFormat::bfloat16) return load_as<float>(x, s.data, Dtype::bfloat16, first, count);
+    alignas(64) std::uint8_t codes[kBlock];
+    const std::uint8_t* from = static_cast<const std::uint8_t*>(s.data) + first;
+    if (count < kBlock) from = static_cast<const std::uint8_t*>(__builtin_memcpy(codes, from, count));
+    (s.with_sign ? storage::decode<true> : storage::decode<false>)(x, from, s.exponents[first / kBlock]);
+}
+inline void store_state(const LowBitState& s, float* x, std::size_t first, std::size_t count, const std::uint32_t (*words)[16]) {
+    if (s.format == StateFormat::bfloat16) {
+        alignas(64) std::uint16_t bits[kBlock];
+        for (std::size_t i = 0; i < count; i += kWidth<float>) {  // vector k = i / 16 takes half k / 8 of word k % 8
+            const F32 value = load(x + i);
+            U32 word{};
+            if (words) __builtin_memcpy(&word, &words[i / 16 % 8][i % 16], sizeof word);
+            narrow(bits + i,
+                   words ? storage::to_bfloat16(value, (word >> int(16 * (i / 128))) & 0xffff) : storage::to_bfloat16(value));
+        }
+        __builtin_memcpy(static_cast<std::uint16_t*>(s.data) + first, bits, count * sizeof *bits);
+        return;
+    }
+    alignas(64) std::uint8_t codes[kBlock];
+    for (std::size_t i = count; i < kBlock; ++i) x[i] = 0;
+    std::uint8_t* const to = static_cast<std::uint8_t*>(s.data) + first;
+    std::uint8_t* const out = count < kBlock ? codes : to;
+    s.exponents[first / kBlock] = (s.with_sign ? storage::encode<true> : storage::encode<false>)(out, x, words);
+    if (out != to) __builtin_memcpy(to, codes, count);
+}
+
+// A whole state, for who reads or sets it from outside.
+inline void load_whole_state(float* x, const LowBitState& s, std::size_t n) {
+    alignas(64) float block[kBlock];
+    for (std::size_t first = 0; first < n; first += kBlock) {
+        const std::size_t count = n - first < kBlock ? n - first : kBlock;
+        load_state(block, s, first, count);
+        __builtin_memcpy(x + first, block, count * sizeof *x);
+    }
+}
+inline void store_whole_state(const LowBitState& s, const float* x, std::size_t n) {
+    alignas(64) float block[kBlock];
+    for (std::size_t first = 0; first < n; first += kBlock) {
+        const std::size_t count = n - first < kBlock ? n - first : kBlock;
+        __builtin_memcpy(block, x + first, count * sizeof *x);
+        store_state(s, block, first, count, nullptr);
+    }
+}
+
+// A bfloat16 parameter and its float32 master. Where the two do not agree, somebody has written to the parameter.
+inline void take_written(float* master, const std::uint16_t* parameter, std::size_t count) {
+    alignas(64) std::uint16_t bits[kBlock];
+    __builtin_memcpy(bits, parameter, count * sizeof *bits);
+    for_each_vector<float>(count, [&](std::size_t i, auto part) __attribute__((always_inline)) {
+        const F32 own = get<float>(master + i, part);
+        const U32 given = widen(bits + i);
+        put<float>(master + i, part, (I32)(storage::to_bfloat16(own) == given) ? own : storage::from_bfloat16(given));
+    });
+}
+inline void store_bfloat16(std::uint16_t* parameter, const float* master, std::size_t count) {
+    alignas(64) std::uint16_t bits[kBlock];
+    for_each_vector<float>(count, [&](std::size_t i, auto part) __attribute__((always_inline)) {
+        narrow(bits + i, storage::to_bfloat16(get<float>(master + i, part)));
+    });
+    __builtin_memcpy(parameter, bits, count * sizeof *bits);
+}
+
+// Calls body(elements) over the span: at once where everything is stored in T, else block by block through buffers. reads, writes:
+// the states that body reads, and those of them that it moves.
+template <class T, class Body>
+TRAINSTEP_INLINE void for_each_block(const StepSpan<T>& s, unsigned reads, unsigned writes, bool writes_w, Body body) {
+    constexpr Dtype own = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
+    const bool low_bits = s.format != StateFormat::native;
+    if (s.g_dtype == own && !low_bits && !s.bfloat16) {
+        Elements<T> e{s.w, static_cast<const T*>(s.g), {}, s.n};
+        for (int i = 0; i < kMaxStates; ++i) e.states[i] = static_cast<T*>(s.states[i]);
+        return body(e);
+    }
+    alignas(64) T gradient[kBlock];
+    alignas(64) float staged[kMaxStates][kBlock];
+    for (std::size_t first = 0; first < s.n; first += kBlock) {
+        const std::size_t count = s.n - first < kBlock ? s.n - first : kBlock;
+        Elements<T> e{s.w + first, gradient, {}, count};
+        if (s.g_dtype == own)
+            e.g = static_cast<const T*>(s.g) + first;
+        else
+            load_as<T>(gradient, s.g, s.g_dtype, first, count);
+        for (int i = 0; i < kMaxStates; ++i)
+            if (reads >> i & 1) e.states[i] = static_cast<T*>(s.states[i]) + first;
+        if constexpr (sizeof(T) == 4) {
+            for (int i = 0; low_bits && i < kMaxStates; ++i)
+                if (reads >> i & 1) load_state(e.states[i] = staged[i], s.low_bit(i), first, count);
+            if (s.bfloat16) take_written(e.w, s.bfloat16 + first, count);
+        }
+        body(e);
+        if constexpr (sizeof(T) == 4) {
+            for (int i = 0; low_bits && i < kMaxStates; ++i) {
+                if (!(writes >> i & 1)) continue;
+                alignas(64) std::uint32_t words[8][16];
+                storage::random_words(
+                    words, s.format == StateFormat::bfloat16 ? 2 : 1,
+                    {s.place.seed, s.place.stream + i, s.place.step, s.place.block + std::uint32_t(first / kBlock)});
+                store_state(s.low_bit(i), staged[i], first, count, words);
+            }
+            if (writes_w && s.bfloat16) store_bfloat16(s.bfloat16 + first, e.w, count);
+        }
+    }
+}
+
+template <class T, template <class> class Rule>
+void run(const StepSpan<T>& s) {
+    const Penalties<T> penalties(*s.terms);
+    Rule<T>::choose(*s.options, *s.terms, [&](const auto& form) __attribute__((always_inline)) {
+        using Form = std::remove_cvref_t<decltype(form)>;
+        for_each_block(s, Form::states, moved_states<Form>(), true, [&](const Elements<T>& e) __attribute__((always_inline)) {
+            penalties.any() ? update<T, true>(e, form, penalties) : update<T, false>(e, form, penalties);
+        });
+    });
+    if (s.zero_grads) __builtin_memset(s.g, 0, s.n * dtype_size(s.g_dtype));
+}
+
+template <class T, template <class> class Rule>
+void run_direction(const StepSpan<T>& s, SquareSums& sums) {
+    const Penalties<T> penalties(*s.terms);
+    Rule<T>::choose_direction(*s.options, *s.terms, [&](const auto& form) __attribute__((always_inline)) {
+        using Form = std::remove_cvref_t<decltype(form)>;
+        for_each_block(s, Form::states, Form::states, false, [&](const Elements<T>& e) __attribute__((always_inline)) {
+            penalties.any() ? measure<T, true>(e, form, penalties, sums) : measure<T, false>(e, form, penalties, sums);
+        });
+    });
+}
+
+// --- norms -------------------------------------------------------------------------------------------------------------------
+
+// The sum of (scale * x)^2 in double precision: not finite where an x is not (float32 and less cannot overflow there).
+template <class T>
+double sum_of_squares(const void* x, Dtype dtype, std::size_t n, double scale) {
+    constexpr Dtype own = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
+    alignas(64) T staged[kBlock];
+    F64 sums[2] = {};
+    for (std::size_t first = 0; first < n; first += kBlock) {
+        const std::size_t count = n - first < kBlock ? n - first : kBlock;
+        const T* block = static_cast<const T*>(x) + first;
+        if (dtype != own) load_as<T>(staged, x, dtype, first, count), block = staged;
+        std::size_t k = 0;
+        for_each_vector<T>(count, [&](std::size_t i, auto part) __attribute__((always_inline)) {
+            F64& sum = sums[k++ & 1];
+            Vec<T> v = get<T>(block + i, part);
+            if constexpr (sizeof(T) == 8) v = v * scale;
+            sum = add_squares(sum, v);
+        });
+    }
+    const double scaled = reduce_add<double>(sums[0] + sums[1]);
+    return sizeof(T) == 8 ? scaled : scaled * scale * scale;
+}
+
+// x = factor * x, and x clamped to [-limit, limit]; NaN stays.
+template <class T>
+void scale(T* x, std::size_t n, T factor) {
+    map(x, x, n, [=](Vec<T> v) __attribute__((always_inline)) { return factor * v; });
+}
+template <class T>
+void clamp(T* x, std::size_t n, T limit) {
+    map(x, x, n, [=](Vec<T> v) __attribute__((always_inline)) { return min(set1<T>(limit), max(set1<T>(-limit), v)); });
+}
+
+// The largest |x|; NaN where one is NaN.
+template <class T>
+T max_abs(const T* x, std::size_t n) {
+    Vec<T> most{};
+    for_each_vector<T>(n, [&](std::size_t i, auto part) __attribute__((always_inline)) {
+        const Vec<T> a = abs(get<T>(x + i, part));
+        most = most != most ? most : max(most, a);
+    });
+    T result = T(0);
+    for (int i = 0; i < kWidth<T>; ++i) result = most[i] > result || most[i] != most[i] ? most[i] : result;
+    return result;
 }
 
 }  // namespace trainstep::TRAINSTEP_ISA::optimizers

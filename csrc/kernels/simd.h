@@ -329,6 +329,58 @@ TRAINSTEP_INLINE T reduce_max(Vec<T> v) {
     return reduce_halves<T, kWidth<T> / 2>(v, [](Vec<T> a, Vec<T> b) __attribute__((always_inline)) { return max(a, b); });
 }
 
+// The squares of x's lanes, added to sums in double precision.
+TRAINSTEP_INLINE F64 add_squares(F64 sums, F64 x) { return fma(x, x, sums); }
+TRAINSTEP_INLINE F64 add_squares(F64 sums, F32 x) {
+    typedef float Half __attribute__((vector_size(kVectorBytes / 2)));
+    Half half[2];
+    __builtin_memcpy(half, &x, sizeof x);
+    const F64 low = __builtin_convertvector(half[0], F64), high = __builtin_convertvector(half[1], F64);
+    return fma(low, low, fma(high, high, sums));
+}
+
+// --- integers of 8 and 16 bits in memory, of 32 in registers; products of 32 bits by 32 --------------------------------------
+
+using U32 = UVec<float>;
+
+template <class I>
+struct Narrow {
+    typedef I type __attribute__((vector_size(kWidth<float> * sizeof(I))));
+};
+template <class I>
+TRAINSTEP_INLINE U32 widen(const I* p) {
+    typename Narrow<I>::type v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, U32);
+}
+template <class I>
+TRAINSTEP_INLINE void narrow(I* p, U32 v) {
+    const auto bits = __builtin_convertvector(v, typename Narrow<I>::type);
+    __builtin_memcpy(p, &bits, sizeof bits);
+}
+
+// The upper and the lower half of the 64 bits of a * b, lane by lane.
+TRAINSTEP_INLINE void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low) {
+    typedef std::uint64_t U64 __attribute__((vector_size(kVectorBytes)));
+#if defined(__AVX512F__)
+    const auto product = [b](U64 x) __attribute__((always_inline)) {
+        return (U64)_mm512_maskz_mul_epu32(0xff, (__m512i)x, _mm512_set1_epi32(int(b)));
+    };
+#elif defined(__AVX2__)
+    const auto product = [b](U64 x) __attribute__((always_inline)) {
+        return (U64)_mm256_mul_epu32((__m256i)x, _mm256_set1_epi32(int(b)));
+    };
+#elif defined(__x86_64__)
+    const auto product = [b](U64 x)
+                             __attribute__((always_inline)) { return (U64)_mm_mul_epu32((__m128i)x, _mm_set1_epi32(int(b))); };
+#else
+    const auto product = [b](U64 x) __attribute__((always_inline)) { return (x & 0xffffffff) * b; };
+#endif
+    const U64 even = product((U64)a), odd = product((U64)a >> 32);
+    high = (U32)((even >> 32) | (odd & ~std::uint64_t{0xffffffff}));
+    low = (U32)((even & 0xffffffff) | (odd << 32));
+}
+
 // The compiler must take v for a value that it does not know, so that it folds, fuses and drops nothing that is made from it. No
 // instruction comes of it.
 #if defined(__aarch64__)

@@ -43,8 +43,14 @@ struct Kernels {
 
     void (*loss[kLossCount])(const LossRows<T>& rows);
 
-    // One update of n elements, in place. states: as many arrays as the optimizer has.
-    void (*optimizer[kOptimizerKindCount])(T* w, T* const* states, const T* g, std::size_t n, const OptimizerOptions& options);
+    // One update of a span, in place. direction: the pass before it, of the rules with a trust ratio; null for the others.
+    void (*optimizer[kOptimizerKindCount])(const StepSpan<T>& span);
+    void (*direction[kOptimizerKindCount])(const StepSpan<T>& span, SquareSums& sums);
+
+    double (*sum_of_squares)(const void* x, Dtype dtype, std::size_t n, double scale);  // of scale * x
+    T (*max_abs)(const T* x, std::size_t n);
+    void (*scale)(T* x, std::size_t n, T factor);
+    void (*clamp)(T* x, std::size_t n, T limit);
 
     // `rounds` rounds of multiply-adds in registers, each of fma_probe_flops; what it returns is of no meaning.
     T (*fma_probe)(std::size_t rounds);
@@ -57,6 +63,10 @@ struct KernelTable {
 
     // One pass over n floats of each of the stream's arrays; n is a multiple of kStreamGrain. The result is of no meaning.
     float (*stream_probe[kStreamCount])(float* const* arrays, std::size_t n);
+
+    // x = a state that is stored in fewer bits, and back, to nearest.
+    void (*load_state)(float* x, const LowBitState& state, std::size_t n);
+    void (*store_state)(const LowBitState& state, const float* x, std::size_t n);
 
     template <class T>
     const Kernels<T>& of() const {

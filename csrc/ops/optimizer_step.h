@@ -1,7 +1,8 @@
-// One optimizer step over many arrays.
+// One optimizer step over many arrays; norms of many arrays.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "kernels/table.h"
@@ -9,22 +10,65 @@
 
 namespace trainstep {
 
-// One array to step: n elements of w, their gradient, their states, and the options of the param group they belong to.
-template <class T>
+// One array to step: n elements of w, their gradient, their states, the options of the param group that they belong to, and the
+// terms of this step.
 struct StepArray {
-    T* w;
-    const T* g;
-    T* states[kMaxStates];
-    std::size_t n;
-    const OptimizerOptions* options;
+    void* w = nullptr;
+    Dtype w_dtype = Dtype::float32;
+    float* master = nullptr;  // of a bfloat16 w
+    void* g = nullptr;        // null: the array is left out of this step
+    Dtype g_dtype = Dtype::float32;
+    void* states[kMaxStates] = {};
+    std::uint8_t* exponents[kMaxStates] = {};
+    StateFormat format = StateFormat::native;
+    std::size_t n = 0;
+    const OptimizerOptions* options = nullptr;
+    StepTerms terms;
+    RandomPlace place{};
 };
 
-// Steps all arrays in one parallel region, cut into chunks of equal size that do not depend on the number of threads.
-template <class T>
-void optimizer_step(OptimizerKind kind, const StepArray<T>* arrays, std::size_t count);
+// Many arrays as pieces of work, which do not depend on the number of threads. They lie end to end on one line, each from a
+// multiple of kBlock on; the line is cut into chunks of equal length, and an array is cut where the line is.
+class StepPlan {
+  public:
+    StepPlan() = default;
+    explicit StepPlan(const std::vector<std::size_t>& sizes);
 
-// Steps a range of one array, on the calling thread.
-template <class T>
-void optimizer_step_range(OptimizerKind kind, const StepArray<T>& array, Range elements);
+    struct Piece {
+        std::size_t array;
+        Range elements;
+    };
+    std::size_t arrays() const { return first_of_array_.size() - 1; }
+    std::size_t chunks() const { return first_of_chunk_.size() - 1; }
+    std::size_t pieces() const { return pieces_.size(); }
+    const Piece& piece(std::size_t i) const { return pieces_[i]; }
+    Range pieces_of_array(std::size_t a) const { return {first_of_array_[a], first_of_array_[a + 1]}; }
+    Range pieces_of_chunks(Range chunks) const { return {first_of_chunk_[chunks.begin], first_of_chunk_[chunks.end]}; }
+    std::size_t length() const { return length_; }
+
+  private:
+    std::vector<Piece> pieces_;
+    std::vector<std::size_t> first_of_array_{0}, first_of_chunk_{0};
+    std::size_t length_ = 0;
+};
+
+// Steps all arrays in one parallel region. sums: one a piece, for the rules with a trust ratio, whose terms.trust it sets.
+void optimizer_step(OptimizerKind kind, std::vector<StepArray>& arrays, const StepPlan& plan, std::vector<SquareSums>& sums,
+                    bool zero_grads = false);
+
+// Steps a range of one array, on the calling thread. Not for a rule with a trust ratio; of states in eight bits only whole blocks.
+void optimizer_step_range(OptimizerKind kind, const StepArray& array, Range elements, bool zero_grads = false);
+
+// Whether a rule needs its whole tensors before it can step any element of them.
+bool has_trust_ratio(OptimizerKind kind);
+
+// Arrays to take a norm of.
+struct NormArray {
+    const void* x;  // null: left out
+    Dtype dtype;
+};
+// The Euclidean norm of all arrays as one vector, in double precision; infinite or NaN where an element is. The sums of the pieces
+// are added in their order. sums: one a piece.
+double global_norm(const std::vector<NormArray>& arrays, const StepPlan& plan, std::vector<double>& sums);
 
 }  // namespace trainstep

@@ -5,74 +5,89 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
-#include <string>
 #include <vector>
 
 #include "kernels/optimizers.h"
 #include "ops/optimizer_step.h"
+#include "optim/terms.h"
 #include "runtime/arena.h"
 
 namespace trainstep {
 
-template <class T>
+// What goes with one step: gradients are multiplied by grad_scale and then clipped, to a global norm or by value.
+struct StepRequest {
+    double grad_scale = 1;
+    double clip_norm = 0, clip_value = 0;  // 0: none
+    bool zero_grads = false;
+    bool skip_nonfinite = false;  // nothing is done where a gradient is not finite
+    bool wants_norm() const { return clip_norm != 0 || skip_nonfinite; }
+};
+
 class Optimizer {
   public:
-    // sizes[i] elements in parameter i, which belongs to group groups[i]. States start at zero.
-    Optimizer(OptimizerKind kind, std::vector<OptimizerOptions> options, const std::vector<std::size_t>& sizes,
-              const std::vector<std::size_t>& groups)
-        : kind_(kind), options_(options.begin(), options.end()) {
-        const int states = kOptimizerStates[int(kind)];
-        std::size_t total = 0;
-        for (std::size_t n : sizes) total += padded<T>(n);
-        state_arena_ = Arena(total * states * sizeof(T));
-        T* at = state_arena_.template as<T>();
-        arrays_.resize(sizes.size());
-        for (std::size_t i = 0; i < sizes.size(); ++i) arrays_[i] = {nullptr, nullptr, {}, sizes[i], &options_[groups[i]]};
-        for (int s = 0; s < states; ++s)
-            for (StepArray<T>& a : arrays_) {
-                a.states[s] = at;
-                at += padded<T>(a.n);
-            }
-    }
+    // values: of a parameter in bfloat16, which gets a master in float32.
+    struct Parameter {
+        std::vector<std::int64_t> shape;
+        std::size_t n;
+        Dtype dtype;
+        const void* values;
+    };
+
+    // Parameter i belongs to group groups[i]. States in eight bits are for arrays of kLeastInEightBits or more.
+    Optimizer(OptimizerKind kind, StateFormat format, std::uint64_t seed) : kind_(kind), format_(format), seed_(seed) {}
     Optimizer(const Optimizer&) = delete;
 
-    // Where parameter i and its gradient lie; read again before every step by whoever does not own them.
-    void place(std::size_t i, T* w, const T* g) {
-        arrays_[i].w = w;
-        arrays_[i].g = g;
-    }
+    void add_group(const OptimizerOptions& options, const std::vector<Parameter>& parameters);
 
-    // One update of every parameter, in place.
-    void step() {
-        begin_step();
-        update_all();
-    }
+    // Where parameter i and its gradient lie; read again before every step by whoever does not own them. No gradient: the parameter
+    // is left out of the step.
+    void place(std::size_t i, void* w, void* g, Dtype g_dtype);
+
+    // One update of every parameter, in place. Returns the norm of all gradients after grad_scale where it is asked for.
+    double step(const StepRequest& request);
 
     // The same in pieces, for who updates a part as soon as its gradient is there: begin_step once, then every element once.
-    void begin_step() {
-        const std::int64_t step = steps.load(std::memory_order_relaxed) + 1;
-        steps.store(step, std::memory_order_relaxed);
-        for (OptimizerOptions& o : options_) o.step = step;
-    }
-    void update_all() { optimizer_step(kind_, arrays_.data(), arrays_.size()); }
+    void begin_step(double scale = 1, double clip_value = 0);
+    void update_all(bool zero_grads = false) { optimizer_step(kind_, arrays_, plan_, sums_, zero_grads); }
     void update(std::size_t i, Range elements) { optimizer_step_range(kind_, arrays_[i], elements); }
+    bool updates_in_parts() const { return format_ != StateFormat::eight_bits && !has_trust_ratio(kind_); }
 
     OptimizerKind kind() const { return kind_; }
     OptimizerOptions& options(std::size_t group) { return options_[group]; }
     std::size_t groups() const { return options_.size(); }
-    const std::vector<StepArray<T>>& arrays() const { return arrays_; }
+    const std::vector<StepArray>& arrays() const { return arrays_; }
+    const std::vector<std::int64_t>& shape(std::size_t i) const { return shapes_[i]; }
+    StepScalars& scalars(std::size_t i) { return scalars_[i]; }
+    void scalars_changed();
 
-    std::atomic<std::int64_t> steps{0};  // updates so far; read at any time, written by the holder of the lock
+    unsigned used(std::size_t i) const { return used_states(kind_, *arrays_[i].options); }
+    // Makes room for the states that options ask for: with them or, where they were set later, at the next step.
+    void allocate_states();
+    std::size_t state_bytes() const;
+    LowBitState low_bit(std::size_t i, int state) const;
+
+    std::atomic<std::int64_t> steps{0};  // of the parameter that has had most; read at any time, written by the holder of the lock
+    std::atomic<std::int64_t> skipped{0};  // steps left out by skip_nonfinite
 
     // Held by whoever steps or sets options; two threads that use one optimizer take turns. Taken after a program's lock, where
     // both are.
     std::mutex lock;
 
   private:
+    static constexpr std::size_t kLeastInEightBits = 4096;
+
     OptimizerKind kind_;
+    StateFormat format_;
+    std::uint64_t seed_;
     std::deque<OptimizerOptions> options_;  // one per group; arrays_ points into it
-    std::vector<StepArray<T>> arrays_;
-    Arena state_arena_;
+    std::vector<StepArray> arrays_;
+    std::vector<StepScalars> scalars_;  // one per array
+    std::vector<std::vector<std::int64_t>> shapes_;
+    StepPlan plan_;
+    std::vector<SquareSums> sums_;
+    std::vector<double> norm_sums_;
+    std::vector<NormArray> norm_arrays_;
+    std::deque<Arena> arenas_;  // of states: what Python has views of stays where it is
 };
 
 }  // namespace trainstep

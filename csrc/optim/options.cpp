@@ -11,7 +11,8 @@ namespace {
 struct NumberOption {
     const char* name;
     double OptimizerOptions::* field;
-    double below;  // 0 <= value < below
+    double below;  // least <= value < below
+    double least = 0;
 };
 constexpr double kNoBound = HUGE_VAL;
 constexpr NumberOption kNumbers[] = {
@@ -23,6 +24,18 @@ constexpr NumberOption kNumbers[] = {
     {"beta1", &OptimizerOptions::beta1, 1},
     {"beta2", &OptimizerOptions::beta2, 1},
     {"eps", &OptimizerOptions::eps, kNoBound},
+    {"lr_decay", &OptimizerOptions::lr_decay, kNoBound},
+    {"initial_accumulator_value", &OptimizerOptions::initial_accumulator_value, kNoBound},
+    {"rho", &OptimizerOptions::rho, 1},
+    {"alpha", &OptimizerOptions::alpha, kNoBound},
+    {"momentum_decay", &OptimizerOptions::momentum_decay, kNoBound},
+    {"eta_minus", &OptimizerOptions::eta_minus, 1},
+    {"eta_plus", &OptimizerOptions::eta_plus, kNoBound, 1},
+    {"step_size_min", &OptimizerOptions::step_size_min, kNoBound},
+    {"step_size_max", &OptimizerOptions::step_size_max, kNoBound},
+    {"lambd", &OptimizerOptions::lambd, kNoBound},
+    {"t0", &OptimizerOptions::t0, kNoBound},
+    {"trust_coefficient", &OptimizerOptions::trust_coefficient, kNoBound},
 };
 
 struct SwitchOption {
@@ -34,8 +47,10 @@ constexpr SwitchOption kSwitches[] = {
     {"maximize", &OptimizerOptions::maximize},
     {"nesterov", &OptimizerOptions::nesterov},
     {"lr_in_velocity", &OptimizerOptions::lr_in_velocity},
+    {"amsgrad", &OptimizerOptions::amsgrad},
     {"bias_correction", &OptimizerOptions::bias_correction},
     {"eps_inside_sqrt", &OptimizerOptions::eps_inside_sqrt},
+    {"centered", &OptimizerOptions::centered},
 };
 
 }  // namespace
@@ -63,17 +78,21 @@ bool is_switch(const std::string& name) {
 void check_options(const std::string& who, OptimizerKind kind, const OptimizerOptions& options) {
     for (const NumberOption& o : kNumbers) {
         const double value = options.*o.field;
-        if (value >= 0 && value < o.below) continue;  // false for NaN
+        if (value >= o.least && value < o.below) continue;  // false for NaN
         std::ostringstream message;
-        message << who << ": " << o.name << " is " << value << ", expected 0 <= " << o.name << " < "
+        message << who << ": " << o.name << " is " << value << ", expected " << o.least << " <= " << o.name << " < "
                 << (o.below == kNoBound ? "inf" : "1");
         throw std::invalid_argument(message.str());
     }
+    const auto refuse = [&](const char* why) { throw std::invalid_argument(who + ": " + why); };
+    if (options.step_size_min > options.step_size_max) refuse("step_sizes has a least size above the largest");
+    if (kind == OptimizerKind::rmsprop && options.alpha >= 1) refuse("alpha is 1 or more, expected 0 <= alpha < 1");
+    if (kind == OptimizerKind::lars && options.nesterov && options.momentum == 0) refuse("nesterov needs momentum > 0");
     if (kind != OptimizerKind::sgd) return;
     if (options.nesterov && (options.momentum == 0 || options.dampening != 0))
-        throw std::invalid_argument(who + ": nesterov needs momentum > 0 and dampening = 0");
+        refuse("nesterov needs momentum > 0 and dampening = 0");
     if (options.lr_in_velocity && (options.nesterov || options.dampening != 0))
-        throw std::invalid_argument(who + ": lr_in_velocity goes with neither nesterov nor dampening");
+        refuse("lr_in_velocity goes with neither nesterov nor dampening");
 }
 
 }  // namespace trainstep

@@ -21,7 +21,7 @@ constexpr InputDtype dtype_of = sizeof(T) == 4 ? InputDtype::float32_ : InputDty
 }  // namespace
 
 template <class T>
-Trainer<T>::Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer<T>> optimizer)
+Trainer<T>::Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer> optimizer)
     : program_(std::move(program)), loss_(loss), optimizer_(std::move(optimizer)) {}
 
 // Begins a pass over the batch and says how its loss is taken.
@@ -43,9 +43,11 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
     rows.dpred = program_->output_gradient();
     rows.scale = T(1 / mean_count(loss_, batch.rows, rows.columns));
     const auto& parameters = program_->parameters();
-    for (std::size_t i = 0; i < parameters.size(); ++i) optimizer_->place(i, parameters[i].weight, parameters[i].gradient);
+    constexpr Dtype dtype = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
+    for (std::size_t i = 0; i < parameters.size(); ++i) optimizer_->place(i, parameters[i].weight, parameters[i].gradient, dtype);
     optimizer_->begin_step();
     const double ns = double(batch.rows) * program_->ns_per_row();
+    const bool in_parts = optimizer_->updates_in_parts();
     const auto run = [&](Team team) {
         const Range mine = share_of(batch.rows, 1, team);
         if (mine.begin < mine.end) {
@@ -56,14 +58,15 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
         team.barrier();
         for (std::size_t layer = program_->layers(); layer-- > 0;) {
             program_->backward_parameters(layer, false, team);
-            if (team.parts > 1) update_share(layer, team);
+            if (team.parts > 1 && in_parts) update_share(layer, team);
         }
-        if (team.parts == 1) optimizer_->update_all();
+        if (team.parts == 1 && in_parts) optimizer_->update_all();
     };
     if (ns < kSmallStep || ns >= kLargeStep)
         run(Team{0, 1});
     else
         team_trials_.run(available_threads(), ns, ns >= kTeamGuess, run);
+    if (!in_parts) optimizer_->update_all();
     program_->end();
     return sum_in_order(row_loss_.data(), batch.rows);
 }

@@ -41,7 +41,7 @@ struct Pass {
 template <class T>
 class Trainer {
   public:
-    Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer<T>> optimizer);
+    Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer> optimizer);
 
     // One step on a batch: the mean loss before the update.
     double step(const Data<T>& batch);
@@ -71,7 +71,7 @@ class Trainer {
 
     std::shared_ptr<Program<T>> program_;
     Loss loss_;
-    std::shared_ptr<Optimizer<T>> optimizer_;
+    std::shared_ptr<Optimizer> optimizer_;
     TeamTrials team_trials_;  // of steps
     // One number a row of the largest batch.
     std::vector<T> row_loss_;

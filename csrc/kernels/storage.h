@@ -1,0 +1,157 @@
+// Numbers as they are stored where that is not how they are calculated with: bfloat16, float16, and states of 8 bits.
+//
+// Kernels take them through a staging buffer in L1, kBlock elements at a time. States are rounded stochastically: up or down with
+// the probability that makes the mean right, so that the small changes of a moving average are not lost. The random bits are a
+// function of (seed, array, state, step, element).
+//
+// Eight bits are a float whose exponent counts down from that of the block: of kBlock elements the largest has exponent E, and a
+// code of e exponent bits and m mantissa bits stands for 2^(E - (2^e - 1) + exponent) * (1 + mantissa / 2^m). Code 0 is 0. States
+// with a sign have 1 + 4 + 3 bits, from 2^-15 of the largest; those without have 5 + 3, from 2^-31, since squares span twice the
+// exponents. Decoding is a shift and an addition to the exponent field: no table and no product. What has no sign is never rounded
+// to 0: that would be a division by eps. A block with a NaN or an infinity decodes to NaN.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/lists.h"
+
+// What parameters and gradients may be.
+#define TRAINSTEP_DTYPES(X) X(float32) X(float64) X(bfloat16) X(float16)
+
+namespace trainstep {
+TRAINSTEP_FAMILY(Dtype, TRAINSTEP_DTYPES)
+
+enum class StateFormat { native, bfloat16, eight_bits };
+
+inline constexpr std::size_t kBlock = 256;  // elements that share an exponent, and that are staged at a time
+
+inline constexpr std::size_t dtype_size(Dtype dtype) { return dtype == Dtype::float64 ? 8 : dtype == Dtype::float32 ? 4 : 2; }
+
+// Where a span begins, for its random bits: its array, the step, and the number of its first block.
+struct RandomPlace {
+    std::uint64_t seed;
+    std::uint32_t stream, step, block;
+};
+
+}  // namespace trainstep
+
+#ifdef TRAINSTEP_ISA
+#include "kernels/simd.h"
+#include "runtime/philox.h"
+
+namespace trainstep::TRAINSTEP_ISA::storage {
+
+// --- 16 bits -----------------------------------------------------------------------------------------------------------------
+
+TRAINSTEP_INLINE F32 from_bfloat16(U32 bits) { return (F32)(bits << 16); }
+
+TRAINSTEP_INLINE F32 from_float16(U32 half) {
+    const U32 magnitude = (half & 0x7fff) << 13;
+    const F32 value = (F32)magnitude * set1<float>(0x1p112f);  // the product takes care of denormals
+    const U32 special = (U32)((I32)magnitude >= iset1<float>(0x7c00 << 13)) & 0x7f800000;
+    return (F32)((U32)value | special | (half & 0x8000) << 16);
+}
+
+// To nearest, ties to even; NaN stays NaN.
+TRAINSTEP_INLINE U32 to_bfloat16(F32 x) {
+    const U32 bits = (U32)x;
+    const U32 rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return x == x ? rounded : (bits >> 16) | 0x40;
+}
+
+// Up with the probability of what lies below the last bit; `random` has 16 bits. Infinity and NaN stay.
+TRAINSTEP_INLINE U32 to_bfloat16(F32 x, U32 random) {
+    const U32 bits = (U32)x;
+    const I32 finite = (I32)(bits & 0x7fffffff) < iset1<float>(0x7f800000);
+    return x == x ? (bits + (random & (U32)finite)) >> 16 : (bits >> 16) | 0x40;
+}
+
+// --- random bits -------------------------------------------------------------------------------------------------------------
+
+// The words of 16 * count Philox blocks that belong to one block of elements: words[r][j] is word r % 4 of Philox block
+// 16 * (r / 4) + j, for r < 4 * count.
+inline void random_words(std::uint32_t (*words)[16], int count, RandomPlace place) {
+    for (int r = 0; r < count; ++r)
+        for (int j = 0; j < 16; j += kWidth<float>) {
+            U32 c[4] = {(U32)lane_index<float>() + std::uint32_t(place.block * 32 + 16 * r + j), U32{} + place.step,
+                        U32{} + place.stream, U32{} + std::uint32_t(Purpose::rounding)};
+            std::uint32_t key[2] = {std::uint32_t(place.seed), std::uint32_t(place.seed >> 32)};
+            for (int round = 0; round < 10; ++round) {
+                U32 high0, low0, high1, low1;
+                multiply_wide(c[0], kPhiloxMultiplier[0], high0, low0);
+                multiply_wide(c[2], kPhiloxMultiplier[1], high1, low1);
+                c[0] = high1 ^ c[1] ^ key[0];
+                c[1] = low1;
+                c[2] = high0 ^ c[3] ^ key[1];
+                c[3] = low0;
+                key[0] += kPhiloxWeyl[0];
+                key[1] += kPhiloxWeyl[1];
+            }
+            for (int word = 0; word < 4; ++word) __builtin_memcpy(&words[4 * r + word][j], &c[word], sizeof c[word]);
+        }
+}
+
+// --- eight bits --------------------------------------------------------------------------------------------------------------
+
+inline constexpr int kMantissaShift = 20;                        // 3 of float32's 23 mantissa bits are kept
+inline constexpr std::uint32_t kOneStep = 1u << kMantissaShift;  // of the last bit that is kept
+inline constexpr std::uint32_t kNonFinite = 255;                 // the exponent of a block with a NaN or an infinity
+
+// The exponent field that a code's exponent is added to.
+template <bool is_signed>
+TRAINSTEP_INLINE std::uint32_t exponent_base(std::uint8_t exponent) {
+    return (exponent - (is_signed ? 15u : 31u)) << 23;
+}
+
+// A block of values from its codes.
+template <bool is_signed>
+TRAINSTEP_INLINE void decode(float* x, const std::uint8_t* codes, std::uint8_t exponent) {
+    const U32 base = U32{} + exponent_base<is_signed>(exponent);
+    for (std::size_t i = 0; i < kBlock; i += kWidth<float>) {
+        const U32 code = widen(codes + i);
+        const U32 magnitude = is_signed ? code & 0x7f : code;
+        U32 bits = ((magnitude << kMantissaShift) + base) & (U32)(magnitude != 0);
+        if constexpr (is_signed) bits |= (code & 0x80) << 24;
+        if (exponent == kNonFinite) bits = U32{} + 0x7fc00000u;
+        store<float>(x + i, (F32)bits);
+    }
+}
+
+// Codes and the exponent of a block of values. words: 4 of random_words' rows, or null for rounding to nearest.
+template <bool is_signed>
+TRAINSTEP_INLINE std::uint8_t encode(std::uint8_t* codes, const float* x, const std::uint32_t (*words)[16]) {
+    I32 largest{};
+    for (std::size_t i = 0; i < kBlock; i += kWidth<float>) {
+        const I32 bits = as_bits(abs(load(x + i)));
+        largest = bits > largest ? bits : largest;
+    }
+    std::int32_t most = 0;
+    for (int i = 0; i < kWidth<float>; ++i) most = largest[i] > most ? largest[i] : most;
+    // The largest must not round up past the last code; below exponent 32 codes reach down to the smallest normal number.
+    std::uint32_t exponent = (std::uint32_t(most) + (kOneStep - 1)) >> 23;
+    if (std::uint32_t(most) >= kNonFinite << 23) exponent = kNonFinite;
+    if (exponent < 32) exponent = 32;
+    const U32 base = U32{} + exponent_base<is_signed>(std::uint8_t(exponent));
+    for (std::size_t i = 0; i < kBlock; i += kWidth<float>) {
+        const U32 bits = (U32)load(x + i), magnitude = bits & 0x7fffffff;
+        U32 below = U32{} + kOneStep / 2;
+        if (words) {  // vector k = i / 16 of 16 lanes takes byte k / 4 of word k % 4
+            U32 word;
+            __builtin_memcpy(&word, &words[i / 16 % 4][i % 16], sizeof word);
+            below = ((word >> int(8 * (i / 64))) & 0xff) << (kMantissaShift - 8);
+        }
+        const I32 code = (I32)(magnitude - base + below) >> kMantissaShift;
+        I32 kept = code > 0 ? code : 0;
+        if constexpr (is_signed) {
+            narrow(codes + i, (U32)(kept < 0x7f ? kept : iset1<float>(0x7f)) | (bits >> 31) << 7);
+        } else {
+            kept = kept < 0xff ? kept : iset1<float>(0xff);
+            narrow(codes + i, (U32)((I32)magnitude > 0 && kept == 0 ? iset1<float>(1) : kept));
+        }
+    }
+    return std::uint8_t(exponent);
+}
+
+}  // namespace trainstep::TRAINSTEP_ISA::storage
+#endif

@@ -1,0 +1,165 @@
+#include "optim/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "runtime/isa.h"
+
+namespace trainstep {
+
+namespace {
+
+std::size_t blocks(std::size_t n) { return (n + kBlock - 1) / kBlock; }
+
+std::size_t state_size(const StepArray& a) {
+    switch (a.format) {
+        case StateFormat::bfloat16:
+            return a.n * 2;
+        case StateFormat::eight_bits:
+            return a.n + blocks(a.n);
+        default:
+            return a.n * (a.w_dtype == Dtype::float64 ? 8 : 4);
+    }
+}
+
+// What a state is before the first step, where that is not 0.
+double initial(OptimizerKind kind, int state, const OptimizerOptions& o) {
+    if (kind == OptimizerKind::adagrad) return o.initial_accumulator_value;
+    if (kind == OptimizerKind::rprop && state == 1) return o.lr;
+    return 0;
+}
+
+void fill(const StepArray& a, const LowBitState& low_bit, void* state, double value) {
+    if (a.w_dtype == Dtype::float64)
+        std::fill_n(static_cast<double*>(state), a.n, value);
+    else if (a.format == StateFormat::native)
+        std::fill_n(static_cast<float*>(state), a.n, float(value));
+    else
+        kernels().store_state(low_bit, std::vector<float>(a.n, float(value)).data(), a.n);
+}
+
+}  // namespace
+
+void Optimizer::add_group(const OptimizerOptions& options, const std::vector<Parameter>& parameters) {
+    options_.push_back(options);
+    std::size_t masters = 0;
+    for (const Parameter& p : parameters)
+        if (p.dtype == Dtype::bfloat16) masters += padded<float>(p.n);
+    arenas_.emplace_back(masters * sizeof(float));
+    float* master = arenas_.back().as<float>();
+    for (const Parameter& p : parameters) {
+        StepArray a;
+        a.n = p.n;
+        a.w_dtype = p.dtype;
+        a.options = &options_.back();
+        a.format = format_ == StateFormat::eight_bits && p.n < kLeastInEightBits ? StateFormat::native : format_;
+        a.place = {seed_, std::uint32_t(arrays_.size() * kMaxStates), 0, 0};
+        if (p.dtype == Dtype::bfloat16) {
+            a.master = master;
+            kernels().load_state(master, {const_cast<void*>(p.values), nullptr, StateFormat::bfloat16, true}, p.n);
+            master += padded<float>(p.n);
+        }
+        arrays_.push_back(a);
+        scalars_.emplace_back();
+        shapes_.push_back(p.shape);
+    }
+    std::vector<std::size_t> sizes;
+    for (const StepArray& a : arrays_) sizes.push_back(a.n);
+    plan_ = StepPlan(sizes);
+    norm_arrays_.resize(arrays_.size());
+    allocate_states();
+}
+
+void Optimizer::allocate_states() {
+    const auto missing = [&](std::size_t i, int s) { return (used(i) >> s & 1) && !arrays_[i].states[s]; };
+    std::size_t bytes = 0;
+    for (int s = 0; s < kMaxStates; ++s)
+        for (std::size_t i = 0; i < arrays_.size(); ++i)
+            if (missing(i, s)) bytes += padded<char>(state_size(arrays_[i])) + kAlignment;
+    if (bytes == 0) return;
+    arenas_.emplace_back(bytes);
+    char* at = arenas_.back().as<char>();
+    for (int s = 0; s < kMaxStates; ++s)
+        for (std::size_t i = 0; i < arrays_.size(); ++i) {
+            if (!missing(i, s)) continue;
+            StepArray& a = arrays_[i];
+            a.states[s] = at;  // not null, even for no elements
+            if (a.format == StateFormat::eight_bits) a.exponents[s] = reinterpret_cast<std::uint8_t*>(at) + a.n;
+            at += padded<char>(state_size(a)) + (a.n == 0 ? kAlignment : 0);
+            if (const double value = initial(kind_, s, *a.options); value != 0) fill(a, low_bit(i, s), a.states[s], value);
+        }
+}
+
+std::size_t Optimizer::state_bytes() const {
+    std::size_t bytes = 0;
+    for (std::size_t i = 0; i < arrays_.size(); ++i) {
+        for (int s = 0; s < kMaxStates; ++s)
+            if (used(i) >> s & 1) bytes += state_size(arrays_[i]);
+        if (arrays_[i].master) bytes += arrays_[i].n * sizeof(float);
+    }
+    return bytes;
+}
+
+LowBitState Optimizer::low_bit(std::size_t i, int state) const {
+    const StepArray& a = arrays_[i];
+    return {a.states[state], a.exponents[state], a.format, info(kind_).states[state].eight_bits == EightBits::with_sign};
+}
+
+void Optimizer::place(std::size_t i, void* w, void* g, Dtype g_dtype) {
+    arrays_[i].w = w;
+    arrays_[i].g = g;
+    arrays_[i].g_dtype = g_dtype;
+}
+
+void Optimizer::scalars_changed() {
+    std::int64_t most = 0;
+    for (const StepScalars& s : scalars_) most = std::max(most, s.step);
+    steps.store(most, std::memory_order_relaxed);
+}
+
+void Optimizer::begin_step(double scale, double clip_value) {
+    allocate_states();
+    std::int64_t most = 0;
+    StepScalars before;  // of the array at hand
+    for (std::size_t i = 0; i < arrays_.size(); ++i) {
+        StepArray& a = arrays_[i];
+        if (a.g) {
+            if (kind_ == OptimizerKind::rprop && scalars_[i].step == 0) fill(a, low_bit(i, 1), a.states[1], a.options->lr);
+            // Arrays of one group mostly have had the same steps: then what one needs the next needs too.
+            const bool like_last = i > 0 && arrays_[i - 1].g && arrays_[i - 1].options == a.options && scalars_[i] == before;
+            before = scalars_[i];
+            if (like_last) {
+                a.terms = arrays_[i - 1].terms;
+                scalars_[i] = scalars_[i - 1];
+            } else {
+                a.terms = next_step(kind_, *a.options, scalars_[i], scale);
+                a.terms.clip_value = clip_value;
+            }
+            a.place.step = std::uint32_t(scalars_[i].step);
+        }
+        most = std::max(most, scalars_[i].step);
+    }
+    steps.store(most, std::memory_order_relaxed);
+}
+
+double Optimizer::step(const StepRequest& request) {
+    double norm = 0, scale = request.grad_scale;
+    if (request.wants_norm()) {
+        for (std::size_t i = 0; i < arrays_.size(); ++i) norm_arrays_[i] = {arrays_[i].g, arrays_[i].g_dtype};
+        norm = std::abs(scale) * global_norm(norm_arrays_, plan_, norm_sums_);
+        if (request.skip_nonfinite && !std::isfinite(norm)) {
+            skipped.fetch_add(1, std::memory_order_relaxed);
+            return norm;
+        }
+        // As PyTorch's clip_grad_norm_; a norm that is not finite makes the gradients NaN there and here.
+        if (request.clip_norm != 0) {
+            const double factor = request.clip_norm / (norm + 1e-6);
+            scale *= factor > 1 ? 1 : factor;
+        }
+    }
+    begin_step(scale, request.clip_value);
+    update_all(request.zero_grads);
+    return norm;
+}
+
+}  // namespace trainstep
