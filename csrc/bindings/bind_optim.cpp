@@ -103,6 +103,7 @@ py::dict scalars_dict(OptimizerKind kind, StepScalars s, const OptimizerOptions&
 }
 StepScalars scalars_from(OptimizerKind kind, const char* who, const py::dict& values) {
     StepScalars s;
+    if (!values.contains("step")) throw py::value_error(std::string(who) + ": the state has no step");
     s.step = count({who, "step"}, values["step"], 0);
     for_each_scalar(kind, s, [&](const char* name, double& value) {
         if (values.contains(name)) value = number(who, name, values[name]);
@@ -266,6 +267,44 @@ double limit(const char* name, py::handle value) {
     return x;
 }
 
+StepRequest request_from(double grad_scale, py::handle clip_norm, py::handle clip_value, bool zero_grads, bool skip_nonfinite) {
+    const StepRequest request{grad_scale, limit("clip_norm", clip_norm), limit("clip_value", clip_value), zero_grads,
+                              skip_nonfinite};
+    if (request.clip_norm != 0 && request.clip_value != 0)
+        throw py::value_error("step: clip_norm and clip_value are both given, expected one of them");
+    if (!std::isfinite(grad_scale))
+        throw py::value_error("step: grad_scale is " + std::string(py::str(py::float_(grad_scale))) + ", expected a finite number");
+    return request;
+}
+
+// The gradient of w, or a Tensor without an owner for None.
+Tensor read_gradient(Site site, py::handle object, const Tensor& w, bool zero_grads) {
+    if (object.is_none()) return {};
+    Tensor g = zero_grads ? read_tensor(site, object) : read_contiguous(site, object);
+    if (!g.dtype) type_error(site, "has dtype " + g.dtype_name() + ", expected float32, float64, bfloat16 or float16");
+    if (!g.same_shape(w)) value_error(site, "has shape " + g.shape_text() + ", expected " + w.shape_text());
+    if (zero_grads && !(g.contiguous && g.writeable))
+        value_error(site, "is strided or read-only, expected a C-contiguous, writeable array to set to 0");
+    static char nothing;  // an array without elements may be nowhere, and is stepped all the same
+    if (!g.data) g.data = &nothing;
+    return g;
+}
+
+// ValueError where a gradient shares memory with a parameter.
+void check_gradients_apart(const std::vector<Tensor>& w, const std::vector<Tensor>& g) {
+    const std::vector<Span> written = spans_by_address(w);
+    for (std::size_t i = 0; i < g.size(); ++i) {
+        if (!g[i].data) continue;
+        const char *first = static_cast<const char*>(g[i].data), *last = first + g[i].n * dtype_size(*g[i].dtype);
+        // The last parameter that begins before this gradient ends: the only one that can reach into it.
+        const auto above =
+            std::lower_bound(written.begin(), written.end(), last, [](const Span& span, const char* p) { return span.first < p; });
+        if (first < last && above != written.begin() && std::prev(above)->last > first)
+            value_error({"step", "grads", std::ptrdiff_t(i)},
+                        "shares memory with " + param("step", std::prev(above)->i).name() + ", expected memory of its own");
+    }
+}
+
 py::object step(Optimizer& optimizer, const py::list& params, py::handle gradients_in, double grad_scale, py::handle clip_norm,
                 py::handle clip_value, bool zero_grads, bool skip_nonfinite) {
     const char* me = "step";
@@ -276,11 +315,7 @@ py::object step(Optimizer& optimizer, const py::list& params, py::handle gradien
     const auto gradients = py::reinterpret_borrow<py::sequence>(gradients_in);
     if (std::size_t(py::len(gradients)) != count)
         value_error({me, "grads"}, "has " + std::to_string(py::len(gradients)) + " arrays, expected " + std::to_string(count));
-    StepRequest request{grad_scale, limit("clip_norm", clip_norm), limit("clip_value", clip_value), zero_grads, skip_nonfinite};
-    if (request.clip_norm != 0 && request.clip_value != 0)
-        throw py::value_error("step: clip_norm and clip_value are both given, expected one of them");
-    if (!(std::abs(grad_scale) <= std::numeric_limits<double>::max()))
-        throw py::value_error("step: grad_scale is " + std::string(py::str(py::float_(grad_scale))) + ", expected a finite number");
+    const StepRequest request = request_from(grad_scale, clip_norm, clip_value, zero_grads, skip_nonfinite);
     std::vector<Tensor> w, g;
     w.reserve(count), g.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
@@ -290,39 +325,106 @@ py::object step(Optimizer& optimizer, const py::list& params, py::handle gradien
         if (w[i].n != known.n || *w[i].dtype != known.w_dtype)
             value_error(param(me, i), "has changed since the optimizer was made: it has " + std::to_string(w[i].n) +
                                           " elements of " + w[i].dtype_name());
-        const py::object gradient = gradients[i];
-        const Site site{me, "grads", std::ptrdiff_t(i)};
-        if (gradient.is_none()) {
-            g.emplace_back();
-            continue;
-        }
-        g.push_back(zero_grads ? read_tensor(site, gradient) : read_contiguous(site, gradient));
-        if (!g[i].dtype) type_error(site, "has dtype " + g[i].dtype_name() + ", expected float32, float64, bfloat16 or float16");
-        if (!g[i].same_shape(w[i])) value_error(site, "has shape " + g[i].shape_text() + ", expected " + w[i].shape_text());
-        if (zero_grads && !(g[i].contiguous && g[i].writeable))
-            value_error(site, "is strided or read-only, expected a C-contiguous, writeable array to set to 0");
+        g.push_back(read_gradient({me, "grads", std::ptrdiff_t(i)}, py::object(gradients[i]), w[i], zero_grads));
     }
-    const std::vector<Span> written = spans_by_address(w);
-    for (std::size_t i = 0; i < count; ++i) {
-        if (!g[i].data) continue;
-        const char *first = static_cast<const char*>(g[i].data), *last = first + g[i].n * dtype_size(*g[i].dtype);
-        // The last parameter that begins before this gradient ends: the only one that can reach into it.
-        const auto above =
-            std::lower_bound(written.begin(), written.end(), last, [](const Span& span, const char* p) { return span.first < p; });
-        if (first < last && above != written.begin() && std::prev(above)->last > first)
-            value_error({me, "grads", std::ptrdiff_t(i)},
-                        "shares memory with " + param(me, std::prev(above)->i).name() + ", expected memory of its own");
-    }
+    check_gradients_apart(w, g);
     double norm;
     {
         const WithoutGil released;
         const std::lock_guard held(optimizer.lock);
-        static char nothing;  // an array without elements may be nowhere, and is stepped all the same
-        for (std::size_t i = 0; i < count; ++i)
-            optimizer.place(i, w[i].data, g[i].data || !g[i].owner ? g[i].data : &nothing, g[i].dtype.value_or(Dtype::float32));
+        for (std::size_t i = 0; i < count; ++i) optimizer.place(i, w[i].data, g[i].data, g[i].dtype.value_or(Dtype::float32));
         norm = optimizer.step(request);
     }
     return request.clip_norm != 0 ? py::object(py::float_(norm)) : py::none();
+}
+
+// The state of an array as somebody else keeps it: a dict of tensors and scalars under PyTorch's names. In bfloat16 or eight bits
+// its tensors are of that dtype, and one in eight bits (uint8) has its exponents beside it, one a block, as <name>_exponents.
+void take_state(StepArray& a, const Tensor& w, Site site, OptimizerKind kind, const py::dict& state, std::vector<Tensor>& kept) {
+    const bool wide = w.dtype == Dtype::float64;
+    const auto entry = [&](const std::string& name) -> Tensor& {
+        if (!state.contains(name)) value_error(site, "has no state " + name);
+        kept.push_back(read_tensor(site, state[name.c_str()]));
+        Tensor& t = kept.back();
+        if (!t.contiguous || !t.writeable) value_error(site, "has a state " + name + " that is strided or read-only");
+        return t;
+    };
+    const auto refuse = [&](const char* name, const Tensor& t) {
+        value_error(site, "has a state " + std::string(name) + " of dtype " + t.dtype_name() + " and shape " + t.shape_text() +
+                              " for a parameter of dtype " + w.dtype_name() + " and shape " + w.shape_text());
+    };
+    bool first = true;
+    for (int s = 0; s < kMaxStates; ++s) {
+        if (!(used_states(kind, *a.options) >> s & 1)) continue;
+        const char* name = info(kind).states[s].name;
+        const Tensor& t = entry(name);
+        const StateFormat format = t.dtype == Dtype::bfloat16 ? StateFormat::bfloat16
+                                   : t.bytes == 1             ? StateFormat::eight_bits
+                                                              : StateFormat::native;
+        const bool fits = format == StateFormat::native ? t.dtype == (wide ? Dtype::float64 : Dtype::float32) : !wide;
+        if (!fits || !t.same_shape(w) || (!first && format != a.format) ||
+            (format == StateFormat::eight_bits && !fits_eight_bits(kind)))
+            refuse(name, t);
+        first = false;
+        a.format = format;
+        a.states[s] = t.data;
+        if (format == StateFormat::eight_bits) {
+            const std::string beside = std::string(name) + "_exponents";
+            const Tensor& exponents = entry(beside);
+            if (exponents.bytes != 1 || exponents.n != (w.n + kBlock - 1) / kBlock) refuse(beside.c_str(), exponents);
+            a.exponents[s] = static_cast<std::uint8_t*>(exponents.data);
+        }
+    }
+    if (w.dtype == Dtype::bfloat16) {
+        const Tensor& master = entry("master");
+        if (master.dtype != Dtype::float32 || !master.same_shape(w)) refuse("master", master);
+        a.master = static_cast<float*>(master.data);
+    }
+}
+
+// One step of arrays whose states somebody else keeps: params, grads and states (dicts) of every array, groups[group_of[i]] its
+// options. The scalars in the dicts go on with it. Returns the norm or None, and whether the step was skipped.
+py::tuple step_tensors(py::handle kind_name, const std::string& who, const py::list& groups,
+                       const std::vector<std::size_t>& group_of, const py::list& params, const py::list& grads,
+                       const py::list& states, double grad_scale, py::handle clip_norm, py::handle clip_value, bool zero_grads,
+                       bool skip_nonfinite, std::uint64_t seed) {
+    const auto kind = OptimizerKind(name_index("step_tensors", "kind", kOptimizerKindNames, kind_name));
+    const StepRequest request = request_from(grad_scale, clip_norm, clip_value, zero_grads, skip_nonfinite);
+    std::vector<OptimizerOptions> options;
+    for (const auto& group : groups) options.push_back(options_from(who, kind, py::cast<py::dict>(group)));
+    const std::size_t count = params.size();
+    if (grads.size() != count || states.size() != count || group_of.size() != count)
+        throw py::value_error(who + ": params, grads, states and group_of differ in length");
+    Stepper stepper(kind, seed);
+    std::vector<Tensor> w, g, kept;
+    w.reserve(count), g.reserve(count), kept.reserve(count * (2 * kMaxStates + 1));
+    for (std::size_t i = 0; i < count; ++i) {
+        w.push_back(read_tensor(param("step", i), params[i]));
+        check_in_place(param("step", i), w[i]);
+        g.push_back(read_gradient({"step", "grads", std::ptrdiff_t(i)}, py::object(grads[i]), w[i], zero_grads));
+        StepArray a;
+        a.w = w[i].data;
+        a.w_dtype = *w[i].dtype;
+        a.g = g[i].data;
+        a.g_dtype = g[i].dtype.value_or(Dtype::float32);
+        a.n = w[i].n;
+        a.options = &options.at(group_of[i]);
+        const auto state = py::cast<py::dict>(states[i]);
+        take_state(a, w[i], param("step", i), kind, state, kept);
+        stepper.add(a, scalars_from(kind, who.c_str(), state));
+    }
+    check_gradients_apart(w, g);
+    Stepper::Outcome outcome;
+    {
+        const WithoutGil released;
+        stepper.plan();
+        outcome = stepper.step(request);
+    }
+    for (std::size_t i = 0; i < count && !outcome.skipped; ++i) {
+        py::dict state = states[i];
+        for (const auto& [name, value] : scalars_dict(kind, stepper.scalars(i), *stepper.arrays()[i].options)) state[name] = value;
+    }
+    return py::make_tuple(request.clip_norm != 0 ? py::object(py::float_(outcome.norm)) : py::none(), outcome.skipped);
 }
 
 int state_index(OptimizerKind kind, const std::string& name) {
@@ -423,11 +525,6 @@ double positive(const char* me, const char* name, py::handle value) {
     if (!(x > 0)) throw py::value_error(std::string(me) + ": " + name + " is " + ascii(value) + ", expected a number above 0");
     return x;
 }
-// As PyTorch: at most 1, NaN and 0 where the norm is not finite.
-double clip_factor(double max_norm, double norm) {
-    const double factor = max_norm / (norm + 1e-6);
-    return factor > 1 ? 1 : factor;
-}
 void multiply(const Arrays& arrays, const std::vector<double>& factors) {
     for_each_piece_in_place(arrays, [&]<class T>(std::size_t array, T* x, std::size_t n) {
         if (factors[array] != 1) kernels().of<T>().scale(x, n, T(factors[array]));
@@ -477,8 +574,8 @@ void bind_optim(py::module_& m) {
                 const StepScalars scalars = scalars_from(self.kind(), "set_scalars", values);
                 const WithoutGil released;
                 const std::lock_guard held(self.lock);
-                self.scalars(i) = scalars;
-                self.scalars_changed();
+                if (i >= self.arrays().size()) throw py::index_error("set_scalars: no such parameter");
+                self.set_scalars(i, scalars);
             },
             py::arg("param"), py::arg("values"))
         .def(
@@ -494,6 +591,11 @@ void bind_optim(py::module_& m) {
         .def_property_readonly("state_nbytes", &Optimizer::state_bytes);
     m.def("step_array", step_array, py::arg("kind"), py::arg("who"), py::arg("w"), py::arg("g"), py::arg("states"), py::arg("step"),
           py::arg("options"));
+
+    m.def("step_tensors", step_tensors, py::arg("kind"), py::arg("who"), py::arg("groups"), py::arg("group_of"), py::arg("params"),
+          py::arg("grads"), py::arg("states"), py::arg("grad_scale") = 1.0, py::arg("clip_norm") = py::none(),
+          py::arg("clip_value") = py::none(), py::arg("zero_grads") = false, py::arg("skip_nonfinite") = false,
+          py::arg("seed") = 0);
 
     m.def(
         "global_norm",

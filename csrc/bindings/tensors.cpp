@@ -72,6 +72,7 @@ Tensor from_dlpack(Site site, const DLTensor& d) {
         type_error(site, "is on another device (DLPack type " + std::to_string(d.device.type) + "), expected the CPU");
     Tensor t;
     t.dtype = dtype_of(d.dtype);
+    t.bytes = d.dtype.bits / 8u;
     t.data = static_cast<char*>(d.data) + d.byte_offset;
     set_shape(t, d.shape, d.strides, std::size_t(d.ndim), 1);
     return t;
@@ -108,6 +109,7 @@ Tensor from_numpy(py::handle object) {
     Tensor t;
     t.owner = py::reinterpret_borrow<py::object>(object);
     t.data = proxy->data;
+    t.bytes = std::size_t(dtype.itemsize());
     const int num = dtype.num();
     using api = py::detail::npy_api;
     if (dtype.byteorder() == '=') {

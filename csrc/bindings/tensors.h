@@ -18,6 +18,7 @@ struct Tensor {
     std::optional<Dtype> dtype;  // none: another one, which dtype_name tells
     const std::int64_t* shape = nullptr;
     std::size_t ndim = 0, n = 1;
+    std::size_t bytes = 0;  // of one element
     bool contiguous = true, writeable = true;
     py::object owner;  // keeps data and shape where they are
 

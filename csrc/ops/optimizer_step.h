@@ -71,4 +71,10 @@ struct NormArray {
 // are added in their order. sums: one a piece.
 double global_norm(const std::vector<NormArray>& arrays, const StepPlan& plan, std::vector<double>& sums);
 
+// What a gradient of that norm is multiplied with, as PyTorch's clip_grad_norm_ does: at most 1; NaN where the norm is NaN.
+inline double clip_factor(double max_norm, double norm) {
+    const double factor = max_norm / (norm + 1e-6);
+    return factor > 1 ? 1 : factor;
+}
+
 }  // namespace trainstep

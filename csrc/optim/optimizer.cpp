@@ -40,6 +40,54 @@ void fill(const StepArray& a, const LowBitState& low_bit, void* state, double va
 
 }  // namespace
 
+void Stepper::add(StepArray array, const StepScalars& scalars) {
+    array.place = {seed_, std::uint32_t(arrays_.size() * kMaxStates), 0, 0};
+    arrays_.push_back(array);
+    scalars_.push_back(scalars);
+}
+
+void Stepper::plan() {
+    std::vector<std::size_t> sizes;
+    sizes.reserve(arrays_.size());
+    for (const StepArray& a : arrays_) sizes.push_back(a.n);
+    plan_ = StepPlan(sizes);
+}
+
+void Stepper::begin_step(double scale, double clip_value) {
+    StepScalars before;  // of the array at hand
+    for (std::size_t i = 0; i < arrays_.size(); ++i) {
+        StepArray& a = arrays_[i];
+        if (!a.g) continue;
+        // Arrays of one group mostly have had the same steps: then what one needs the next needs too.
+        const bool like_last = i > 0 && arrays_[i - 1].g && arrays_[i - 1].options == a.options && scalars_[i] == before;
+        before = scalars_[i];
+        if (like_last) {
+            a.terms = arrays_[i - 1].terms;
+            scalars_[i] = scalars_[i - 1];
+        } else {
+            a.terms = next_step(kind_, *a.options, scalars_[i], scale);
+            a.terms.clip_value = clip_value;
+        }
+        a.place.step = std::uint32_t(scalars_[i].step);
+    }
+}
+
+Stepper::Outcome Stepper::step(const StepRequest& request) {
+    Outcome outcome;
+    double scale = request.grad_scale;
+    if (request.wants_norm()) {
+        norm_arrays_.clear();
+        for (const StepArray& a : arrays_) norm_arrays_.push_back({a.g, a.g_dtype});
+        outcome.norm = std::abs(scale) * global_norm(norm_arrays_, plan_, norm_sums_);
+        outcome.skipped = request.skip_nonfinite && !std::isfinite(outcome.norm);
+        if (outcome.skipped) return outcome;
+        if (request.clip_norm != 0) scale *= clip_factor(request.clip_norm, outcome.norm);
+    }
+    begin_step(scale, request.clip_value);
+    update_all(request.zero_grads);
+    return outcome;
+}
+
 void Optimizer::add_group(const OptimizerOptions& options, const std::vector<Parameter>& parameters) {
     options_.push_back(options);
     std::size_t masters = 0;
@@ -53,20 +101,15 @@ void Optimizer::add_group(const OptimizerOptions& options, const std::vector<Par
         a.w_dtype = p.dtype;
         a.options = &options_.back();
         a.format = format_ == StateFormat::eight_bits && p.n < kLeastInEightBits ? StateFormat::native : format_;
-        a.place = {seed_, std::uint32_t(arrays_.size() * kMaxStates), 0, 0};
         if (p.dtype == Dtype::bfloat16) {
             a.master = master;
             kernels().load_state(master, {const_cast<void*>(p.values), nullptr, StateFormat::bfloat16, true}, p.n);
             master += padded<float>(p.n);
         }
-        arrays_.push_back(a);
-        scalars_.emplace_back();
+        add(a, {});
         shapes_.push_back(p.shape);
     }
-    std::vector<std::size_t> sizes;
-    for (const StepArray& a : arrays_) sizes.push_back(a.n);
-    plan_ = StepPlan(sizes);
-    norm_arrays_.resize(arrays_.size());
+    plan();
     allocate_states();
 }
 
@@ -86,7 +129,7 @@ void Optimizer::allocate_states() {
             a.states[s] = at;  // not null, even for no elements
             if (a.format == StateFormat::eight_bits) a.exponents[s] = reinterpret_cast<std::uint8_t*>(at) + a.n;
             at += padded<char>(state_size(a)) + (a.n == 0 ? kAlignment : 0);
-            if (const double value = initial(kind_, s, *a.options); value != 0) fill(a, low_bit(i, s), a.states[s], value);
+            if (const double value = initial(kind(), s, *a.options); value != 0) fill(a, low_bit(i, s), a.states[s], value);
         }
 }
 
@@ -102,7 +145,7 @@ std::size_t Optimizer::state_bytes() const {
 
 LowBitState Optimizer::low_bit(std::size_t i, int state) const {
     const StepArray& a = arrays_[i];
-    return {a.states[state], a.exponents[state], a.format, info(kind_).states[state].eight_bits == EightBits::with_sign};
+    return {a.states[state], a.exponents[state], a.format, info(kind()).states[state].eight_bits == EightBits::with_sign};
 }
 
 void Optimizer::place(std::size_t i, void* w, void* g, Dtype g_dtype) {
@@ -111,55 +154,37 @@ void Optimizer::place(std::size_t i, void* w, void* g, Dtype g_dtype) {
     arrays_[i].g_dtype = g_dtype;
 }
 
-void Optimizer::scalars_changed() {
+void Optimizer::set_scalars(std::size_t i, const StepScalars& scalars) {
+    scalars_[i] = scalars;
+    count_steps();
+}
+
+void Optimizer::count_steps() {
     std::int64_t most = 0;
     for (const StepScalars& s : scalars_) most = std::max(most, s.step);
     steps.store(most, std::memory_order_relaxed);
 }
 
-void Optimizer::begin_step(double scale, double clip_value) {
+// Everything that a step may still lack, before anything is written.
+void Optimizer::prepare() {
     allocate_states();
-    std::int64_t most = 0;
-    StepScalars before;  // of the array at hand
-    for (std::size_t i = 0; i < arrays_.size(); ++i) {
-        StepArray& a = arrays_[i];
-        if (a.g) {
-            if (kind_ == OptimizerKind::rprop && scalars_[i].step == 0) fill(a, low_bit(i, 1), a.states[1], a.options->lr);
-            // Arrays of one group mostly have had the same steps: then what one needs the next needs too.
-            const bool like_last = i > 0 && arrays_[i - 1].g && arrays_[i - 1].options == a.options && scalars_[i] == before;
-            before = scalars_[i];
-            if (like_last) {
-                a.terms = arrays_[i - 1].terms;
-                scalars_[i] = scalars_[i - 1];
-            } else {
-                a.terms = next_step(kind_, *a.options, scalars_[i], scale);
-                a.terms.clip_value = clip_value;
-            }
-            a.place.step = std::uint32_t(scalars_[i].step);
-        }
-        most = std::max(most, scalars_[i].step);
-    }
-    steps.store(most, std::memory_order_relaxed);
+    if (kind() != OptimizerKind::rprop) return;
+    for (std::size_t i = 0; i < arrays_.size(); ++i)  // the first steps are as long as lr is by then
+        if (arrays_[i].g && scalars_[i].step == 0) fill(arrays_[i], low_bit(i, 1), arrays_[i].states[1], arrays_[i].options->lr);
+}
+
+void Optimizer::begin_step() {
+    prepare();
+    Stepper::begin_step();
+    count_steps();
 }
 
 double Optimizer::step(const StepRequest& request) {
-    double norm = 0, scale = request.grad_scale;
-    if (request.wants_norm()) {
-        for (std::size_t i = 0; i < arrays_.size(); ++i) norm_arrays_[i] = {arrays_[i].g, arrays_[i].g_dtype};
-        norm = std::abs(scale) * global_norm(norm_arrays_, plan_, norm_sums_);
-        if (request.skip_nonfinite && !std::isfinite(norm)) {
-            skipped.fetch_add(1, std::memory_order_relaxed);
-            return norm;
-        }
-        // As PyTorch's clip_grad_norm_; a norm that is not finite makes the gradients NaN there and here.
-        if (request.clip_norm != 0) {
-            const double factor = request.clip_norm / (norm + 1e-6);
-            scale *= factor > 1 ? 1 : factor;
-        }
-    }
-    begin_step(scale, request.clip_value);
-    update_all(request.zero_grads);
-    return norm;
+    prepare();
+    const Outcome outcome = Stepper::step(request);
+    if (outcome.skipped) skipped.fetch_add(1, std::memory_order_relaxed);
+    count_steps();
+    return outcome.norm;
 }
 
 }  // namespace trainstep

@@ -1,4 +1,4 @@
-// Optimizer: a rule, its param groups, and the state of every parameter.
+// Stepper: a rule over arrays that somebody owns. Optimizer: one that owns param groups and the state of every parameter.
 #pragma once
 
 #include <atomic>
@@ -23,7 +23,46 @@ struct StepRequest {
     bool wants_norm() const { return clip_norm != 0 || skip_nonfinite; }
 };
 
-class Optimizer {
+// Arrays to step, with their states and scalars.
+class Stepper {
+  public:
+    Stepper(OptimizerKind kind, std::uint64_t seed) : kind_(kind), seed_(seed) {}
+
+    // The array's options must stay where they are; plan() once after the last.
+    void add(StepArray array, const StepScalars& scalars);
+    void plan();
+
+    // One update of every array that has a gradient, in place. Returns the norm of all gradients after grad_scale where it is asked
+    // for; `skipped` says that a gradient was not finite and nothing has been done.
+    struct Outcome {
+        double norm = 0;
+        bool skipped = false;
+    };
+    Outcome step(const StepRequest& request);
+
+    // The same in pieces, for who updates a part as soon as its gradient is there: begin_step once, then every element once.
+    void begin_step(double scale = 1, double clip_value = 0);
+    void update_all(bool zero_grads = false) { optimizer_step(kind_, arrays_, plan_, sums_, zero_grads); }
+    void update(std::size_t i, Range elements) { optimizer_step_range(kind_, arrays_[i], elements); }
+
+    OptimizerKind kind() const { return kind_; }
+    const std::vector<StepArray>& arrays() const { return arrays_; }
+    const StepScalars& scalars(std::size_t i) const { return scalars_[i]; }
+
+  protected:
+    std::vector<StepArray> arrays_;
+    std::vector<StepScalars> scalars_;  // one per array
+
+  private:
+    OptimizerKind kind_;
+    std::uint64_t seed_;
+    StepPlan plan_;
+    std::vector<SquareSums> sums_;
+    std::vector<double> norm_sums_;
+    std::vector<NormArray> norm_arrays_;
+};
+
+class Optimizer : public Stepper {
   public:
     // values: of a parameter in bfloat16, which gets a master in float32.
     struct Parameter {
@@ -33,8 +72,9 @@ class Optimizer {
         const void* values;
     };
 
-    // Parameter i belongs to group groups[i]. States in eight bits are for arrays of kLeastInEightBits or more.
-    Optimizer(OptimizerKind kind, StateFormat format, std::uint64_t seed) : kind_(kind), format_(format), seed_(seed) {}
+    // States in eight bits are for arrays of kLeastInEightBits or more.
+    static constexpr std::size_t kLeastInEightBits = 4096;
+    Optimizer(OptimizerKind kind, StateFormat format, std::uint64_t seed) : Stepper(kind, seed), format_(format) {}
     Optimizer(const Optimizer&) = delete;
 
     void add_group(const OptimizerOptions& options, const std::vector<Parameter>& parameters);
@@ -43,24 +83,16 @@ class Optimizer {
     // is left out of the step.
     void place(std::size_t i, void* w, void* g, Dtype g_dtype);
 
-    // One update of every parameter, in place. Returns the norm of all gradients after grad_scale where it is asked for.
     double step(const StepRequest& request);
+    void begin_step();
+    bool updates_in_parts() const { return format_ != StateFormat::eight_bits && !has_trust_ratio(kind()); }
 
-    // The same in pieces, for who updates a part as soon as its gradient is there: begin_step once, then every element once.
-    void begin_step(double scale = 1, double clip_value = 0);
-    void update_all(bool zero_grads = false) { optimizer_step(kind_, arrays_, plan_, sums_, zero_grads); }
-    void update(std::size_t i, Range elements) { optimizer_step_range(kind_, arrays_[i], elements); }
-    bool updates_in_parts() const { return format_ != StateFormat::eight_bits && !has_trust_ratio(kind_); }
-
-    OptimizerKind kind() const { return kind_; }
     OptimizerOptions& options(std::size_t group) { return options_[group]; }
     std::size_t groups() const { return options_.size(); }
-    const std::vector<StepArray>& arrays() const { return arrays_; }
     const std::vector<std::int64_t>& shape(std::size_t i) const { return shapes_[i]; }
-    StepScalars& scalars(std::size_t i) { return scalars_[i]; }
-    void scalars_changed();
+    void set_scalars(std::size_t i, const StepScalars& scalars);
 
-    unsigned used(std::size_t i) const { return used_states(kind_, *arrays_[i].options); }
+    unsigned used(std::size_t i) const { return used_states(kind(), *arrays_[i].options); }
     // Makes room for the states that options ask for: with them or, where they were set later, at the next step.
     void allocate_states();
     std::size_t state_bytes() const;
@@ -74,19 +106,12 @@ class Optimizer {
     std::mutex lock;
 
   private:
-    static constexpr std::size_t kLeastInEightBits = 4096;
+    void prepare();
+    void count_steps();
 
-    OptimizerKind kind_;
     StateFormat format_;
-    std::uint64_t seed_;
     std::deque<OptimizerOptions> options_;  // one per group; arrays_ points into it
-    std::vector<StepArray> arrays_;
-    std::vector<StepScalars> scalars_;  // one per array
     std::vector<std::vector<std::int64_t>> shapes_;
-    StepPlan plan_;
-    std::vector<SquareSums> sums_;
-    std::vector<double> norm_sums_;
-    std::vector<NormArray> norm_arrays_;
     std::deque<Arena> arenas_;  // of states: what Python has views of stays where it is
 };
 
