@@ -1,6 +1,6 @@
 """The formulas in NumPy, in float64: the definition that the compiled :mod:`trainstep.ops` are held to.
 
-Each function has the name and the signature of its twin in ``trainstep.ops`` (the two ``_step_`` functions: in
+Each function has the name and the signature of its twin in ``trainstep.ops`` (the ``_step_`` functions: in
 ``trainstep.optim``). It computes in float64 and rounds once, to the dtype of its input. Who wants the float64 value
 passes float64.
 
@@ -20,19 +20,44 @@ from .activations import (
 )
 from .dense import dense, dense_backward
 from .losses import mse, softmax_cross_entropy
-from .optimizers import adam_step_, sgd_step_
+from .optimizers import (
+    adadelta_step_,
+    adagrad_step_,
+    adam_step_,
+    adamax_step_,
+    asgd_step_,
+    lamb_step_,
+    lars_step_,
+    lion_step_,
+    nadam_step_,
+    radam_step_,
+    rmsprop_step_,
+    rprop_step_,
+    sgd_step_,
+)
 from .standardize import standardize, standardize_backward
 
 __all__ = [
     "ACTIVATIONS",
+    "adadelta_step_",
+    "adagrad_step_",
     "adam_step_",
+    "adamax_step_",
+    "asgd_step_",
     "dense",
     "dense_backward",
     "identity",
     "identity_backward",
+    "lamb_step_",
+    "lars_step_",
+    "lion_step_",
     "mse",
+    "nadam_step_",
+    "radam_step_",
     "relu",
     "relu_backward",
+    "rmsprop_step_",
+    "rprop_step_",
     "sgd_step_",
     "sigmoid",
     "sigmoid_backward",
