@@ -18,6 +18,7 @@ from .activations import (
     tanh,
     tanh_backward,
 )
+from .clipping import clip_by_global_norm_, clip_by_norm_, clip_by_value_, global_norm
 from .dense import dense, dense_backward
 from .losses import mse, softmax_cross_entropy
 from .optimizers import (
@@ -44,8 +45,12 @@ __all__ = [
     "adam_step_",
     "adamax_step_",
     "asgd_step_",
+    "clip_by_global_norm_",
+    "clip_by_norm_",
+    "clip_by_value_",
     "dense",
     "dense_backward",
+    "global_norm",
     "identity",
     "identity_backward",
     "lamb_step_",
