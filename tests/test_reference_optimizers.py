@@ -184,7 +184,9 @@ def test_what_single_rules_refuse() -> None:
 # Steps worked out by hand. Every row begins at w = 1 with lr = 1/2 and weight_decay = 1/2, which a rule that has them is given
 # unless the row says otherwise. G is the gradient with its decay, g + w/2.
 HALF = {"lr": 0.5, "weight_decay": 0.5}
-NAMED = {"betas": (0.5, 0.75), "eps": 0.0}
+BETAS = {"betas": (0.5, 0.75), "eps": 0.0}
+CENTERED = {"alpha": 0.5, "eps": 0.0, "centered": True}
+HALVING = math.log(0.5) / math.log(0.96)  # the momentum_decay that halves NAdam's 0.96^(t * momentum_decay) at each step
 
 
 @pytest.mark.parametrize(
@@ -207,33 +209,25 @@ NAMED = {"betas": (0.5, 0.75), "eps": 0.0}
         ("rmsprop", [0], [3.5], {"alpha": 0.75, "eps": 2.0}, 0.5, [4]),  # 1 - .5*4/(2 + 2)
         ("rmsprop", [0], [3.5], {"alpha": 0.75, "eps": 5.0, "eps_inside_sqrt": True}, 1 / 3, [4]),  # 1 - .5*4/3
         # v = 8, 4 + 2; a = 2, 1 + 1; variances 4, 2; w = 1 - .5*4/2, then - .5*2/sqrt(2)
-        ("rmsprop", [0, 9, 0], [3.5, 2.0], {"alpha": 0.5, "eps": 0, "centered": True}, -math.sqrt(0.5), [6, 9, 2]),
+        ("rmsprop", [0, 9, 0], [3.5, 2.0], CENTERED, -math.sqrt(0.5), [6, 9, 2]),
         # variance 4, eps 5: d = 4/3; b = 4/3
-        (
-            *("rmsprop", [0, 0, 0], [3.5]),
-            {"alpha": 0.5, "eps": 5.0, "centered": True, "momentum": 0.5, "eps_inside_sqrt": True},
-            *(1 / 3, [8, 4 / 3, 2]),
-        ),
+        ("rmsprop", [0, 0, 0], [3.5], CENTERED | {"eps": 5.0, "momentum": 0.5, "eps_inside_sqrt": True}, 1 / 3, [8, 4 / 3, 2]),
         # G = 4, then 1: m = 2, 1.5; v = 4, 3.25; the largest is 4; mhat = 4, 2; vmax/(1 - .75^2) = 4/.4375
-        ("adam", [0, 0, 0], [3.5, 0.75], NAMED | {"amsgrad": True}, 0.5 - math.sqrt(0.4375) / 2, [1.5, 3.25, 4]),
+        ("adam", [0, 0, 0], [3.5, 0.75], BETAS | {"amsgrad": True}, 0.5 - math.sqrt(0.4375) / 2, [1.5, 3.25, 4]),
         # without corrections: w = 1 - .5*2/2 = .5, then - .5*1.5/2
-        ("adam", [0, 0, 0], [3.5, 0.75], NAMED | {"amsgrad": True, "bias_correction": False}, 0.125, [1.5, 3.25, 4]),
+        ("adam", [0, 0, 0], [3.5, 0.75], BETAS | {"amsgrad": True, "bias_correction": False}, 0.125, [1.5, 3.25, 4]),
         # G = 4: vmax = 4, vhat = 16, eps 9 under the root: 1 - .5*4/5
-        ("adam", [0, 0, 0], [3.5], NAMED | {"amsgrad": True, "eps": 9.0, "eps_inside_sqrt": True}, 0.6, [2, 4, 4]),
+        ("adam", [0, 0, 0], [3.5], BETAS | {"amsgrad": True, "eps": 9.0, "eps_inside_sqrt": True}, 0.6, [2, 4, 4]),
         # G = 4, 1: m = 2, 1.5; u = 4, 3; w = 1 - .5/.5*2/4, then - .5/.75*1.5/3
-        ("adamax", [0, 0], [3.5, 0.75], NAMED, 1 / 6, [1.5, 3]),
-        ("adamax", [0, 0], [3.5], NAMED | {"eps": 4.0}, 0.75, [2, 8]),  # 1 - 1*2/8
+        ("adamax", [0, 0], [3.5, 0.75], BETAS, 1 / 6, [1.5, 3]),
+        ("adamax", [0, 0], [3.5], BETAS | {"eps": 4.0}, 0.75, [2, 8]),  # 1 - 1*2/8
         # G = 4, 4; mu is 1/4 always; m = 2, 3; v = 4, 7; sqrt(vhat) = 4, 4; products 1/4, 1/16
         # d = 4 + .25/(15/16)*2 = 68/15, then .75/(15/16)*4 + .25/(63/64)*3 = 416/105
-        ("nadam", [0, 0], [3.5, 4 - 13 / 60], NAMED | {"momentum_decay": 0.0}, -13 / 210, [3, 7]),
-        # .96^momentum_decay = 1/2: mu = 3/8, 7/16. d = 4 + 7/16/(1 - 21/128)*2; w = 1 - .5*d/(4 + 4)
-        (
-            *("nadam", [0, 0], [3.5]),
-            NAMED | {"momentum_decay": math.log(0.5) / math.log(0.96), "eps": 4.0},
-            *(1 - (4 + 7 / 8 / (107 / 128)) / 16, [2, 4]),
-        ),
+        ("nadam", [0, 0], [3.5, 4 - 13 / 60], BETAS | {"momentum_decay": 0.0}, -13 / 210, [3, 7]),
+        # mu = 3/8, 7/16; d = 4 + 7/16/(1 - 21/128)*2; w = 1 - .5*d/(4 + 4)
+        ("nadam", [0, 0], [3.5], BETAS | {"momentum_decay": HALVING, "eps": 4.0}, 1 - (4 + 112 / 107) / 16, [2, 4]),
         # R = 3, so never corrected. G = 4, 1: m = 2, 1.5; w = 1 - .5*4, then - .5*1.5/.75
-        ("radam", [0, 0], [3.5, 1.5], NAMED | {"betas": (0.5, 0.5)}, -2, [1.5, 4.5]),
+        ("radam", [0, 0], [3.5, 1.5], BETAS | {"betas": (0.5, 0.5)}, -2, [1.5, 4.5]),
         # eta = 1/2, 1/3, 1/4; G = 1, 1, 0: w = .5 - .5, 0 - 1/3, -1/3*.75; ax: the mean of the last two
         ("asgd", [NAN], [0.5, 1.0, 1 / 6], {"lambd": 1.0, "alpha": 1.0, "t0": 0}, -0.25, [-7 / 24]),
         # c = 1, w = .75 - .5, m = .5; c = .25 - .5, w = .25*.75 + .5, m = .375 - .25
