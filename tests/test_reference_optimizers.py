@@ -237,8 +237,8 @@ HALVING = math.log(0.5) / math.log(0.96)  # the momentum_decay that halves NAdam
         # w = 1 - (.25 + .5) = .25; local = .25/(1 + .125) = 2/9, d = .5*2/9*1.125 = .125; v = .375; w = .25 - (.1875 + .125)
         ("lars", [0], [3.0, 1.0], {"trust_coefficient": 1.0, "momentum": 0.5, "nesterov": True}, -0.0625, [0.375]),
         ("lars", [9], [3.0], {"trust_coefficient": 1.0, "momentum": 0.0, "eps": 3.5}, 0.75, [9]),  # half the rate
-        # local = 1/(4 + .5) with the l1 in the norm of g; d = .5*2/9*4.5
-        ("lars", [0], [3.0], {"trust_coefficient": 1.0, "momentum": 0.5, "l1": 1.0}, 0.5, [0.5]),
+        # local = 1/(4 + .5 + 4.5) with the l1 in the norm of g; d = .5*1/9*4.5
+        ("lars", [0], [3.0], {"trust_coefficient": 1.0, "momentum": 0.5, "eps": 4.5, "l1": 1.0}, 0.75, [0.25]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -511,6 +511,15 @@ def test_lamb_second_step_uses_its_averages() -> None:
     np.testing.assert_array_equal(v, [7.0, 1.75])
     u = np.array([3 / 0.75 / 4 + 0.75, 0.5 / 0.75 / 2 + 1.0])  # vhat = 16, 4
     np.testing.assert_allclose(w, [3, 4] - 0.5 * 5 * u / math.hypot(*u), rtol=1e-14)
+
+
+def test_lars_by_hand() -> None:
+    w, v = np.array([3.0, 4.0]), np.array([2.0, -1.0])
+    options = {"lr": 0.5, "momentum": 0.5, "weight_decay": 2.0, "trust_coefficient": 0.4}
+    reference.lars_step_(w, np.array([8.0, -6.0]), v, step=2, **options)
+    # local = .4*5/(10 + 2*5) = .1; d = .05*(8 + 6, -6 + 8)
+    np.testing.assert_allclose(v, [1.7, -0.4], rtol=1e-14)
+    np.testing.assert_allclose(w, [1.3, 4.4], rtol=1e-14)
 
 
 def test_lars_takes_the_rate_1_where_a_norm_is_0() -> None:
