@@ -166,6 +166,7 @@ def test_what_single_rules_refuse() -> None:
         (r.rmsprop_step_, (s, s), {"centered": True}, "grad_avg is None, and centered is True"),
         (r.adam_step_, (s, s), {"amsgrad": True}, "max_exp_avg_sq is None, and amsgrad is True"),
         (r.nadam_step_, (s, s), {"mu_product": 1.5}, "mu_product is 1.5, wanted a number from 0 to 1"),
+        (r.nadam_step_, (s, s), {"mu_product": -0.5}, "mu_product is -0.5, wanted a number from 0 to 1"),
         (r.nadam_step_, (s, s), {"mu_product": NAN}, "mu_product is nan, wanted a number from 0 to 1"),
         (r.rprop_step_, (s, s), {"etas": (0.5, 1.0)}, r"etas is \(0.5, 1.0\), wanted a number between 0 and 1 and one above"),
         (r.rprop_step_, (s, s), {"etas": (0.0, 1.2)}, r"etas is \(0.0, 1.2\)"),
