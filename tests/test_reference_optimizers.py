@@ -170,6 +170,8 @@ def test_what_single_rules_refuse() -> None:
         (r.nadam_step_, (s, s), {"mu_product": NAN}, "mu_product is nan, wanted a number from 0 to 1"),
         (r.rprop_step_, (s, s), {"etas": (0.5, 1.0)}, r"etas is \(0.5, 1.0\), wanted a number between 0 and 1 and one above"),
         (r.rprop_step_, (s, s), {"etas": (0.0, 1.2)}, r"etas is \(0.0, 1.2\)"),
+        (r.rprop_step_, (s, s), {"etas": (1.0, 1.2)}, r"etas is \(1.0, 1.2\)"),
+        (r.rprop_step_, (s, s), {"step_sizes": (-1.0, 1.0)}, r"step_sizes is \(-1.0, 1.0\)"),
         (r.rprop_step_, (s, s), {"step_sizes": (2.0, 1.0)}, r"step_sizes is \(2.0, 1.0\), wanted two numbers from 0, the smaller"),
         (r.asgd_step_, (s,), {"eta": -1.0}, "eta is -1.0, wanted 0 or more"),
         (r.lars_step_, (), {}, "momentum_buffer is None, and momentum is 0.9"),
@@ -233,6 +235,7 @@ HALVING = math.log(0.5) / math.log(0.96)  # the momentum_decay that halves NAdam
         ("asgd", [NAN], [0.5, 1.0, 1 / 6], {"lambd": 1.0, "alpha": 1.0, "t0": 0}, -0.25, [-7 / 24]),
         # c = 1, w = .75 - .5, m = .5; c = .25 - .5, w = .25*.75 + .5, m = .375 - .25
         ("lion", [0], [2.0, -1.0], {"betas": (0.5, 0.75)}, 0.6875, [0.125]),
+        ("lion", [0], [0.0], {}, 0.75, [0]),  # a sign of 0: the decay alone
         # |w| = 1: local = 1/(3 + .5*1) = 2/7, d = .5*2/7*3.5 = .5; then w = .5: local = .5/(1 + .25) = .4, d = .5*.4*1.25
         ("lars", [0], [3.0, 1.0], {"trust_coefficient": 1.0, "momentum": 0.5}, 0, [0.5]),
         # w = 1 - (.25 + .5) = .25; local = .25/(1 + .125) = 2/9, d = .5*2/9*1.125 = .125; v = .375; w = .25 - (.1875 + .125)
