@@ -13,10 +13,10 @@ import pytest
 
 import trainstep as ts
 from trainstep import _core
-from trainstep.bench import calls, dense, harness, roofline, suite, text, train_step, worker
+from trainstep.bench import calls, dense, harness, optimizers, roofline, suite, text, train_step, worker
 from trainstep.bench.peers import numpy as numpy_peer
 from trainstep.bench.peers import trainstep as trainstep_peer
-from trainstep.bench.tasks import DenseProblem, TrainProblem
+from trainstep.bench.tasks import DenseProblem, OptimizerProblem, TrainProblem
 
 SECONDS = 1e-4  # a sample's length: these tests look at shapes and signs
 QUICK = harness.Options(suite.PEERS, [1], seconds=0.002, blocks=2, cold_calls=1, warm_seconds=0.002, quick=True)
@@ -124,6 +124,14 @@ def test_a_share_is_of_what_binds() -> None:
     assert roofline.share_text(of_memory) == "25% of 10.0 GB/s"
 
 
+def test_a_bare_loop_beside_is_the_roof() -> None:
+    work = {"flops": 0, "bytes": 1e6, "stream": "read", "working_set": 1e8, "bare_loop_rates": [1e9, 4e9, 5e9]}
+    of_loop = roofline.share(ROOF, 5e-4, work, 1)
+    assert (of_loop["bound"], of_loop["stream_peak"]) == ("memory", 4e9)
+    assert of_loop["share"] == pytest.approx(0.5)
+    assert all(rate > 0 for rate in roofline.bare_loop("adam", 10_000, 1))
+
+
 # --- text ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -183,6 +191,73 @@ def test_contenders_make_the_products(peer: Any, kind: str, tmp_path: Path) -> N
     assert contender.losses(1) == pytest.approx(case.reference, rel=case.rtol)
     contender.results[-1][...] = 0  # and the number shows it where a result is not made
     assert contender.scalar(None) != pytest.approx(case.reference[0], rel=case.rtol)
+
+
+def test_steps_of_optimizers_are_read() -> None:
+    assert optimizers.parse("Adam:1000") == ("Adam", [(1000,)])
+    assert optimizers.parse("rmsprop:2x3x4") == ("RMSprop", [(3, 4), (3, 4)])
+    assert all(optimizers.parse(case) for case in optimizers.CASES)
+    for wrong in ("Adam", "Adam:0", "Adam:1e6", "lion:10", ":10"):
+        with pytest.raises(ValueError):
+            optimizers.parse(wrong)
+
+
+def test_what_a_step_moves(tmp_path: Path) -> None:
+    moved = {rule: optimizers.make_case(f"{rule}:10", tmp_path).bytes for rule in ("Adam", "SGD")}
+    assert moved == {"Adam": 280, "SGD": 200}
+    assert optimizers.make_case("Adam:10", tmp_path).variants == {}
+    low_bit = optimizers.make_case(optimizers.LOW_BIT, tmp_path)
+    assert {name: v.bytes / 67_108_864 for name, v in low_bit.variants.items()} == {"trainstep:bfloat16": 20, "trainstep:8bit": 16}
+
+
+STEPS = [(numpy_peer.NumpyOptimizer, rule) for rule in optimizers.RULES]
+STEPS += [(trainstep_peer.TrainstepOptimizer, rule) for rule in optimizers.RULES if hasattr(ts.optim, rule)]
+
+
+@pytest.mark.parametrize(("peer", "rule"), STEPS)
+@pytest.mark.parametrize("size", ["100000", "3x5x7"])
+def test_contenders_step_as_the_reference(peer: Any, rule: str, size: str, tmp_path: Path) -> None:
+    case = optimizers.make_case(f"{rule}:{size}", tmp_path)
+    contender = peer(OptimizerProblem.load(case.problem), "default", 1)
+    for _ in range(2):  # a reset goes back to the start
+        assert harness.relative_error(contender.losses(len(case.reference)), case.reference) < case.rtol
+    contender.reset()
+    for _ in range(3):
+        assert case.loss_range[0] < contender.scalar(contender.step()) < case.loss_range[1]
+    contender.params[-1].flat[-1] = 0  # a single element that was left out
+    assert not case.loss_range[0] < contender.scalar(None)
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        ("SGD", {"momentum": 0.91}),
+        ("Adagrad", {"eps": 1e-7}),
+        ("RMSprop", {"alpha": 0.991}),
+        ("RMSprop", {"eps": 0.0}),
+        ("Adadelta", {"rho": 0.91}),
+        ("Adam", {"beta1": 0.91}),
+        ("Adam", {"beta2": 0.9991}),
+        ("Adam", {"eps": 0.0}),
+        ("Adam", {"lr": 1.0001e-3}),
+        ("Adamax", {"beta2": 0.9991}),
+        ("NAdam", {"beta1": 0.901}),
+        ("RAdam", {"beta2": 0.9991}),
+    ],
+)
+def test_another_rule_is_seen(rule: str, options: dict[str, float], tmp_path: Path) -> None:
+    case = optimizers.make_case(f"{rule}:1000", tmp_path)
+    problem = OptimizerProblem.load(case.problem)
+    contender = numpy_peer.NumpyOptimizer(replace(problem, options=problem.options | options), "default", 1)
+    assert harness.relative_error(contender.losses(len(case.reference)), case.reference) > case.rtol
+
+
+def test_an_element_that_is_no_number_is_seen(tmp_path: Path) -> None:
+    case = optimizers.make_case("SGD:100000", tmp_path)
+    contender = numpy_peer.NumpyOptimizer(OptimizerProblem.load(case.problem), "default", 1)
+    contender.update.states[0, 70_000] = math.nan
+    contender.reset = lambda: None  # type: ignore[method-assign]
+    assert not harness.relative_error(contender.losses(1), case.reference[:1]) <= case.rtol
 
 
 def test_every_public_function_is_called() -> None:
@@ -246,12 +321,33 @@ def test_a_peer_that_is_missing_is_skipped_and_one_that_dies_is_reported(monkeyp
     (tmp_path / "peers").mkdir()
     (tmp_path / "peers" / "absent.py").write_text("import no_such_package\n")
     (tmp_path / "peers" / "broken.py").write_text("raise RuntimeError('out of order')\n")
-    options = replace(QUICK, peers=["absent", "broken", "trainstep"], peer_folder=tmp_path)
+    unable = "class Unable:\n    versions = dict\n    class problem_type:\n        load = str\n"
+    unable += "    @staticmethod\n    def lacks(problem):\n        return 'it has no such thing'\nTASKS = {'train_step': Unable}\n"
+    (tmp_path / "peers" / "unable.py").write_text(unable)
+    options = replace(QUICK, peers=["absent", "broken", "unable", "trainstep"], peer_folder=tmp_path)
     rows = {row["peer"]: row for row in run_quickly(monkeypatch, small_case(tmp_path), options)["rows"]}
     assert rows["trainstep"]["status"] == "timed", rows["trainstep"]["reason"]
     assert (rows["absent"]["status"], rows["broken"]["status"]) == ("skipped", "failed")
     assert "no_such_package is not installed" in rows["absent"]["reason"]
     assert "out of order" in rows["broken"]["reason"]
+    assert (rows["unable"]["status"], rows["unable"]["reason"]) == ("skipped", "it has no such thing")
+
+
+def test_variants_are_contenders_with_a_tolerance_and_bytes_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    variants = {f"{peer}:other": harness.Variant(rtol, 7.0) for peer, rtol in (("trainstep", 1.0), ("numpy", 1.0), ("absent", 1.0))}
+    case = replace(small_case(tmp_path), rtol=0.0, flops=0, bare_loop=True, variants=variants)
+    options = replace(QUICK, peers=["trainstep", "numpy"])
+    entry = run_quickly(monkeypatch, case, options)
+    rows = {row["peer"]: row for row in entry["rows"]}
+    assert set(rows) == {"trainstep", "numpy", "trainstep:other", "numpy:other"}
+    assert rows["trainstep"]["status"] == rows["numpy"]["status"] == "rejected"
+    for name in ("trainstep:other", "numpy:other"):
+        assert rows[name]["status"] == "timed", rows[name]["reason"]
+        assert rows[name]["gbytes_per_second"] == pytest.approx(7e-9 / rows[name]["seconds"]["median"])
+        assert rows[name]["roofline"]["stream_peak"] == pytest.approx(np.median(entry["bare_loop_rates"]))
+    printed = harness.table(entry)
+    assert "of a bare loop" in printed
+    assert "GFLOP/s" not in printed
 
 
 def test_a_peer_runs_without_the_compiled_core() -> None:

@@ -7,7 +7,20 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from trainstep.bench.tasks import Call, CallTask, DenseProblem, DenseTask, TrainProblem, TrainStep, tiny_arrays
+from trainstep.bench.tasks import (
+    Array,
+    Call,
+    CallTask,
+    DenseProblem,
+    DenseTask,
+    OptimizerProblem,
+    OptimizerTask,
+    TrainProblem,
+    TrainStep,
+    tiny_arrays,
+)
+
+FUSED = ("SGD", "Adagrad", "Adam")  # of torch.optim, those with a fused kernel for CPUs
 
 
 def make_parameters(problem: TrainProblem) -> list[torch.Tensor]:
@@ -88,6 +101,43 @@ class EagerDense(DenseTask):
         torch.mm(self.dy, self.w.T, out=self.out[2])
 
 
+class EagerOptimizer(OptimizerTask):
+    """The class of `torch.optim`, fused where it can be, else `foreach`; parameters and gradients are PyTorch's own memory."""
+
+    versions = staticmethod(torch_versions)
+
+    def __init__(self, problem: OptimizerProblem, variant: str, threads: int) -> None:
+        """Set the threads, and make the tensors."""
+        torch.set_num_threads(threads)
+        self.tensors: list[torch.Tensor] = []
+        super().__init__(problem, variant, threads)
+        half = len(self.tensors) // 2
+        self.parameters = [t.requires_grad_() for t in self.tensors[:half]]
+        for p, g in zip(self.parameters, self.tensors[half:], strict=True):
+            p.grad = g
+
+    def make(self, shape: tuple[int, ...]) -> Array:
+        """Make a tensor; parameters come first, then gradients."""
+        self.tensors.append(torch.empty(shape))
+        return self.tensors[-1].numpy()
+
+    def reset(self) -> None:
+        """Make the optimizer anew, its old states gone before."""
+        self.optimizer = None
+        for p in self.params:
+            p[...] = 0
+        self.optimizer = self.make_optimizer()
+
+    def make_optimizer(self) -> Any:
+        """Make the optimizer over `parameters`."""
+        how = {"fused": True} if self.problem.rule in FUSED else {"foreach": True}
+        return getattr(torch.optim, self.problem.rule)(self.parameters, **self.problem.options, **how)
+
+    def step(self) -> None:
+        """Do one step."""
+        self.optimizer.step()
+
+
 class EagerCalls(CallTask):
     """The calls of PyTorch that come nearest, gradients off; backward formulas as autograd calls them."""
 
@@ -129,4 +179,4 @@ class EagerCalls(CallTask):
         }
 
 
-TASKS = {"train_step": EagerStep, "dense": EagerDense, "calls": EagerCalls}
+TASKS = {"train_step": EagerStep, "dense": EagerDense, "optimizers": EagerOptimizer, "calls": EagerCalls}

@@ -1,8 +1,8 @@
 """Compares contenders fairly: processes of their own, results first, then alternating blocks of time.
 
-A task (train_step.py, dense.py) describes cases, `run` times them; worker.py is the other end of each process. The machine's
-roofline is measured in the same run. Seconds everywhere; only the tables speak of microseconds. bench/README.md of the source tree
-says how to read them.
+A task (train_step.py, dense.py, optimizers.py) describes cases, `run` times them; worker.py is the other end of each process.
+The machine's roofline is measured in the same run. Seconds everywhere; only the tables speak of microseconds. bench/README.md of
+the source tree says how to read them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,13 @@ RECORDED_PREFIXES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "TRAINSTEP_",
 SIMD_FLAGS = ("sse2", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
 
 
+class Variant(NamedTuple):
+    """How a contender "PEER:VARIANT" differs from the others of its case: less exact, fewer bytes."""
+
+    rtol: float
+    bytes: float
+
+
 @dataclass(frozen=True)
 class Case:
     """One comparison: the problem file that every contender loads, what a right answer is, and the work that it takes."""
@@ -51,10 +58,12 @@ class Case:
     reference: list[float]  # losses of the first steps, from a float64 reference
     rtol: float
     loss_range: tuple[float, float]  # where the loss still is after any number of steps
-    flops: float  # of the products
+    flops: float  # of the products; 0 where moving bytes is all there is
     bytes: float  # that have to be moved
     stream: str  # the mix of loads and stores that they are most like: one of roofline's
     working_set: float  # bytes
+    bare_loop: bool = False  # times a bare loop of that mix and working set in the same rounds
+    variants: Mapping[str, Variant] = field(default_factory=dict)  # contenders besides those of the options, by "PEER:VARIANT"
 
 
 @dataclass(frozen=True)
@@ -115,9 +124,10 @@ class Contender:
         """Start the process, its stderr into `log`; `hello` waits until it has imported its peer."""
         self.result = Result(peer)
         self._log = log
-        python = Path(sys.executable) if peer == BASELINE else options.peer_python
-        folder = HERE if (HERE / "peers" / f"{peer}.py").exists() else options.peer_folder
-        command = [str(python), str(HERE / "worker.py"), str(folder), peer, task, str(threads)]
+        module, _, self.variant = peer.partition(":")
+        python = Path(sys.executable) if module == BASELINE else options.peer_python
+        folder = HERE if (HERE / "peers" / f"{module}.py").exists() else options.peer_folder
+        command = [str(python), str(HERE / "worker.py"), str(folder), module, task, str(threads)]
         environment = os.environ | thread_environment(threads)
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, bufsize=0
@@ -181,11 +191,16 @@ def prepare(contender: Contender, case: Case, options: Options) -> None:
     contender.hello()
     if result.status != "timed":
         return
-    result.variant = contender.ask("setup", problem=case.problem)["variant"]
+    answer = contender.ask("setup", problem=case.problem, variant=contender.variant)
+    if "skip" in answer:
+        result.stop("skipped", answer["skip"])
+        return
+    result.variant = answer["variant"]
     result.losses = contender.ask("losses", count=len(case.reference))["losses"]
     result.loss_error = relative_error(result.losses, case.reference)
-    if not result.loss_error <= case.rtol:
-        result.stop("rejected", f"losses are off the float64 reference by {result.loss_error:.1e}, over {case.rtol:g}")
+    rtol = case.variants[result.peer].rtol if contender.variant else case.rtol
+    if not result.loss_error <= rtol:
+        result.stop("rejected", f"results are off the float64 reference by {result.loss_error:.1e}, over {rtol:g}")
         return
     answer = contender.ask("calibrate", warm_seconds=options.warm_seconds, sample_seconds=options.seconds / SAMPLES)
     result.calls = answer["calls"]
@@ -206,7 +221,7 @@ def time_block(contender: Contender, case: Case, options: Options) -> None:
     result.cold += answer["cold_seconds"]
     low, high = case.loss_range
     if not low <= answer["loss"] <= high:
-        result.stop("rejected", f"loss {answer['loss']:.4g} after a timed block, outside {low:.4g} to {high:.4g}")
+        result.stop("rejected", f"result {answer['loss']:.4g} after a timed block, outside {low:.4g} to {high:.4g}")
 
 
 def guarded(action: Callable[..., None], contender: Contender, *arguments: Any) -> None:
@@ -248,13 +263,13 @@ def run_case(case: Case, task: str, threads: int, options: Options) -> dict[str,
     """Check all contenders, then let those that passed take turns, each round another one first; return numbers.
 
     Before each round and after the last, a cache line is sent from one core to another and back: what threads hand each other costs
-    so much, and a virtual machine's cores may move apart in the middle of a run.
+    so much, and a virtual machine's cores may move apart in the middle of a run. A bare loop is timed before each round.
     """
-    listener, trips = Listener(), []
+    listener, trips, rates = Listener(), [], []
     name = f"{case.name}, {roofline.plural(threads)}"
     with ExitStack() as stack:
         contenders = []
-        for peer in options.peers:
+        for peer in (*options.peers, *(v for v in case.variants if v.partition(":")[0] in options.peers)):
             log = stack.enter_context(tempfile.TemporaryFile())
             contenders.append(Contender(peer, options, task, threads, log))
             stack.callback(contenders[-1].close)
@@ -262,6 +277,9 @@ def run_case(case: Case, task: str, threads: int, options: Options) -> dict[str,
             guarded(prepare, contenders[-1], case, options)
         for turn in range(options.blocks):
             say(f"{name}: block {turn + 1} of {options.blocks}")
+            if case.bare_loop:
+                listener.pause()
+                rates += roofline.bare_loop(case.stream, case.working_set, threads)
             first = turn % len(contenders)
             for i, contender in enumerate(contenders[first:] + contenders[:first]):
                 if contender.result.status == "timed":
@@ -273,7 +291,8 @@ def run_case(case: Case, task: str, threads: int, options: Options) -> dict[str,
             time.sleep(PAUSE_SECONDS)
             trips.append(roofline.round_trip())
     entry = summary(case, [c.result for c in contenders])
-    return entry | {"threads": threads, "busy_with_others": listener.busy(), "round_trip_seconds": trips}
+    heard = {"busy_with_others": listener.busy(), "round_trip_seconds": trips, "bare_loop_rates": rates}
+    return entry | {"threads": threads} | heard
 
 
 def say(text: str) -> None:
@@ -318,12 +337,15 @@ def row(case: Case, result: Result, baseline: Result | None) -> dict[str, Any]:
     if result.status != "timed":
         return head
     low, median, high = result.quartiles()
+    moved = case.variants[result.peer].bytes if result.peer in case.variants else case.bytes
     ratio, least, most = result.ratio_to(baseline)
     return head | {
         "loss_error": result.loss_error,
         "calls_per_sample": result.calls,
         "seconds": {"median": median, "lower_quartile": low, "upper_quartile": high},
+        "bytes": moved,
         "gflops": case.flops / median / 1e9,
+        "gbytes_per_second": moved / median / 1e9,
         "ratio": None if math.isnan(ratio) else {"median": ratio, "lowest": least, "highest": most},
         "cold_seconds": float(np.median(result.cold)) if result.cold else None,
         "samples": result.blocks,
@@ -337,7 +359,7 @@ def ratio_text(entry: dict[str, Any]) -> str:
     return f"{digits(ratio['median'])} ({digits(ratio['lowest'])} to {digits(ratio['highest'])})" if ratio else "-"
 
 
-# One row per column: title, and text from a row's numbers.
+# One row per column: title, and text from a row's numbers. A case has the columns of MULTIPLYING or of MOVING.
 COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("contender", lambda r: r["peer"] + (f" ({r['variant']})" if r["variant"] != "default" else "")),
     ("us per call", lambda r: digits(r["seconds"]["median"] * 1e6)),
@@ -346,18 +368,23 @@ COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
         lambda r: " to ".join(digits(r["seconds"][q] * 1e6) for q in ("lower_quartile", "upper_quartile")),
     ),
     ("GFLOP/s", lambda r: digits(r["gflops"])),
+    ("GB/s", lambda r: digits(r["gbytes_per_second"])),
     ("of the roofline", lambda r: roofline.share_text(r["roofline"])),
+    ("of a bare loop", lambda r: roofline.share_text(r["roofline"])),
     (f"times {BASELINE}'s (range)", ratio_text),
     ("cold call, us", lambda r: digits(r["cold_seconds"] * 1e6) if r["cold_samples"] else "-"),
 )
+MULTIPLYING, MOVING = ("GFLOP/s", "of the roofline"), ("GB/s", "of a bare loop")
 
 
 def table(case: dict[str, Any]) -> str:
     """Write one case as Markdown: a table of those timed, a list of the others, and what else was seen."""
-    lines = [f"### {case['name']}, {roofline.plural(case['threads'])} ({digits(case['flops'] / 1e6)} Mflop)", ""]
+    work = f"{digits(case['flops'] / 1e6)} Mflop" if case["flops"] else f"{digits(case['bytes'] / 1e6)} MB"
+    lines = [f"### {case['name']}, {roofline.plural(case['threads'])} ({work})", ""]
+    columns = [column for column in COLUMNS if column[0] not in (MOVING if case["flops"] else MULTIPLYING)]
     timed = [r for r in case["rows"] if r["status"] == "timed"]
     if timed:
-        lines += markdown_table([title for title, _ in COLUMNS], [[text(r) for _, text in COLUMNS] for r in timed])
+        lines += markdown_table([title for title, _ in columns], [[text(r) for _, text in columns] for r in timed])
     notes = [f"- {r['peer']}: {r['status']}: {r['reason']}" for r in case["rows"] if r["status"] != "timed"]
     trips = [t * 1e9 for t in case["round_trip_seconds"] if t is not None]
     if trips:
@@ -403,7 +430,7 @@ def run(task: str, cases: Sequence[Case], options: Options, roof: dict[str, Any]
     for entry in entries:
         for r in entry["rows"]:
             if r["status"] == "timed":
-                r["roofline"] = roofline.share(roof, r["seconds"]["median"], entry, entry["threads"])
+                r["roofline"] = roofline.share(roof, r["seconds"]["median"], entry | {"bytes": r["bytes"]}, entry["threads"])
     return entries
 
 

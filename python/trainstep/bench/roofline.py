@@ -85,6 +85,12 @@ def bandwidth(threads: Sequence[int], quick: bool = False) -> list[dict[str, Any
     return rows
 
 
+def bare_loop(stream: str, bytes_: float, threads: int) -> list[float]:
+    """Measure one mix at one working set: bytes per second, a few samples."""
+    with num_threads(threads):
+        return _core.stream_probe(stream, bytes_, 0.003, 3)
+
+
 def round_trip() -> float | None:
     """Return the median seconds that a cache line takes from one core to another and back; None where there is one thread."""
     with num_threads(max(2, _core.get_num_threads())):
@@ -118,9 +124,11 @@ def share(roofline: dict[str, Any], seconds: float, work: dict[str, Any], thread
     """Hold a measured time against the roofline.
 
     work: its flops; the bytes it must at least move, the mix (stream) that this is most like, and its working set. The bound is
-    what would take longer at full speed, and the share is that time over the measured one.
+    what would take longer at full speed, and the share is that time over the measured one. Where a bare loop of the same mix and
+    working set was timed beside it, its median is the full speed of the memory.
     """
-    peak, rate = fma_peak(roofline, threads), stream_peak(roofline, work["stream"], work["working_set"], threads)
+    peak, beside = fma_peak(roofline, threads), work.get("bare_loop_rates")
+    rate = float(np.median(beside)) if beside else stream_peak(roofline, work["stream"], work["working_set"], threads)
     compute, memory = work["flops"] / peak / seconds, work["bytes"] / rate / seconds
     bound = "fma" if compute >= memory else "memory"
     return {

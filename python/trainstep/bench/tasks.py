@@ -72,6 +72,11 @@ class Task:
         """Take the problem, compile what has to be compiled; `reset` is called before the first step."""
         self.problem = problem
 
+    @staticmethod
+    def lacks(problem: Any) -> str:
+        """Say why the peer cannot do this problem and is skipped; nothing where it can."""
+        return ""
+
     def reset(self) -> None:
         """Go back to the initial state."""
         raise NotImplementedError
@@ -161,6 +166,93 @@ class DenseTask(Task):
     def scalar(self, result: Any) -> float:
         """Sum the results up."""
         return sum(float((r.astype(np.float64) * p).sum()) for r, p in zip(self.results, self.problem.probes, strict=True))
+
+
+@dataclass(frozen=True)
+class OptimizerProblem:
+    """Arrays of zeros that are stepped with given gradients; rule: a class of torch.optim, options: those unlike its defaults.
+
+    The gradients of the first steps and what float64 makes of the arrays by then, `expected`, are float32 (steps, period): a
+    pattern that is repeated over the arrays, one after another.
+    """
+
+    rule: str
+    options: dict[str, float]
+    shapes: list[tuple[int, ...]]
+    gradients: Array
+    expected: Array
+
+    @staticmethod
+    def load(path: str) -> OptimizerProblem:
+        """Read the file that `save` wrote."""
+        with np.load(path) as data:
+            options = dict(zip(data["names"].tolist(), data["values"].tolist(), strict=True))
+            shapes = [tuple(shape) for shape in data["shapes"].tolist()]
+            return OptimizerProblem(str(data["rule"]), options, shapes, data["gradients"], data["expected"])
+
+    def save(self, path: str) -> None:
+        """Write the pattern, not the arrays."""
+        names, values = np.array(list(self.options)), np.array(list(self.options.values()), np.float64)
+        arrays: dict[str, Any] = {"names": names, "values": values, "shapes": np.array(self.shapes)}
+        np.savez(path, rule=np.array(self.rule), gradients=self.gradients, expected=self.expected, **arrays)
+
+
+class OptimizerTask(Task):
+    """One step of an optimizer over float32 arrays; variants keep its states in fewer bits.
+
+    A peer has its arrays and their gradients in `params` and `grads`, or overrides `give` and `arrays`. Its `reset` puts all arrays
+    to zero, without new ones beside the old: they may be large.
+    """
+
+    problem_type = OptimizerProblem
+    problem: OptimizerProblem
+
+    def __init__(self, problem: OptimizerProblem, variant: str, threads: int) -> None:
+        """Make the arrays, and give the gradients of the first step."""
+        super().__init__(problem, variant, threads)
+        self.params, self.grads = ([self.make(shape) for shape in problem.shapes] for _ in range(2))
+        self.give(0)
+
+    def make(self, shape: tuple[int, ...]) -> Array:
+        """Make one array, or a view of the peer's own."""
+        return np.empty(shape, np.float32)
+
+    def give(self, step: int) -> None:
+        """Fill the gradients with those of a step."""
+        for piece, place in self._pieces(self.grads):
+            piece[...] = self.problem.gradients[step, place]
+
+    def arrays(self) -> list[Array]:
+        """Return the parameters as arrays."""
+        return self.params
+
+    def losses(self, count: int) -> list[float]:
+        """Return for each step the quotient of an element and its float64 value that is farthest from 1."""
+        self.reset()
+        numbers = []
+        for step in range(count):
+            self.give(step)
+            self.sync(self.step())
+            quotients = (w / self.problem.expected[step, place] for w, place in self._pieces(self.arrays()))
+            farthest = (float(q[np.abs(q - 1).argmax()]) for q in quotients)  # argmax takes NaN for the largest
+            numbers.append(max(farthest, key=lambda q: abs(q - 1) if q == q else np.inf))
+        self.give(0)
+        return numbers
+
+    def scalar(self, result: Any) -> float:
+        """Return the least way that an element has gone against its gradient: it grows with each step from the initial state."""
+        signs = np.sign(self.problem.gradients[0])
+        return min(float((w * -signs[place]).min()) for w, place in self._pieces(self.arrays()))
+
+    def _pieces(self, arrays: list[Array]) -> Iterator[tuple[Array, slice]]:
+        """Cut arrays into flat pieces that lie within one repetition of the pattern, each with its place there."""
+        at, period = 0, self.problem.gradients.shape[1]
+        for flat in (a.reshape(-1) for a in arrays):
+            begin = 0
+            while begin < flat.size:
+                length = min(period - at, flat.size - begin)
+                yield flat[begin : begin + length], slice(at, at + length)
+                begin, at = begin + length, (at + length) % period
 
 
 class Call(NamedTuple):

@@ -62,9 +62,15 @@ class Worker:
         """Remember what to build."""
         self.peer_class, self.threads = peer_class, threads
 
-    def setup(self, problem: str) -> dict[str, Any]:
-        """Build every variant of the peer on the problem file and keep the fastest."""
+    def setup(self, problem: str, variant: str = "") -> dict[str, Any]:
+        """Build every variant of the peer on the problem file and keep the fastest, or build only the one that was asked for."""
         loaded = self.peer_class.problem_type.load(problem)
+        reason = self.peer_class.lacks(loaded)
+        if reason:
+            return {"skip": reason}
+        if variant:
+            self.peer = self.peer_class(loaded, variant, self.threads)
+            return {"variant": "default"}  # the contender's name has it already
         made = {v: self.peer_class(loaded, v, self.threads) for v in self.peer_class.variants}
         self.peer = next(iter(made.values()))
         if len(made) == 1:

@@ -8,7 +8,17 @@ from itertools import pairwise
 from typing import Any
 
 import trainstep as ts
-from trainstep.bench.tasks import Array, Call, CallTask, DenseTask, TrainProblem, TrainStep, tiny_arrays
+from trainstep.bench.tasks import (
+    Array,
+    Call,
+    CallTask,
+    DenseTask,
+    OptimizerProblem,
+    OptimizerTask,
+    TrainProblem,
+    TrainStep,
+    tiny_arrays,
+)
 
 OPTIMIZERS = {"adam": ts.optim.Adam, "sgd": ts.optim.SGD}
 FIT_STEPS = 1000  # steps in the `fit` that is divided by them
@@ -67,6 +77,28 @@ class TrainstepDense(DenseTask):
         """Make dw, db and dx."""
         dw, db, dx = self.results
         ts.ops.dense_backward(self.problem.dy, self.problem.x, self.problem.w, out=(dx, dw, db))
+
+
+class TrainstepOptimizer(OptimizerTask):
+    """The optimizer's `step`; a variant is its `state_dtype`."""
+
+    versions = staticmethod(TrainstepStep.versions)
+
+    def __init__(self, problem: OptimizerProblem, variant: str, threads: int) -> None:
+        """Add the variant to the options."""
+        super().__init__(problem, variant, threads)
+        self.options: dict[str, Any] = problem.options | ({} if variant == "default" else {"state_dtype": variant})
+
+    def reset(self) -> None:
+        """Make the optimizer anew, its old states gone before."""
+        self.optimizer: Any = None
+        for p in self.params:
+            p[...] = 0
+        self.optimizer = getattr(ts.optim, self.problem.rule)(self.params, **self.options)
+
+    def step(self) -> None:
+        """Do one step."""
+        self.optimizer.step(self.grads)
 
 
 class TrainstepCalls(CallTask):
@@ -155,4 +187,4 @@ def required(function: Any) -> list[str]:
     return [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
 
 
-TASKS = {"train_step": TrainstepStep, "dense": TrainstepDense, "calls": TrainstepCalls}
+TASKS = {"train_step": TrainstepStep, "dense": TrainstepDense, "optimizers": TrainstepOptimizer, "calls": TrainstepCalls}
