@@ -1,4 +1,4 @@
-# make demo    train a digit classifier        make bench   compare with the peers: calls, products, a training step
+# make demo    train a digit classifier        make bench   compare with the peers: calls, products, steps
 # make test    the tests, on every ISA level   make lint    formats, types, spelling
 #
 # Each target sets up what it needs: the environment .venv (peers: bench/.venv-peers) and the package, built from this tree.
@@ -81,7 +81,7 @@ test-no-openmp: $(VENV)/.ready
 sweep: install
 	$(VENV)/bin/python tests/sweep_vmath.py
 
-# Some 20 minutes, most of them for the 54 products.
+# Some 40 minutes, most of them for the 54 products and for the arrays that fit no cache. DeepSpeed builds itself at its first use.
 results = --json bench/results/$(1).json --markdown bench/results/$(1).md
 bench: install $(PEERS)/bin/python
 	$(PEERS)/bin/python $(PIP) -r bench/requirements-peers.txt
@@ -89,7 +89,8 @@ bench: install $(PEERS)/bin/python
 	$(VENV)/bin/python bench/bench_train_step.py $(call results,train_step)
 	$(VENV)/bin/python bench/bench_call.py $(call results,call)
 	$(VENV)/bin/python bench/bench_dense.py --blocks 3 $(call results,dense)
-	$(VENV)/bin/python bench/plot.py bench/results/train_step.json bench/results/call.json bench/results/dense.json
+	$(VENV)/bin/python bench/bench_optimizers.py --blocks 5 $(call results,optimizers)
+	$(VENV)/bin/python bench/plot.py $(patsubst %,bench/results/%.json,train_step call dense optimizers)
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/python $(PIP) --group lint

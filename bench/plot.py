@@ -54,7 +54,8 @@ def call_ratios(samples: dict[str, list[list[float]]]) -> dict[str, tuple[float,
 def draw_ratios(data: dict[str, Any]) -> Figure:
     """Draw a row per case, a dot with its range per contender; right of 1 trainstep is faster."""
     rows = [(name, of) for name, of in ratios(data) if of][::-1]
-    peers = list(dict.fromkeys(peer for peer in data["settings"]["peers"] if any(peer in of for _, of in rows)))
+    timed = [peer for _, of in rows for peer in of]  # variants are not among the settings' peers
+    peers = list(dict.fromkeys([peer for peer in data["settings"]["peers"] if peer in timed] + timed))
     step = 0.8 / max(len(peers), 1)
     figure = Figure(figsize=(9, 1.6 + len(rows) * (0.22 + 0.11 * len(peers))), layout="constrained")
     axes = figure.subplots()
@@ -93,7 +94,7 @@ def draw_roofline(data: dict[str, Any]) -> Figure:
 def draw_roofs(axes: Axes, data: dict[str, Any], threads: int) -> None:
     """Draw the multiply-adds' roof, that of each cache level, and trainstep's rows under them."""
     roof, peak = data["roofline"], fma_peak(data["roofline"], threads) / 1e9
-    cases = [c for c in data.get("cases", []) if c["threads"] == threads]
+    cases = [c for c in data.get("cases", []) if c["threads"] == threads and c["flops"]]
     points = [
         (c["flops"] / c["bytes"], r["gflops"], c["name"])
         for c in cases

@@ -153,7 +153,7 @@ def test_defaults_reach_the_promised_accuracy(capsys: Capture) -> None:
 
 def small_plan(quick: bool) -> suite.Plan:
     options = harness.Options(("trainstep",), [1], seconds=0.002, blocks=1, cold_calls=0, warm_seconds=0.002, quick=True)
-    return suite.Plan(("4-16-3:32",), ("4x4x4",), ("forward",), options)
+    return suite.Plan(("4-16-3:32",), ("4x4x4",), ("forward",), ("Adam:100",), options)
 
 
 def test_bench_prints_tables_and_writes_figures(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,11 +164,12 @@ def test_bench_prints_tables_and_writes_figures(capsys: Capture, monkeypatch: py
         "## Roofline",
         "4-16-3, batch 32, adam, 1 thread",
         "4 x 4 @ 4 x 4, forward, 1 thread",
+        "Adam, 100, 1 thread",
         "ops.softmax_cross_entropy",
     ):
         assert words in out
     data = json.loads(Path("b.json").read_text())
-    assert {"machine", "config", "settings", "roofline", "train_step", "dense", "calls"} <= set(data)
+    assert {"machine", "config", "settings", "roofline", "train_step", "dense", "optimizers", "calls"} <= set(data)
     assert data["train_step"][0]["rows"][0]["roofline"]["share"] > 0
 
 
@@ -183,6 +184,7 @@ def test_the_plans_are_valid() -> None:
     for plan in (suite.plan(False), suite.plan(True)):
         assert plan.nets
         assert plan.shapes
+        assert plan.steps
         assert plan.options.threads[-1] == min(ts.get_num_threads(), harness.available_cpus())
 
 
