@@ -25,7 +25,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from trainstep.bench import roofline
-from trainstep.bench.text import digits, markdown_table
+from trainstep.bench.text import digits, markdown_table, size
 
 HERE = Path(__file__).resolve().parent
 BASELINE = "trainstep"  # what ratios refer to, and what runs in this interpreter
@@ -379,7 +379,7 @@ MULTIPLYING, MOVING = ("GFLOP/s", "of the roofline"), ("GB/s", "of a bare loop")
 
 def table(case: dict[str, Any]) -> str:
     """Write one case as Markdown: a table of those timed, a list of the others, and what else was seen."""
-    work = f"{digits(case['flops'] / 1e6)} Mflop" if case["flops"] else f"{digits(case['bytes'] / 1e6)} MB"
+    work = f"{digits(case['flops'] / 1e6)} Mflop" if case["flops"] else f"{size(case['bytes'])} moved"
     lines = [f"### {case['name']}, {roofline.plural(case['threads'])} ({work})", ""]
     columns = [column for column in COLUMNS if column[0] not in (MOVING if case["flops"] else MULTIPLYING)]
     timed = [r for r in case["rows"] if r["status"] == "timed"]
