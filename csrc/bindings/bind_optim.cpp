@@ -94,6 +94,11 @@ void for_each_scalar(OptimizerKind kind, StepScalars& s, F f) {
     if (kind == OptimizerKind::nadam) f("mu_product", s.mu_product);
     if (kind == OptimizerKind::asgd) f("eta", s.eta), f("mu", s.mu);
 }
+double scalar(const std::string& who, const char* name, py::handle value) {
+    const double x = number(who, name, value), most = name == std::string("eta") ? HUGE_VAL : 1;
+    if (x >= 0 && x <= most && std::isfinite(x)) return x;
+    throw py::value_error(who + ": " + name + " is " + ascii(value) + ", expected 0 <= " + name + (most == 1 ? " <= 1" : " < inf"));
+}
 py::dict scalars_dict(OptimizerKind kind, StepScalars s, const OptimizerOptions& options) {
     py::dict result;
     result["step"] = s.step;
@@ -106,7 +111,7 @@ StepScalars scalars_from(OptimizerKind kind, const char* who, const py::dict& va
     if (!values.contains("step")) throw py::value_error(std::string(who) + ": the state has no step");
     s.step = count({who, "step"}, values["step"], 0);
     for_each_scalar(kind, s, [&](const char* name, double& value) {
-        if (values.contains(name)) value = number(who, name, values[name]);
+        if (values.contains(name)) value = scalar(who, name, values[name]);
     });
     return s;
 }
@@ -119,8 +124,8 @@ py::dict step_array(py::handle name, const char* me, py::handle w_in, py::handle
     scalars.step = count({me, "step"}, step_in, 1) - 1;
     py::dict own;
     for (const auto& [key, value] : values) own[key] = value;
-    for_each_scalar(kind, scalars, [&](const char* scalar, double& value) {
-        if (own.contains(scalar)) value = number(me, scalar, own.attr("pop")(scalar));
+    for_each_scalar(kind, scalars, [&](const char* scalar_name, double& value) {
+        if (own.contains(scalar_name)) value = scalar(me, scalar_name, own.attr("pop")(scalar_name));
     });
     const OptimizerOptions options = options_from(me, kind, own);
     const Tensor w = read_tensor({me, "w"}, w_in), g = read_contiguous({me, "g"}, g_in);

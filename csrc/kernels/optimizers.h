@@ -146,6 +146,11 @@ template <class T>
 TRAINSTEP_INLINE Vec<T> average_squares(T keep, Vec<T> a, T gain, Vec<T> b) {
     return fma(set1<T>(keep), a, gain * b * b);
 }
+// The larger one; NaN where either is.
+template <class T>
+TRAINSTEP_INLINE Vec<T> max_or_nan(Vec<T> a, Vec<T> b) {
+    return a != a ? a : max(a, b);
+}
 // sqrt(variance) + eps, or sqrt(variance + eps).
 template <class T>
 TRAINSTEP_INLINE Vec<T> deviation(Vec<T> variance, T eps, bool eps_inside_sqrt) {
@@ -281,7 +286,7 @@ struct adam {
             Vec<T>&m = state[0], &v = state[1];
             m = average(beta1, m, gain1, g);
             v = average_squares(beta2, v, gain2, g);
-            if constexpr (amsgrad) state[2] = max(state[2], v);
+            if constexpr (amsgrad) state[2] = max_or_nan<T>(state[2], v);
             const Vec<T> variance = (amsgrad ? state[2] : v) * correction2;
             w = w - step_size * m / deviation(variance, eps, eps_inside_sqrt);
         }
@@ -307,7 +312,7 @@ struct adamax {
 
         TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
             state[0] = average(beta1, state[0], gain1, g);
-            state[1] = max(beta2 * state[1], abs(g) + eps);
+            state[1] = max_or_nan<T>(beta2 * state[1], abs(g) + eps);
             w = w - step_size * state[0] / state[1];
         }
     };
@@ -373,7 +378,7 @@ struct rprop {
 
         TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g) const {
             Vec<T>&previous = state[0], &size = state[1];
-            const Vec<T> turn = g * previous, none = zero<T>();
+            const Vec<T> turn = sign<T>(g) * previous, none = zero<T>();  // g * previous could vanish
             const Vec<T> factor =
                 turn > none ? set1<T>(eta_plus) : (turn < none ? set1<T>(eta_minus) : (turn == none ? set1<T>(T(1)) : turn));
             size = min(set1<T>(most), max(set1<T>(least), size * factor));

@@ -85,7 +85,8 @@ class Optimizer : public Stepper {
 
     double step(const StepRequest& request);
     void begin_step();
-    bool updates_in_parts() const { return format_ != StateFormat::eight_bits && !has_trust_ratio(kind()); }
+    // Whether any ranges may be updated on their own: rounding goes by blocks, and a trust ratio by the whole tensor.
+    bool updates_in_parts() const { return format_ == StateFormat::native && !has_trust_ratio(kind()); }
 
     OptimizerOptions& options(std::size_t group) { return options_[group]; }
     std::size_t groups() const { return options_.size(); }

@@ -85,6 +85,7 @@ void check_options(const std::string& who, OptimizerKind kind, const OptimizerOp
         throw std::invalid_argument(message.str());
     }
     const auto refuse = [&](const char* why) { throw std::invalid_argument(who + ": " + why); };
+    if (options.eta_minus == 0 || options.eta_plus == 1) refuse("etas are out of bounds, expected 0 < etas[0] < 1 < etas[1]");
     if (options.step_size_min > options.step_size_max) refuse("step_sizes has a least size above the largest");
     if (kind == OptimizerKind::rmsprop && options.alpha >= 1) refuse("alpha is 1 or more, expected 0 <= alpha < 1");
     if (kind == OptimizerKind::lars && options.nesterov && options.momentum == 0) refuse("nesterov needs momentum > 0");
