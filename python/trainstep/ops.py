@@ -5,6 +5,7 @@ float32 or float64, which is the result's. An input may be strided; an ``out=`` 
 except that an element-wise function may write over its input.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,8 +17,12 @@ from trainstep._docs import documented_by
 Array = NDArray[Any]
 
 __all__ = [
+    "clip_by_global_norm_",
+    "clip_by_norm_",
+    "clip_by_value_",
     "dense",
     "dense_backward",
+    "global_norm",
     "identity",
     "identity_backward",
     "mse",
@@ -112,3 +117,23 @@ def softmax_cross_entropy(  # noqa: D103
 @documented_by(reference.mse, __name__)
 def mse(pred: Any, target: Any, *, reduction: str = "mean", out: Array | None = None) -> tuple[float | Array, Array]:  # noqa: D103
     return _core.loss("mse", pred, target, reduction, out)
+
+
+@documented_by(reference.global_norm, __name__)
+def global_norm(arrays: Sequence[Any]) -> float:  # noqa: D103
+    return _core.global_norm(arrays)
+
+
+@documented_by(reference.clip_by_global_norm_, __name__)
+def clip_by_global_norm_(arrays: Sequence[Any], max_norm: float) -> float:  # noqa: D103
+    return _core.clip_by_global_norm_(arrays, max_norm)
+
+
+@documented_by(reference.clip_by_value_, __name__)
+def clip_by_value_(arrays: Sequence[Any], limit: float) -> None:  # noqa: D103
+    _core.clip_by_value_(arrays, limit)
+
+
+@documented_by(reference.clip_by_norm_, __name__)
+def clip_by_norm_(arrays: Sequence[Any], max_norm: float) -> list[float]:  # noqa: D103
+    return _core.clip_by_norm_(arrays, max_norm)

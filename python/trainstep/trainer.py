@@ -130,6 +130,8 @@ class Trainer:
         >>> round(ts.Trainer(model).step(np.ones((4, 3), dtype="float32"), np.arange(4)), 4)
         2.3026
         """
+        if self._optimizer._rates:
+            self._optimizer._prepare()
         return self._core.step(x, y)
 
     def fit(
@@ -200,6 +202,8 @@ class Trainer:
         batch_size = integer("fit: batch_size", batch_size, 1, _LARGEST_BATCH)
         shuffle, drop_last = switch("fit: shuffle", shuffle), switch("fit: drop_last", drop_last)
         progress = switch("fit: progress", progress)
+        if self._optimizer._rates:
+            raise ValueError("fit: the optimizer's lr is a schedule, expected a number; Trainer.step takes schedules")
         data = self._core.data(x, y, "fit", "x", "y")
         validation = None
         if validation_data is not None:
