@@ -1,5 +1,6 @@
 """What several test files share: error bounds, memory layouts, gradients by differences, networks, and fresh interpreters."""
 
+import ctypes
 import itertools
 import os
 import subprocess
@@ -72,6 +73,34 @@ class Dlpack:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self._values.__dlpack_device__()
+
+
+class Bfloat16:
+    """A tensor of bfloat16, which NumPy does not know, with the DLPack protocol and nothing else."""
+
+    def __init__(self, values: ArrayLike) -> None:
+        """Round float32 numbers to the nearest, ties to even."""
+        words = np.array(values, np.float32).view(np.uint32)
+        self.words = np.asarray((words + 0x7FFF + (words >> 16 & 1)) >> 16, np.uint16)
+        nan = np.isnan(np.asarray(values))
+        self.words[nan] = 0x7FC0
+
+    @property
+    def values(self) -> Array:
+        return np.asarray(self.words.astype(np.uint32) << 16).view(np.float32)
+
+    def __dlpack__(self, **_: Any) -> Any:
+        # The capsule of the words holds a DLManagedTensor; the code of its dtype is made that of bfloat16.
+        capsule = self.words.__dlpack__()
+        pointer = ctypes.pythonapi.PyCapsule_GetPointer
+        pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        address = pointer(capsule, b"dltensor")
+        dtype_code = address + ctypes.sizeof(ctypes.c_void_p) + 3 * ctypes.sizeof(ctypes.c_int32)  # after data, device and ndim
+        ctypes.c_uint8.from_address(dtype_code).value = 4
+        return capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
 
 
 def buffer(values: Array) -> memoryview:

@@ -24,7 +24,7 @@ from trainstep.optim.formulas import (
 from trainstep.optim.layerwise import LAMB, LARS
 from trainstep.optim.optimizer import Optimizer
 from trainstep.optim.sgd import ASGD, SGD
-from trainstep.optim.sign import Lion, Rprop
+from trainstep.optim.signs import Lion, Rprop
 
 __all__ = [
     "ASGD",

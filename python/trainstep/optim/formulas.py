@@ -83,14 +83,7 @@ def adadelta_step_(  # noqa: D103
     maximize: bool = False,
     l1: float = 0.0,
 ) -> None:
-    options = {
-        "lr": lr,
-        "rho": rho,
-        "eps": eps,
-        "weight_decay": weight_decay,
-        "maximize": maximize,
-        "l1": l1,
-    }
+    options = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "l1": l1}
     _core.step_array("adadelta", "adadelta_step_", w, g, (("square_avg", square_avg), ("acc_delta", acc_delta)), step, options)
 
 
@@ -193,14 +186,7 @@ def adamax_step_(  # noqa: D103
     maximize: bool = False,
     l1: float = 0.0,
 ) -> None:
-    options = {
-        "lr": lr,
-        "betas": betas,
-        "eps": eps,
-        "weight_decay": weight_decay,
-        "maximize": maximize,
-        "l1": l1,
-    }
+    options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize, "l1": l1}
     _core.step_array("adamax", "adamax_step_", w, g, (("exp_avg", exp_avg), ("exp_inf", exp_inf)), step, options)
 
 
@@ -281,13 +267,7 @@ def rprop_step_(  # noqa: D103
     maximize: bool = False,
     l1: float = 0.0,
 ) -> None:
-    options = {
-        "lr": lr,
-        "etas": etas,
-        "step_sizes": step_sizes,
-        "maximize": maximize,
-        "l1": l1,
-    }
+    options = {"etas": etas, "step_sizes": step_sizes, "maximize": maximize, "l1": l1}
     _core.step_array("rprop", "rprop_step_", w, g, (("prev", prev), ("step_size", step_size)), step, options)
 
 
@@ -307,15 +287,7 @@ def asgd_step_(  # noqa: D103
     maximize: bool = False,
     l1: float = 0.0,
 ) -> None:
-    options = {
-        "lr": lr,
-        "lambd": lambd,
-        "alpha": alpha,
-        "t0": t0,
-        "weight_decay": weight_decay,
-        "maximize": maximize,
-        "l1": l1,
-    }
+    options = {"lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0, "weight_decay": weight_decay, "maximize": maximize, "l1": l1}
     if eta is not None:
         options["eta"] = eta
     _core.step_array("asgd", "asgd_step_", w, g, (("ax", ax),), step, options)
@@ -334,13 +306,7 @@ def lion_step_(  # noqa: D103
     maximize: bool = False,
     l1: float = 0.0,
 ) -> None:
-    options = {
-        "lr": lr,
-        "betas": betas,
-        "weight_decay": weight_decay,
-        "maximize": maximize,
-        "l1": l1,
-    }
+    options = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "maximize": maximize, "l1": l1}
     _core.step_array("lion", "lion_step_", w, g, (("exp_avg", exp_avg),), step, options)
 
 

@@ -1,0 +1,188 @@
+"""Numbers of other widths: gradients of any float, bfloat16 parameters, states in bfloat16 and in 8 bits."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import trainstep as ts
+from trainstep import _core, optim
+
+from .helpers import Array, Bfloat16, assert_same_bits, normal
+from .optim_rules import CLASSES, HARD_OPTIONS, NO_LOW_BITS, advance, arrays_of, gradient, start
+
+EACH_RULE = pytest.mark.parametrize("rule", CLASSES)
+WITH_LOW_BITS = [rule for rule in CLASSES if rule not in NO_LOW_BITS]
+LOW_BITS = [(rule, "bfloat16") for rule in WITH_LOW_BITS] + [(rule, "8bit") for rule in _core.low_bit_optimizers]
+EACH_LOW_BITS = pytest.mark.parametrize(("rule", "state_dtype"), LOW_BITS)
+LENGTHS = (1, 67, 4095, 4096, 20_000, 40_003)
+
+
+def low(rule: str, params: Any, state_dtype: str, **options: Any) -> optim.Optimizer:
+    return CLASSES[rule](params, state_dtype=state_dtype, **options)  # type: ignore[call-arg]
+
+
+# --- gradients and parameters --------------------------------------------------------------------------------------------------
+
+
+@EACH_RULE
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "bfloat16"])
+def test_gradients_of_any_float(rule: str, kind: str, dtype: np.dtype, rng: np.random.Generator) -> None:
+    lengths = (1, 67, 40_003)
+    params = [start(rng, dtype, n) for n in lengths]
+    theirs = [w.copy() for w in params]
+    given: list[Any] = [normal(rng, np.float32, n).astype("float32" if kind == "bfloat16" else kind) for n in lengths]
+    if kind == "bfloat16":
+        given = [Bfloat16(g) for g in given]
+    cast = [(g.values if isinstance(g, Bfloat16) else g).astype(dtype) for g in given]
+    optimizer, plain = (CLASSES[rule](p, **HARD_OPTIONS[rule]) for p in (params, theirs))
+    for _ in range(2):
+        optimizer.step(given, clip_norm=50.0)
+        plain.step(cast, clip_norm=50.0)
+    for got, wanted in zip((*params, *arrays_of(optimizer)), (*theirs, *arrays_of(plain)), strict=True):
+        assert_same_bits(got, wanted)
+
+
+@EACH_RULE
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_short_gradients_are_zeroed(rule: str, kind: str, rng: np.random.Generator) -> None:
+    g: Any = normal(rng, np.float16, 100) if kind == "float16" else Bfloat16(normal(rng, np.float32, 100))
+    CLASSES[rule]([np.ones(100, np.float32)], **HARD_OPTIONS[rule]).step([g], zero_grads=True)
+    assert not (g.values if isinstance(g, Bfloat16) else g).any()
+
+
+@EACH_RULE
+def test_a_bfloat16_parameter_is_stepped_in_float32(rule: str, threads: int, rng: np.random.Generator) -> None:
+    lengths = (1, 67, 40_003)
+    params = [Bfloat16(start(rng, np.float32, n)) for n in lengths]
+    masters = [w.values.copy() for w in params]
+    optimizer, plain = CLASSES[rule](params, **HARD_OPTIONS[rule]), CLASSES[rule](masters, **HARD_OPTIONS[rule])
+    for step in range(1, 11):
+        grads = [gradient(w, step, normal(rng, np.float32, len(w))) for w in masters]
+        optimizer.step(grads)
+        plain.step(grads)
+    for i, (w, master) in enumerate(zip(params, masters, strict=True)):
+        mine, theirs = optimizer.state[i], plain.state[i]
+        assert list(mine) == [*theirs, "master"]
+        assert_same_bits(mine["master"], master)
+        assert_same_bits(w.words, Bfloat16(master).words)
+        for name, value in theirs.items():
+            np.testing.assert_array_equal(mine[name], value)
+
+
+def test_a_bfloat16_parameter_is_resumed_with_its_master(rng: np.random.Generator) -> None:
+    params = [Bfloat16(start(rng, np.float32, 100))]
+    optimizer = optim.Adam(params, lr=1e-4)
+    grads = [[normal(rng, np.float32, 100)] for _ in range(20)]
+    for g in grads[:10]:
+        optimizer.step(g)
+    other_params = [Bfloat16(params[0].values)]
+    other = optim.Adam(other_params)
+    other.load_state_dict(optimizer.state_dict())
+    for g in grads[10:]:
+        optimizer.step(g)
+        other.step(g)
+    assert_same_bits(other_params[0].words, params[0].words)
+    assert_same_bits(other.state[0]["master"], optimizer.state[0]["master"])
+
+
+def test_parameters_of_several_dtypes(rng: np.random.Generator) -> None:
+    def run(*which: int) -> list[Array]:
+        all_params: list[Any] = [np.ones(50, np.float32), np.ones(50), Bfloat16(np.ones(50))]
+        params = [all_params[i] for i in which]
+        optimizer = optim.Adam(params, lr=0.1)
+        for g in (1.0, 0.5):
+            optimizer.step([np.full(50, g, np.float32) for _ in which])
+        return [w.values if isinstance(w, Bfloat16) else w for w in params]
+
+    for got, wanted in zip(run(0, 1, 2), [run(i)[0] for i in range(3)], strict=True):
+        assert_same_bits(got, wanted)
+
+
+# --- states in fewer bits ------------------------------------------------------------------------------------------------------
+
+
+@EACH_LOW_BITS
+def test_low_bit_states_lead_nearly_as_far(rule: str, state_dtype: str, dtype: np.dtype, rng: np.random.Generator) -> None:
+    starts, noises = ([f(rng, dtype, n) for n in LENGTHS] for f in (start, normal))
+    options = HARD_OPTIONS[rule] | {"l1": 0.0}  # nothing that changes its sign
+    ends = []
+    for kind in (None, state_dtype):
+        params = [w.copy() for w in starts]
+        optimizer = CLASSES[rule](params, **options) if kind is None else low(rule, params, kind, **options)
+        advance(optimizer, params, noises, range(1, 31))
+        ends.append(params)
+    for n, w, exact, got in zip(LENGTHS, starts, *ends, strict=True):
+        if state_dtype == "8bit" and n < 4096:
+            assert_same_bits(got, exact, n)
+            continue
+        if n >= 4095:
+            moved, off = (float(np.sqrt(np.mean(a**2))) for a in (exact - w, got - exact))
+            assert 0 < off < 0.2 * moved, n
+
+
+@EACH_LOW_BITS
+def test_low_bit_states_take_less_memory(rule: str, state_dtype: str, dtype: np.dtype) -> None:
+    n = 2**16
+    w = [np.ones(n, dtype)]
+    options = HARD_OPTIONS[rule]
+    states = len(arrays_of(CLASSES[rule](w, **options)))
+    optimizer = low(rule, w, state_dtype, **options)
+    assert CLASSES[rule](w, **options).state_nbytes == states * n * dtype.itemsize
+    if state_dtype == "bfloat16":
+        assert optimizer.state_nbytes == 2 * n * states
+    else:
+        assert n * states <= optimizer.state_nbytes <= 1.05 * n * states
+    for value in arrays_of(optimizer):
+        assert (value.dtype, value.shape) == (np.float32, (n,))
+
+
+@EACH_LOW_BITS
+def test_low_bit_states_follow_from_the_seed_alone(rule: str, state_dtype: str, rng: np.random.Generator) -> None:
+    starts, noises = ([f(rng, np.float32, n) for n in LENGTHS] for f in (start, normal))
+
+    def run(threads: int, seed: int) -> list[bytes]:
+        params = [w.copy() for w in starts]
+        with ts.num_threads(threads):
+            optimizer = low(rule, params, state_dtype, seed=seed, **HARD_OPTIONS[rule])
+            advance(optimizer, params, noises, range(1, 6))
+        return [a.tobytes() for a in (*params, *arrays_of(optimizer))]
+
+    expected = run(1, 0)
+    assert run(2, 0) == run(3, 0) == expected
+    if state_dtype == "bfloat16":
+        assert run(1, 1) != expected
+        assert run(1, -1) == run(1, 2**64 - 1)
+
+
+def test_bfloat16_states_are_rounded_up_as_often_as_is_fair() -> None:
+    # 1 + 2^-10 lies an eighth of the way from 1 to the next bfloat16.
+    n = 100_000
+    optimizer = optim.SGD([np.zeros(n, np.float32)], lr=0.0, momentum=0.5, state_dtype="bfloat16")
+    optimizer.step([np.full(n, 1 + 2**-10, np.float32)])
+    values, counts = np.unique(optimizer.state[0]["momentum_buffer"], return_counts=True)
+    assert values.tolist() == [1.0, 1 + 2**-7]
+    assert abs(counts[1] / n - 1 / 8) < 5 * np.sqrt(1 / 8 * 7 / 8 / n)
+
+
+def test_states_of_small_arrays_stay_as_they_are(dtype: np.dtype) -> None:
+    w = [np.ones(4095, dtype), np.ones(4096, dtype)]
+    optimizer = optim.Adam(w, state_dtype="8bit")
+    assert [entry["exp_avg"].dtype for entry in optimizer.state] == [dtype, np.dtype(np.float32)]
+    assert 2 * 4095 * dtype.itemsize + 2 * 4096 <= optimizer.state_nbytes < 2 * 4095 * dtype.itemsize + 2.1 * 4096
+
+
+@pytest.mark.parametrize("state_dtype", ["bfloat16", "8bit"])
+@pytest.mark.parametrize("cls", [optim.AdamW, optim.SGD, optim.RMSprop, optim.Lion])
+def test_digits_are_learnt_as_well_with_low_bit_states(cls: Any, state_dtype: str) -> None:
+    x, y = ts.data.load_digits()
+    losses = []
+    for kind in (None, state_dtype):
+        layers = [ts.nn.Dense(64, 128, activation="relu"), ts.nn.Dense(128, 64, activation="relu"), ts.nn.Dense(64, 10)]
+        rate = {"SGD": 0.05, "Lion": 3e-4}.get(cls.__name__, 1e-3)
+        optimizer = cls(lr=rate, state_dtype=kind, **({"momentum": 0.9} if cls is optim.SGD else {}))
+        trainer = ts.Trainer(ts.nn.Sequential(*layers, seed=1), optimizer=optimizer)
+        trainer.fit(x / 16, y, epochs=5, batch_size=32)
+        losses.append(trainer.evaluate(x / 16, y)["loss"])
+    assert losses[0] < 0.3
+    assert losses[1] < 1.05 * losses[0] + 0.005
