@@ -50,6 +50,21 @@ def clip_by_norm_(arrays: Sequence[Any], max_norm: float) -> list[float]: ...
 def step_array(
     kind: str, who: str, w: Any, g: Any, states: tuple[tuple[str, Any], ...], step: int, options: dict[str, Any]
 ) -> dict[str, float | int]: ...
+def step_tensors(
+    kind: str,
+    who: str,
+    groups: list[dict[str, Any]],
+    group_of: list[int],
+    params: list[Any],
+    grads: list[Any],
+    states: list[dict[str, Any]],
+    grad_scale: float = 1.0,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    zero_grads: bool = False,
+    skip_nonfinite: bool = False,
+    seed: int = 0,
+) -> tuple[float | None, bool]: ...
 
 class Optimizer:
     steps: int

@@ -1,5 +1,6 @@
 """The bare formulas on one array, compiled. `trainstep.reference` holds the same names with the same signatures in NumPy."""
 
+from contextlib import suppress
 from typing import Any
 
 from numpy.typing import NDArray
@@ -218,12 +219,27 @@ def nadam_step_(  # noqa: D103
         "maximize": maximize,
         "l1": l1,
     }
+    if mu_product is None:
+        mu_product = _nadam_product(step, betas, momentum_decay)
     if mu_product is not None:
         options["mu_product"] = mu_product
     product: float = _core.step_array(
         "nadam", "nadam_step_", w, g, (("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)), step, options
     )["mu_product"]
     return product
+
+
+def _nadam_product(step: int, betas: tuple[float, float], momentum_decay: float) -> float | None:
+    """Multiply the mu of the steps before this one; None where an argument does not fit, which the core refuses by its name."""
+    product = 1.0
+    with suppress(TypeError, ValueError, ArithmeticError):
+        beta1, _ = betas
+        for t in range(1, step if 0 <= beta1 < 1 else 1):
+            product *= beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
+            if product == 0:
+                break
+        return product
+    return None
 
 
 @documented_by(reference.radam_step_, _PUBLIC)
@@ -288,8 +304,10 @@ def asgd_step_(  # noqa: D103
     l1: float = 0.0,
 ) -> None:
     options = {"lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0, "weight_decay": weight_decay, "maximize": maximize, "l1": l1}
-    if eta is not None:
-        options["eta"] = eta
+    # What has no value here has an argument that the core refuses by its name.
+    with suppress(TypeError, ValueError, ArithmeticError):
+        options["eta"] = lr / (1 + lambd * lr * (step - 1)) ** alpha if eta is None else eta
+        options["mu"] = 1 / max(1, step - 1 - t0)
     _core.step_array("asgd", "asgd_step_", w, g, (("ax", ax),), step, options)
 
 

@@ -72,7 +72,7 @@ class LARS(Optimizer):
     g += l1 * sign(w);  local = trust_coefficient * norm(w) / (norm(g) + weight_decay * norm(w) + eps), 1 where a norm is 0;
     d = lr * local * (g + weight_decay * w);  v = momentum * v + d;  w -= v, or momentum * v + d with nesterov
 
-    v is the state ``momentum_buffer``; the norms are Euclidean, of a whole array.
+    v is the state ``momentum_buffer``, which there is where momentum is not 0; the norms are Euclidean, of a whole array.
 
     Parameters
     ----------

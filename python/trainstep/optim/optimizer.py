@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainstep import _core
-from trainstep._checks import integer
+from trainstep._checks import integer, switch
 
 Array = NDArray[Any]
 Params = Iterable[Any] | Iterable[Mapping[str, Any]] | Mapping[str, Any]
 Rate = float | Callable[[int], float]
 
-_STATE_DTYPES = (None, "bfloat16", "8bit")
 _NO_OPTIONS = ("self", "__class__", "params", "state_dtype", "seed")  # of the arguments of a class
 
 
@@ -71,9 +70,9 @@ class Optimizer:
     l1 : float, default 0
         Adds l1 * sign(w) to the gradient, 0 at w = 0.
     state_dtype : {None, "bfloat16", "8bit"}, default None
-        What the states are kept in. None: as the parameter, float32 for bfloat16. "bfloat16": with stochastic rounding. "8bit"
-        (`SGD`, `Adagrad`, `RMSprop`, `Adam`, `AdamW`, `Lion`, `LAMB`): with a scale for every 256 elements; arrays of fewer
-        than 4096 elements stay as they are.
+        What the states are kept in. None: as the parameter, float32 for bfloat16. For parameters of these two, "bfloat16": with
+        stochastic rounding; and "8bit" (`SGD`, `Adagrad`, `RMSprop`, `Adam`, `AdamW`, `Lion`, `LAMB`): with a scale for every
+        256 elements, but those of a parameter of fewer than 4096 elements stay float32.
     seed : int, default 0
         What the stochastic rounding follows from.
     """
@@ -91,10 +90,6 @@ class Optimizer:
 
     def _begin(self, options: dict[str, Any], state_dtype: str | None, seed: int) -> None:
         who = type(self).__name__
-        if state_dtype not in _STATE_DTYPES:
-            raise ValueError(f"{who}: state_dtype is {state_dtype!r}, expected None, 'bfloat16' or '8bit'")
-        if state_dtype == "8bit" and self._kind not in _core.low_bit_optimizers:
-            raise ValueError(f"{who}: state_dtype is '8bit', expected None or 'bfloat16', which {who} can have")
         self.defaults = options
         self._state_dtype = state_dtype
         self._seed = integer(f"{who}: seed", seed)
@@ -204,7 +199,7 @@ class Optimizer:
     ) -> float | None:
         """Update every parameter in place, in one fused pass.
 
-        g <- grad_scale * g;  g <- g * min(1, clip_norm / (norm + 1e-6)), norm = sqrt(sum of all g^2);
+        g <- grad_scale * g;  g <- g * min(1, clip_norm / (norm + 1e-6)), norm = sqrt(sum of all g^2), or
         g <- min(max(g, -clip_value), clip_value);  then the optimizer's own update
 
         Parameters
@@ -217,7 +212,7 @@ class Optimizer:
         clip_norm : float, optional
             The largest norm that all gradients together may keep.
         clip_value : float, optional
-            The largest absolute value that an element of a gradient may keep.
+            The largest absolute value that an element of a gradient may keep. Goes with no clip_norm.
         zero_grads : bool, default False
             Set the gradients to 0 once they are used.
         skip_nonfinite : bool, default False
@@ -249,8 +244,15 @@ class Optimizer:
         """
         if self._core is None or self._rates:
             self._prepare()
-        result: float | None = self._core.step(self._params, grads, grad_scale, clip_norm, clip_value, zero_grads, skip_nonfinite)
-        return result
+        try:
+            norm: float | None = self._core.step(self._params, grads, grad_scale, clip_norm, clip_value, zero_grads, skip_nonfinite)
+        except TypeError:  # where it is the binding's own, it names no argument
+            if not isinstance(grad_scale, int | float | np.number):
+                raise TypeError(f"step: grad_scale is a {type(grad_scale).__name__}, expected a number") from None
+            switch("step: zero_grads", zero_grads)
+            switch("step: skip_nonfinite", skip_nonfinite)
+            raise
+        return norm
 
     def _prepare(self) -> None:
         """Do what some steps need first: hand the core the rates of schedules."""
@@ -407,7 +409,7 @@ class Optimizer:
             now = {**mine, "lr": self._rates.get(g, mine["lr"])}
             numbers.append({name: theirs.get(name, now[name]) for name in self.defaults})
         # One array of each group tells what states its options need, and what they are before the first update.
-        fresh = self._new_core(numbers, [np.zeros(1) for _ in groups], list(range(len(groups))))
+        fresh = _core.Optimizer(self._kind, who, numbers, [np.zeros(1) for _ in groups], list(range(len(groups))), None, 0)
         group_of = [g for g, group in enumerate(self.param_groups) for _ in group["params"]]
         loaded = [self._loaded(i, fresh, g, states.get(i)) for i, g in enumerate(group_of)]
         for g, (mine, taken) in enumerate(zip(self.param_groups, numbers, strict=True)):

@@ -9,6 +9,8 @@ class SGD(Optimizer):
     g += weight_decay * w + l1 * sign(w);  buf = momentum * buf + (1 - dampening) * g, buf = g at the first step;
     w -= lr * buf, or lr * (g + momentum * buf) with nesterov
 
+    buf is the state ``momentum_buffer``, which there is where momentum is not 0.
+
     Parameters
     ----------
     params, maximize, l1, state_dtype, seed
