@@ -95,8 +95,8 @@ CLASSES: dict[str, type[optim.Optimizer]] = {
 }
 NO_LOW_BITS = ("rprop", "asgd")  # rules whose states have the parameter's dtype alone
 ON_WHOLE_ARRAYS = ("lamb", "lars")  # rules that take norms, so that a NaN is everywhere
-# Where the rates of a rule are not as large as others'.
-RATES = {"adadelta": 0.5, "lars": 0.3}
+# Lion and Rprop add and subtract their rate: a power of 2 leaves a weight that comes back to 0 at 0, in float32 and in float64.
+RATES = {"adadelta": 0.5, "lars": 0.3, "lion": 2**-7, "rprop": 2**-7}
 
 
 def own_options(rule: str, own: Options, shared: Options) -> Options:

@@ -391,6 +391,43 @@ def test_mse(call: Call, exception: type[Exception], words: str) -> None:
     check(call, exception, words)
 
 
+# --- norms and clipping ----------------------------------------------------------------------------------------------------------
+
+
+def clipping_rows() -> Table:
+    rows: Table = {
+        "limit negative": (lambda s: ops.clip_by_value_([s.p], -1.0), ValueError, "clip_by_value_: limit -1"),
+        "limit NaN": (lambda s: ops.clip_by_value_([s.p], np.nan), ValueError, "clip_by_value_: limit nan"),
+        "limit is text": (lambda s: ops.clip_by_value_([s.p], "1"), TypeError, "clip_by_value_: limit str"),
+    }
+    for name in ("clip_by_global_norm_", "clip_by_norm_"):
+        f = getattr(ops, name)
+        rows[f"{name} max_norm negative"] = (lambda s, f=f: f([s.p], -1.0), ValueError, f"{name}: max_norm -1")
+        rows[f"{name} max_norm NaN"] = (lambda s, f=f: f([s.p], np.nan), ValueError, f"{name}: max_norm nan")
+        rows[f"{name} max_norm None"] = (lambda s, f=f: f([s.p], None), TypeError, f"{name}: max_norm NoneType")
+    for name in ("global_norm", "clip_by_global_norm_", "clip_by_norm_", "clip_by_value_"):
+        f, limits = getattr(ops, name), () if name == "global_norm" else (0.5,)
+        rows |= {
+            f"{name} of one array": (lambda s, f=f, m=limits: f(s.p, *m), TypeError, f"{name}: arrays ndarray"),
+            f"{name} of None": (lambda s, f=f, m=limits: f(None, *m), TypeError, f"{name}: arrays NoneType"),
+            f"{name} of ints": (lambda s, f=f, m=limits: f([s.p, s.labels], *m), TypeError, f"{name}: arrays[1] int64"),
+            f"{name} of text": (lambda s, f=f, m=limits: f([s.p, "a"], *m), TypeError, f"{name}: arrays[1] str"),
+            f"{name} of a masked array": (lambda s, f=f, m=limits: f([masked(3)], *m), TypeError, f"{name}: arrays[0] MaskedArray"),
+        }
+        if limits:
+            rows |= {
+                f"{name} of a list": (lambda s, f=f: f([s.p, [1.0]], 0.5), TypeError, f"{name}: arrays[1] list"),
+                f"{name} read-only": (lambda s, f=f: f([s.p, s.frozen], 0.5), ValueError, f"{name}: arrays[1] read-only"),
+                f"{name} strided": (lambda s, f=f: f([s.p, s.wide[:, ::2]], 0.5), ValueError, f"{name}: arrays[1] C-contiguous"),
+            }
+    return rows
+
+
+@table(clipping_rows())
+def test_clipping(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, words)
+
+
 # --- optim ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -422,7 +459,37 @@ BARE: Table = {
     "states are one array": (lambda s: optim.adam_step_(s.p, s.g, s.m, s.m), ValueError, "adam_step_: exp_avg_sq memory"),
     "state of wrong shape": (lambda s: optim.adam_step_(s.p, s.g, s.m, s.b), ValueError, "adam_step_: exp_avg_sq (5,)"),
     "state of another dtype": (lambda s: optim.adam_step_(s.p, s.g, s.p64, s.v), TypeError, "adam_step_: exp_avg float64"),
-    "state is None": (lambda s: optim.adam_step_(s.p, s.g, None, s.v), TypeError, "adam_step_: exp_avg NoneType"),
+    "state is None": (lambda s: optim.adam_step_(s.p, s.g, None, s.v), ValueError, "adam_step_: exp_avg None"),
+    "state is a number": (lambda s: optim.adam_step_(s.p, s.g, 0.0, s.v), TypeError, "adam_step_: exp_avg float"),
+    "optional state is missing": (
+        lambda s: optim.adam_step_(s.p, s.g, s.m, s.v, amsgrad=True),
+        ValueError,
+        "adam_step_: max_exp_avg_sq None",
+    ),
+    "average is missing": (
+        lambda s: optim.rmsprop_step_(s.p, s.g, s.m, s.v, centered=True),
+        ValueError,
+        "rmsprop_step_: grad_avg None",
+    ),
+    "one state for two": (lambda s: optim.rmsprop_step_(s.p, s.g, s.m, None, s.m, centered=True), ValueError, "grad_avg memory"),
+    "mu_product is text": (
+        lambda s: optim.nadam_step_(s.p, s.g, s.m, s.v, mu_product="1"),
+        TypeError,
+        "nadam_step_: mu_product str",
+    ),
+    "nadam of one beta": (lambda s: optim.nadam_step_(s.p, s.g, s.m, s.v, step=3, betas=(0.9,)), ValueError, "nadam_step_: betas"),
+    "nadam's betas are text": (
+        lambda s: optim.nadam_step_(s.p, s.g, s.m, s.v, step=3, betas="ab"),
+        TypeError,
+        "nadam_step_: betas[0] str",
+    ),
+    "nadam at step 0": (lambda s: optim.nadam_step_(s.p, s.g, s.m, s.v, step=0), ValueError, "nadam_step_: step 0"),
+    "nadam with a step of text": (lambda s: optim.nadam_step_(s.p, s.g, s.m, s.v, step="2"), TypeError, "nadam_step_: step str"),
+    "eta is text": (lambda s: optim.asgd_step_(s.p, s.g, s.m, eta="1"), TypeError, "asgd_step_: eta str"),
+    "asgd with lr of text": (lambda s: optim.asgd_step_(s.p, s.g, s.m, lr="1"), TypeError, "asgd_step_: lr str"),
+    "asgd with t0 of None": (lambda s: optim.asgd_step_(s.p, s.g, s.m, t0=None), TypeError, "asgd_step_: t0 NoneType"),
+    "asgd with a step of text": (lambda s: optim.asgd_step_(s.p, s.g, s.m, step="2"), TypeError, "asgd_step_: step str"),
+    "lr is a schedule": (lambda s: sgd(s, lr=lambda t: 0.1), TypeError, "sgd_step_: lr function"),
     "nesterov alone": (lambda s: sgd(s, nesterov=True), ValueError, "sgd_step_: nesterov momentum"),
     "nesterov with dampening": (lambda s: sgd(s, nesterov=True, momentum=0.9, dampening=0.5), ValueError, "nesterov dampening"),
     "lr_in_velocity, nesterov": (lambda s: sgd(s, lr_in_velocity=True, nesterov=True, momentum=0.9), ValueError, "lr_in_velocity"),
@@ -479,7 +546,14 @@ CLASSES: Table = {
     "beta is None": (lambda s: optim.AdamW(betas=(0.9, None)), TypeError, "AdamW: betas NoneType"),
     "nesterov alone": (lambda s: optim.SGD(nesterov=True), ValueError, "SGD: nesterov momentum"),
     "lr_in_velocity, dampening": (lambda s: optim.SGD(lr_in_velocity=True, dampening=0.5), ValueError, "SGD: lr_in_velocity"),
-    "unknown option": (lambda s: optim.Adam(amsgrad=True), TypeError, "amsgrad"),
+    "unknown option": (lambda s: optim.Adam(foreach=True), TypeError, "foreach"),
+    "option of another rule": (lambda s: optim.Rprop(weight_decay=0.1), TypeError, "weight_decay"),
+    "low bits of a rule without": (lambda s: optim.ASGD(state_dtype="bfloat16"), TypeError, "state_dtype"),
+    "8 bits of a rule without": (lambda s: optim.NAdam(state_dtype="8bit"), ValueError, "NAdam: state_dtype '8bit' 'bfloat16'"),
+    "unknown state_dtype": (lambda s: optim.Adam(state_dtype="float16"), ValueError, "Adam: state_dtype 'float16' None '8bit'"),
+    "state_dtype is a number": (lambda s: optim.Adam(state_dtype=8), ValueError, "Adam: state_dtype 8"),
+    "seed is a string": (lambda s: optim.Adam(seed="1"), TypeError, "Adam: seed str int"),
+    "seed is None": (lambda s: optim.Lion(seed=None), TypeError, "Lion: seed NoneType int"),
     "params is one array": (lambda s: optim.SGD(s.p), TypeError, "SGD: params list"),
     "params is empty": (lambda s: optim.SGD([]), ValueError, "SGD: params empty"),
     "params is a number": (lambda s: optim.SGD(3), TypeError, "SGD: params int"),
@@ -487,23 +561,68 @@ CLASSES: Table = {
     "param is None": (lambda s: optim.SGD([s.p, None]), TypeError, "SGD: params[1] NoneType"),
     "param is a list": (lambda s: optim.SGD([[1.0, 2.0]]), TypeError, "SGD: params[0] list"),
     "param of ints": (lambda s: optim.Adam([s.labels]), TypeError, "Adam: params[0] int64"),
-    "params of two dtypes": (lambda s: optim.Adam([s.p, s.p64]), TypeError, "Adam: params float32 float64"),
+    "bfloat16 states of float64": (lambda s: optim.Adam([s.p, s.p64], state_dtype="bfloat16"), ValueError, "params[1] float64"),
     "param read-only": (lambda s: optim.SGD([s.p, s.frozen]), ValueError, "SGD: params[1] read-only"),
-    "param strided": (lambda s: optim.SGD([s.w.T]), ValueError, "SGD: params[0] strided"),
+    "param strided": (lambda s: optim.SGD([s.w.T]), ValueError, "SGD: params[0] C-contiguous"),
     "param twice": (lambda s: optim.SGD([s.p, s.w, s.p]), ValueError, "SGD: params[2] memory params[0]"),
     "params overlap": (lambda s: optim.SGD([s.p[:4], s.p[3:]]), ValueError, "SGD: params[1] memory params[0]"),
     "params overlap over groups": (lambda s: optim.SGD([{"params": [s.p]}, {"params": [s.p[2:3]]}]), ValueError, "SGD: params[1]"),
     "group without params": (lambda s: optim.SGD([{"lr": 0.1}]), ValueError, "SGD: params[0] params"),
     "group with an unknown option": (lambda s: optim.SGD([{"params": [s.p], "beta": 1}]), ValueError, "SGD: params[0] beta"),
     "group with a bad value": (lambda s: optim.SGD([{"params": [s.p], "lr": -1}]), ValueError, "SGD: lr -1"),
+    "group added without params": (lambda s: s.sgd.add_param_group({"lr": 0.1}), ValueError, "SGD: group params"),
+    "group added with an unknown option": (
+        lambda s: s.sgd.add_param_group({"params": [s.w], "beta": 1}),
+        ValueError,
+        "SGD: group beta",
+    ),
+    "group added with a bad value": (lambda s: s.sgd.add_param_group({"params": [s.w], "lr": -1}), ValueError, "SGD: lr -1"),
+    "group added that overlaps": (
+        lambda s: s.sgd.add_param_group({"params": [s.w, s.p[2:]]}),
+        ValueError,
+        "SGD: params[3] params[0]",
+    ),
+    "group added is a list": (lambda s: s.sgd.add_param_group([s.w]), TypeError, "SGD: group list dict"),
+    "group added to a trainer's": (
+        lambda s: s.trainer.optimizer.add_param_group({"params": [s.w]}),
+        RuntimeError,
+        "Adam: Trainer group",
+    ),
+    "schedule that gives text": (lambda s: setattr(s.sgd, "lr", lambda t: "a"), TypeError, "SGD: lr str"),
+    "schedule that gives None": (lambda s: optim.Adam([s.w], lr=lambda t: None), TypeError, "Adam: lr NoneType"),
+    "schedule that turns negative": (lambda s: scheduled(s, lambda t: 0.1 - t), ValueError, "SGD: lr -0.9"),
+    "schedule of another option": (lambda s: optim.SGD(momentum=lambda t: 0.9), TypeError, "SGD: momentum function"),
+    "fit with a schedule": (lambda s: fit_with_schedule(s), ValueError, "fit: lr schedule"),
+    "grad_scale is text": (lambda s: s.sgd.step([s.g, s.db], grad_scale="1"), TypeError, "step: grad_scale str"),
+    "grad_scale NaN": (lambda s: s.sgd.step([s.g, s.db], grad_scale=np.nan), ValueError, "step: grad_scale nan"),
+    "grad_scale infinite": (lambda s: s.sgd.step([s.g, s.db], grad_scale=np.inf), ValueError, "step: grad_scale inf"),
+    "grad_scale is None": (lambda s: s.sgd.step([s.g, s.db], grad_scale=None), TypeError, "step: grad_scale NoneType"),
+    "clip_norm negative": (lambda s: s.sgd.step([s.g, s.db], clip_norm=-1), ValueError, "step: clip_norm -1"),
+    "clip_norm NaN": (lambda s: s.sgd.step([s.g, s.db], clip_norm=np.nan), ValueError, "step: clip_norm nan"),
+    "clip_norm is text": (lambda s: s.sgd.step([s.g, s.db], clip_norm="1"), TypeError, "step: clip_norm str"),
+    "clip_value negative": (lambda s: s.sgd.step([s.g, s.db], clip_value=-1), ValueError, "step: clip_value -1"),
+    "clip_value NaN": (lambda s: s.sgd.step([s.g, s.db], clip_value=np.nan), ValueError, "step: clip_value nan"),
+    "clip_value is an array": (lambda s: s.sgd.step([s.g, s.db], clip_value=s.p), TypeError, "step: clip_value ndarray"),
+    "zero_grads is text": (lambda s: s.sgd.step([s.g, s.db], zero_grads="no"), TypeError, "step: zero_grads str bool"),
+    "zero_grads of a read-only grad": (
+        lambda s: s.sgd.step([s.frozen6, s.db], zero_grads=True),
+        ValueError,
+        "step: grads[0] read-only",
+    ),
+    "skip_nonfinite is text": (lambda s: s.sgd.step([s.g, s.db], skip_nonfinite="no"), TypeError, "step: skip_nonfinite str bool"),
+    "clip_norm 0": (lambda s: s.sgd.step([s.g, s.db], clip_norm=0), ValueError, "step: clip_norm 0"),
+    "both ways to clip": (lambda s: s.sgd.step([s.g, s.db], clip_norm=1, clip_value=1), ValueError, "step: clip_norm clip_value"),
+    "unknown word": (lambda s: s.sgd.step([s.g, s.db], clip=1.0), TypeError, "clip"),
+    "options by position": (lambda s: s.sgd.step([s.g, s.db], 0.5), TypeError, "positional"),
     "groups and arrays": (lambda s: optim.SGD([{"params": [s.p]}, s.w]), TypeError, "SGD: params"),
     "step without params": (lambda s: optim.SGD().step([s.g]), RuntimeError, "SGD: parameters"),
     "too few grads": (lambda s: s.sgd.step([s.g]), ValueError, "grads 1 2"),
     "too many grads": (lambda s: s.sgd.step([s.g, s.db, s.g]), ValueError, "grads 3 2"),
     "grads are None": (lambda s: s.sgd.step(None), TypeError, "grads"),
     "grad of wrong shape": (lambda s: s.sgd.step([s.g, s.g]), ValueError, "grads[1] (6,) (5,)"),
-    "grad of another dtype": (lambda s: s.sgd.step([s.p64, s.db]), TypeError, "grads[0] float64"),
-    "grad is None": (lambda s: s.sgd.step([s.g, None]), TypeError, "grads[1] NoneType"),
+    "grad of ints": (lambda s: s.sgd.step([s.labels[:3].repeat(2), s.db]), TypeError, "grads[0] int64"),
+    "grad of complex": (lambda s: s.sgd.step([s.g, s.db.astype(complex)]), TypeError, "grads[1] complex128"),
+    "grad is text": (lambda s: s.sgd.step([s.g, "g"]), TypeError, "grads[1] str"),
     "grad is its param": (lambda s: s.sgd.step([s.p, s.db]), ValueError, "grads[0] memory params[0]"),
     "grad is another param": (lambda s: s.sgd.step([s.g, s.p[:5]]), ValueError, "grads[1] memory params[0]"),
     "lr set negative": (lambda s: setattr(s.sgd, "lr", -1), ValueError, "SGD: lr -1"),
@@ -517,6 +636,45 @@ CLASSES: Table = {
 }
 
 
+def option_rows() -> Table:
+    """For every class, each number of its options out of range, and none of the right type."""
+    rows: Table = {}
+    for name in optim.__all__:
+        cls = getattr(optim, name)
+        if not isinstance(cls, type) or cls is optim.Optimizer:
+            continue
+        for option, value in cls().defaults.items():
+            if option == "decoupled_weight_decay" and cls is optim.AdamW:
+                continue
+            me = f"{name}: {option}"
+            if isinstance(value, bool):
+                rows[f"{me} is text"] = (lambda s, c=cls, o=option: c(**{o: "yes"}), TypeError, f"{me} str bool")
+            elif isinstance(value, tuple):
+                rows[f"{me} is a number"] = (lambda s, c=cls, o=option: c(**{o: 0.5}), ValueError, f"{me} 0.5 two numbers")
+                rows[f"{me} are three"] = (lambda s, c=cls, o=option: c(**{o: (0.5, 0.5, 0.5)}), ValueError, f"{me} two numbers")
+                rows[f"{me} with a text"] = (lambda s, c=cls, o=option: c(**{o: (0.5, "a")}), TypeError, f"{me}[1] str")
+            else:
+                rows[f"{me} is text"] = (lambda s, c=cls, o=option: c(**{o: "1"}), TypeError, f"{me} str")
+                rows[f"{me} NaN"] = (lambda s, c=cls, o=option: c(**{o: np.nan}), ValueError, f"{me} nan")
+                rows[f"{me} infinite"] = (lambda s, c=cls, o=option: c(**{o: np.inf}), ValueError, f"{me} inf")
+                if option != "dampening":
+                    rows[f"{me} negative"] = (lambda s, c=cls, o=option: c(**{o: -0.5}), ValueError, f"{me} -0.5")
+    return rows
+
+
+def scheduled(s: Setting, schedule: Callable[[int], float]) -> None:
+    optimizer = optim.SGD([s.p], lr=schedule)
+    kept = s.p.copy()
+    optimizer.step([np.zeros(6, np.float32)])
+    np.testing.assert_array_equal(s.p, kept)
+    optimizer.step([s.g])
+
+
+def fit_with_schedule(s: Setting) -> None:
+    trainer = ts.Trainer(s.standardized, optimizer=optim.SGD(lr=lambda t: 0.1))
+    trainer.fit(s.x, s.labels % 2)
+
+
 def load(change: Callable[[dict[str, Any]], object]) -> Call:
     """A call that loads the optimizer's own state_dict, with a change."""
 
@@ -524,6 +682,17 @@ def load(change: Callable[[dict[str, Any]], object]) -> Call:
         state_dict = s.sgd.state_dict()
         change(state_dict)
         s.sgd.load_state_dict(state_dict)
+
+    return call
+
+
+def load_adam(change: Callable[[dict[str, Any]], object]) -> Call:
+    """The same of the trainer's optimizer."""
+
+    def call(s: Setting) -> None:
+        state_dict = s.trainer.optimizer.state_dict()
+        change(state_dict)
+        s.trainer.optimizer.load_state_dict(state_dict)
 
     return call
 
@@ -536,18 +705,15 @@ STATE_DICTS: Table = {
     "state of another optimizer": (lambda s: s.sgd.load_state_dict(optim.SGD([s.w]).state_dict()), ValueError, "SGD: state_dict"),
     "state_dict is empty": (lambda s: s.sgd.load_state_dict({}), ValueError, "SGD: state_dict"),
     "state_dict is None": (lambda s: s.sgd.load_state_dict(None), TypeError, "SGD: state_dict"),
-    "without a step": (load(lambda d: d["state"][1].pop("step")), ValueError, "SGD: state_dict no step parameter 1"),
-    "state of another shape": (
-        lambda s: s.sgd.load_state_dict(optim.SGD([of((6,)), of((4,))], momentum=0.5).state_dict()),
-        ValueError,
-        "SGD: state_dict momentum_buffer (4,) (5,)",
-    ),
+    "without a step": (load_adam(lambda d: d["state"][1].pop("step")), ValueError, "Adam: state_dict no step parameter 1"),
+    "state of another shape": (load_entry(momentum_buffer=of((4,))), ValueError, "SGD: state_dict momentum_buffer (4,) (5,)"),
     "param is masked": (lambda s: optim.SGD([masked(3)]), TypeError, "SGD: params[0] MaskedArray"),
-    "param on a GPU": (lambda s: optim.SGD([ElsewhereTensor()]), TypeError, "SGD: params[0] ElsewhereTensor cuda:0"),
-    "param lies": (lambda s: optim.SGD([s.p, Liar()]), TypeError, "SGD: params[1] Liar"),
+    "param on a GPU": (lambda s: optim.SGD([ElsewhereTensor()]), TypeError, "SGD: params[0] cuda:0"),
+    "param lies": (lambda s: optim.SGD([s.p, Liar()]), TypeError, "SGD: params[1] DLPack"),
     "param is broken": (lambda s: optim.SGD([Broken()]), TypeError, "SGD: params[0] Broken"),
     "param of the other byte order": (lambda s: optim.SGD([np.ones(3, ">f4")]), TypeError, "SGD: params[0] >f4"),
-    "params is a dict": (lambda s: optim.SGD({"w": s.p}), TypeError, "SGD: params dict"),
+    "params is a dict of text": (lambda s: optim.SGD({"w": "p"}), TypeError, "SGD: params[0] str"),
+    "params is an empty dict": (lambda s: optim.SGD({}), ValueError, "SGD: params empty"),
     "params of a group is an array": (lambda s: optim.SGD([{"params": s.w}]), TypeError, "SGD: params[0]['params'] array"),
     "params of a group is None": (lambda s: optim.SGD([{"params": None}]), TypeError, "SGD: params[0]['params'] NoneType"),
     "params of a group is a string": (lambda s: optim.SGD([{"params": "w"}]), TypeError, "SGD: params[0]['params'] str"),
@@ -591,10 +757,15 @@ STATE_DICTS: Table = {
     "names for numbers": (
         load(lambda d: d.update(state={str(k): v for k, v in d["state"].items()})),
         ValueError,
-        "SGD: state_dict step parameter 0",
+        "SGD: state_dict states ['0', '1'] [0, 1]",
     ),
-    "too few states": (load(lambda d: d["state"].pop(1)), ValueError, "SGD: state_dict 1 states 2"),
-    "steps that differ": (load_entry(step=7), ValueError, "SGD: state_dict steps [1, 7]"),
+    "a state of no parameter": (load(lambda d: d["state"].update({2: {}})), ValueError, "SGD: state_dict states [0, 1, 2] [0, 1]"),
+    "an index twice": (load(lambda d: d["param_groups"][0].update(params=[1, 1])), ValueError, "SGD: state_dict states [1, 1]"),
+    "indices that are none": (
+        load(lambda d: d["param_groups"][0].update(params=[[0], 1])),
+        ValueError,
+        "params [[0], 1] 2 indices",
+    ),
     "step negative": (load_entry(step=-1), ValueError, "SGD: state_dict step -1 parameter 1"),
     "step is no whole number": (load_entry(step=1.5), ValueError, "SGD: state_dict step 1.5"),
     "step NaN": (load_entry(step=np.nan), ValueError, "SGD: state_dict step nan"),
@@ -616,7 +787,7 @@ STATE_DICTS: Table = {
     "of another kind": (
         lambda s: optim.Adam([s.p, s.b]).load_state_dict(s.sgd.state_dict()),
         ValueError,
-        "Adam: state_dict no exp_avg",
+        "Adam: state_dict unknown momentum_buffer",
     ),
 }
 
@@ -631,7 +802,7 @@ def test_state_dicts(call: Call, exception: type[Exception], words: str) -> None
     check(call, exception, words)
 
 
-@table(CLASSES)
+@table(CLASSES | option_rows())
 def test_optimizers(call: Call, exception: type[Exception], words: str) -> None:
     check(call, exception, words)
 

@@ -163,7 +163,11 @@ def test_60_steps_of_a_list_of_many_sizes(rule: str, dtype: np.dtype, rng: np.ra
         for got, wanted in zip(results[n_threads], results[1], strict=True):
             assert_same_bits(got, wanted, n_threads)
     for i, (w, noise) in enumerate(zip(starts, noises, strict=True)):
-        assert_same_bits(results[1][i], Bare(rule, optim, w, options).run(noise, options).w, i)
+        bare = Bare(rule, optim, w, options).run(noise, options).w
+        if rule in ON_WHOLE_ARRAYS:  # whose norms are added up in the pieces that the list is cut into
+            assert_close(results[1][i], bare, dtype, i)
+        else:
+            assert_same_bits(results[1][i], bare, i)
         # Not the large ones: of many weights, in float32 and 60 steps, one passes 0 a step later, and then l1 has another sign.
         if len(w) < 300:
             expected = Bare(rule, reference, w.astype(np.float64), options).run(noise.astype(np.float64), options)

@@ -9,7 +9,7 @@ import trainstep as ts
 from trainstep import _core, optim
 
 from .helpers import Array, Bfloat16, assert_same_bits, normal
-from .optim_rules import CLASSES, HARD_OPTIONS, NO_LOW_BITS, advance, arrays_of, gradient, start
+from .optim_rules import CLASSES, HARD_OPTIONS, NO_LOW_BITS, ON_WHOLE_ARRAYS, advance, arrays_of, assert_close, gradient, start
 
 EACH_RULE = pytest.mark.parametrize("rule", CLASSES)
 WITH_LOW_BITS = [rule for rule in CLASSES if rule not in NO_LOW_BITS]
@@ -40,7 +40,10 @@ def test_gradients_of_any_float(rule: str, kind: str, dtype: np.dtype, rng: np.r
         optimizer.step(given, clip_norm=50.0)
         plain.step(cast, clip_norm=50.0)
     for got, wanted in zip((*params, *arrays_of(optimizer)), (*theirs, *arrays_of(plain)), strict=True):
-        assert_same_bits(got, wanted)
+        if rule in ON_WHOLE_ARRAYS:  # their norms are added up in other pieces
+            assert_close(got, wanted, dtype)
+        else:
+            assert_same_bits(got, wanted)
 
 
 @EACH_RULE
@@ -103,8 +106,8 @@ def test_parameters_of_several_dtypes(rng: np.random.Generator) -> None:
 
 
 @EACH_LOW_BITS
-def test_low_bit_states_lead_nearly_as_far(rule: str, state_dtype: str, dtype: np.dtype, rng: np.random.Generator) -> None:
-    starts, noises = ([f(rng, dtype, n) for n in LENGTHS] for f in (start, normal))
+def test_low_bit_states_lead_nearly_as_far(rule: str, state_dtype: str, rng: np.random.Generator) -> None:
+    starts, noises = ([f(rng, np.float32, n) for n in LENGTHS] for f in (start, normal))
     options = HARD_OPTIONS[rule] | {"l1": 0.0}  # nothing that changes its sign
     ends = []
     for kind in (None, state_dtype):
@@ -122,13 +125,13 @@ def test_low_bit_states_lead_nearly_as_far(rule: str, state_dtype: str, dtype: n
 
 
 @EACH_LOW_BITS
-def test_low_bit_states_take_less_memory(rule: str, state_dtype: str, dtype: np.dtype) -> None:
+def test_low_bit_states_take_less_memory(rule: str, state_dtype: str) -> None:
     n = 2**16
-    w = [np.ones(n, dtype)]
+    w = [np.ones(n, np.float32)]
     options = HARD_OPTIONS[rule]
     states = len(arrays_of(CLASSES[rule](w, **options)))
     optimizer = low(rule, w, state_dtype, **options)
-    assert CLASSES[rule](w, **options).state_nbytes == states * n * dtype.itemsize
+    assert CLASSES[rule](w, **options).state_nbytes == 4 * states * n
     if state_dtype == "bfloat16":
         assert optimizer.state_nbytes == 2 * n * states
     else:
@@ -165,11 +168,9 @@ def test_bfloat16_states_are_rounded_up_as_often_as_is_fair() -> None:
     assert abs(counts[1] / n - 1 / 8) < 5 * np.sqrt(1 / 8 * 7 / 8 / n)
 
 
-def test_states_of_small_arrays_stay_as_they_are(dtype: np.dtype) -> None:
-    w = [np.ones(4095, dtype), np.ones(4096, dtype)]
-    optimizer = optim.Adam(w, state_dtype="8bit")
-    assert [entry["exp_avg"].dtype for entry in optimizer.state] == [dtype, np.dtype(np.float32)]
-    assert 2 * 4095 * dtype.itemsize + 2 * 4096 <= optimizer.state_nbytes < 2 * 4095 * dtype.itemsize + 2.1 * 4096
+def test_states_of_small_arrays_stay_as_they_are() -> None:
+    optimizer = optim.Adam([np.ones(4095, np.float32), np.ones(4096, np.float32)], state_dtype="8bit")
+    assert optimizer.state_nbytes == 2 * 4095 * 4 + 2 * (4096 + 4096 // 256)
 
 
 @pytest.mark.parametrize("state_dtype", ["bfloat16", "8bit"])
@@ -182,7 +183,7 @@ def test_digits_are_learnt_as_well_with_low_bit_states(cls: Any, state_dtype: st
         rate = {"SGD": 0.05, "Lion": 3e-4}.get(cls.__name__, 1e-3)
         optimizer = cls(lr=rate, state_dtype=kind, **({"momentum": 0.9} if cls is optim.SGD else {}))
         trainer = ts.Trainer(ts.nn.Sequential(*layers, seed=1), optimizer=optimizer)
-        trainer.fit(x / 16, y, epochs=5, batch_size=32)
-        losses.append(trainer.evaluate(x / 16, y)["loss"])
+        trainer.fit(x, y, epochs=5, batch_size=32)
+        losses.append(trainer.evaluate(x, y)["loss"])
     assert losses[0] < 0.3
     assert losses[1] < 1.05 * losses[0] + 0.005
