@@ -595,7 +595,27 @@ __attribute__((noinline)) void measure(const Elements<T>& e_, const Form& form_,
 
 // --- other dtypes: through buffers of one block, which are whole vectors long -------------------------------------------------
 
-// `count` elements in T, from where an array of another dtype lies.
+// What may be read as a whole block: `from` itself or, where it has fewer elements, a copy of them in `buffer`.
+template <class I>
+TRAINSTEP_INLINE const I* whole_block(const I* from, I* buffer, std::size_t count) {
+    return count == kBlock ? from : static_cast<const I*>(__builtin_memcpy(buffer, from, count * sizeof(I)));
+}
+// Where a whole block may be written: `to` itself or, where there is room for fewer elements, `buffer`. Then `finish` puts them
+// there.
+template <class I>
+struct WholeBlock {
+    I* to;
+    std::size_t count;
+    alignas(64) I buffer[kBlock];
+
+    TRAINSTEP_INLINE WholeBlock(I* to_, std::size_t count_) : to(to_), count(count_) {}
+    TRAINSTEP_INLINE I* data() { return count == kBlock ? to : buffer; }
+    TRAINSTEP_INLINE void finish() {
+        if (count < kBlock) __builtin_memcpy(to, buffer, count * sizeof(I));
+    }
+};
+
+// `count` elements in T, from where an array of another dtype lies. x has room for a block.
 template <class T>
 void load_as(T* x, const void* from, Dtype dtype, std::size_t first, std::size_t count) {
     const auto copy = [&](const auto* typed) __attribute__((always_inline)) {
@@ -603,11 +623,11 @@ void load_as(T* x, const void* from, Dtype dtype, std::size_t first, std::size_t
     };
     if (dtype == Dtype::float32) return copy(static_cast<const float*>(from));
     if (dtype == Dtype::float64) return copy(static_cast<const double*>(from));
-    alignas(64) std::uint16_t bits[kBlock];
-    __builtin_memcpy(bits, static_cast<const std::uint16_t*>(from) + first, count * sizeof *bits);
+    alignas(64) std::uint16_t part[kBlock];
+    const std::uint16_t* const bits = whole_block(static_cast<const std::uint16_t*>(from) + first, part, count);
     if constexpr (sizeof(T) == 4) {
         const bool brain = dtype == Dtype::bfloat16;
-        for (std::size_t i = 0; i < count; i += kWidth<float>)
+        for (std::size_t i = 0; i < kBlock; i += kWidth<float>)
             store<float>(x + i, brain ? storage::from_bfloat16(widen(bits + i)) : storage::from_float16(widen(bits + i)));
     } else {
         alignas(64) float value[kBlock];
@@ -616,33 +636,30 @@ void load_as(T* x, const void* from, Dtype dtype, std::size_t first, std::size_t
     }
 }
 
-// A block of a state that is stored in fewer bits, as float32, and back; words: random bits, or null for rounding to nearest.
+// A block of a state that is stored in fewer bits, as float32, and back. x is a whole block.
 inline void load_state(float* x, const LowBitState& s, std::size_t first, std::size_t count) {
     if (s.format == StateFormat::bfloat16) return load_as<float>(x, s.data, Dtype::bfloat16, first, count);
-    alignas(64) std::uint8_t codes[kBlock];
-    const std::uint8_t* from = static_cast<const std::uint8_t*>(s.data) + first;
-    if (count < kBlock) from = static_cast<const std::uint8_t*>(__builtin_memcpy(codes, from, count));
-    (s.with_sign ? storage::decode<true> : storage::decode<false>)(x, from, s.exponents[first / kBlock]);
+    alignas(64) std::uint8_t part[kBlock];
+    const std::uint8_t* codes = whole_block(static_cast<const std::uint8_t*>(s.data) + first, part, count);
+    (s.with_sign ? storage::decode<true> : storage::decode<false>)(x, codes, s.exponents[first / kBlock]);
 }
-inline void store_state(const LowBitState& s, float* x, std::size_t first, std::size_t count, const std::uint32_t (*words)[16]) {
-    if (s.format == StateFormat::bfloat16) {
-        alignas(64) std::uint16_t bits[kBlock];
-        for (std::size_t i = 0; i < count; i += kWidth<float>) {  // vector k = i / 16 takes half k / 8 of word k % 8
-            const F32 value = load(x + i);
-            U32 word{};
-            if (words) __builtin_memcpy(&word, &words[i / 16 % 8][i % 16], sizeof word);
-            narrow(bits + i,
-                   words ? storage::to_bfloat16(value, (word >> int(16 * (i / 128))) & 0xffff) : storage::to_bfloat16(value));
-        }
-        __builtin_memcpy(static_cast<std::uint16_t*>(s.data) + first, bits, count * sizeof *bits);
-        return;
-    }
-    alignas(64) std::uint8_t codes[kBlock];
+template <class Fractions>
+void store_state(const LowBitState& s, float* x, std::size_t first, std::size_t count, const Fractions& fractions, int state) {
     for (std::size_t i = count; i < kBlock; ++i) x[i] = 0;
-    std::uint8_t* const to = static_cast<std::uint8_t*>(s.data) + first;
-    std::uint8_t* const out = count < kBlock ? codes : to;
-    s.exponents[first / kBlock] = (s.with_sign ? storage::encode<true> : storage::encode<false>)(out, x, words);
-    if (out != to) __builtin_memcpy(to, codes, count);
+    if (s.format == StateFormat::bfloat16) {
+        WholeBlock<std::uint16_t> block(static_cast<std::uint16_t*>(s.data) + first, count);
+        std::uint16_t* const bits = block.data();
+        fractions.for_each(state, [=](std::size_t i, U32 fraction) __attribute__((always_inline)) {
+            narrow(bits + i, storage::to_bfloat16(load(x + i), fraction));
+        });
+        block.finish();
+    } else {
+        WholeBlock<std::uint8_t> block(static_cast<std::uint8_t*>(s.data) + first, count);
+        std::uint8_t& exponent = s.exponents[first / kBlock];
+        exponent = s.with_sign ? storage::encode<true>(block.data(), x, fractions, state)
+                               : storage::encode<false>(block.data(), x, fractions, state);
+        block.finish();
+    }
 }
 
 // A whole state, for who reads or sets it from outside.
@@ -659,14 +676,14 @@ inline void store_whole_state(const LowBitState& s, const float* x, std::size_t 
     for (std::size_t first = 0; first < n; first += kBlock) {
         const std::size_t count = n - first < kBlock ? n - first : kBlock;
         __builtin_memcpy(block, x + first, count * sizeof *x);
-        store_state(s, block, first, count, nullptr);
+        store_state(s, block, first, count, storage::Nearest{}, 0);
     }
 }
 
 // A bfloat16 parameter and its float32 master. Where the two do not agree, somebody has written to the parameter.
 inline void take_written(float* master, const std::uint16_t* parameter, std::size_t count) {
-    alignas(64) std::uint16_t bits[kBlock];
-    __builtin_memcpy(bits, parameter, count * sizeof *bits);
+    alignas(64) std::uint16_t part[kBlock];
+    const std::uint16_t* const bits = whole_block(parameter, part, count);
     for_each_vector<float>(count, [&](std::size_t i, auto part) __attribute__((always_inline)) {
         const F32 own = get<float>(master + i, part);
         const U32 given = widen(bits + i);
@@ -674,11 +691,12 @@ inline void take_written(float* master, const std::uint16_t* parameter, std::siz
     });
 }
 inline void store_bfloat16(std::uint16_t* parameter, const float* master, std::size_t count) {
-    alignas(64) std::uint16_t bits[kBlock];
+    WholeBlock<std::uint16_t> block(parameter, count);
+    std::uint16_t* const bits = block.data();
     for_each_vector<float>(count, [&](std::size_t i, auto part) __attribute__((always_inline)) {
         narrow(bits + i, storage::to_bfloat16(get<float>(master + i, part)));
     });
-    __builtin_memcpy(parameter, bits, count * sizeof *bits);
+    block.finish();
 }
 
 // Calls body(elements) over the span: at once where everything is stored in T, else block by block through buffers. reads, writes:
@@ -710,13 +728,13 @@ TRAINSTEP_INLINE void for_each_block(const StepSpan<T>& s, unsigned reads, unsig
         }
         body(e);
         if constexpr (sizeof(T) == 4) {
-            for (int i = 0; low_bits && i < kMaxStates; ++i) {
-                if (!(writes >> i & 1)) continue;
-                alignas(64) std::uint32_t words[8][16];
-                storage::random_words(
-                    words, s.format == StateFormat::bfloat16 ? 2 : 1,
-                    {s.place.seed, s.place.stream + i, s.place.step, s.place.block + std::uint32_t(first / kBlock)});
-                store_state(s.low_bit(i), staged[i], first, count, words);
+            if (low_bits) {
+                RandomPlace place = s.place;
+                place.block += std::uint32_t(first / kBlock);
+                storage::RandomBits random;
+                storage::fill(random, place);
+                for (int i = 0; i < kMaxStates; ++i)
+                    if (writes >> i & 1) store_state(s.low_bit(i), staged[i], first, count, random, i);
             }
             if (writes_w && s.bfloat16) store_bfloat16(s.bfloat16 + first, e.w, count);
         }

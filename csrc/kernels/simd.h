@@ -343,6 +343,47 @@ TRAINSTEP_INLINE F64 add_squares(F64 sums, F32 x) {
 
 using U32 = UVec<float>;
 
+// kWidth<float> integers of 8 or 16 bits as 32 bits each, and back; what goes back fits. (g++ 12 takes __builtin_convertvector
+// apart into scalars here.)
+#if defined(__AVX512F__)
+TRAINSTEP_INLINE U32 widen(const std::uint8_t* p) {
+    return (U32)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128((const __m128i*)p));
+}
+TRAINSTEP_INLINE U32 widen(const std::uint16_t* p) {
+    return (U32)_mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256((const __m256i*)p));
+}
+TRAINSTEP_INLINE void narrow(std::uint8_t* p, U32 v) { _mm512_mask_cvtepi32_storeu_epi8(p, 0xffff, (__m512i)v); }
+TRAINSTEP_INLINE void narrow(std::uint16_t* p, U32 v) { _mm512_mask_cvtepi32_storeu_epi16(p, 0xffff, (__m512i)v); }
+#elif defined(__AVX2__)
+TRAINSTEP_INLINE U32 widen(const std::uint8_t* p) { return (U32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+TRAINSTEP_INLINE U32 widen(const std::uint16_t* p) { return (U32)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)); }
+TRAINSTEP_INLINE __m128i narrow16(U32 v) {
+    return _mm_packus_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+}
+TRAINSTEP_INLINE void narrow(std::uint8_t* p, U32 v) {
+    _mm_storel_epi64((__m128i*)p, _mm_packus_epi16(narrow16(v), _mm_setzero_si128()));
+}
+TRAINSTEP_INLINE void narrow(std::uint16_t* p, U32 v) { _mm_storeu_si128((__m128i*)p, narrow16(v)); }
+#elif defined(__x86_64__)
+TRAINSTEP_INLINE U32 widen(const std::uint8_t* p) {
+    std::int32_t bits;
+    __builtin_memcpy(&bits, p, sizeof bits);
+    const __m128i zero = _mm_setzero_si128();
+    return (U32)_mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_cvtsi32_si128(bits), zero), zero);
+}
+TRAINSTEP_INLINE U32 widen(const std::uint16_t* p) {
+    return (U32)_mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i*)p), _mm_setzero_si128());
+}
+TRAINSTEP_INLINE void narrow(std::uint8_t* p, U32 v) {
+    const __m128i zero = _mm_setzero_si128();
+    const std::int32_t bits = _mm_cvtsi128_si32(_mm_packus_epi16(_mm_packs_epi32((__m128i)v, zero), zero));
+    __builtin_memcpy(p, &bits, sizeof bits);
+}
+TRAINSTEP_INLINE void narrow(std::uint16_t* p, U32 v) {  // SSE2 packs signed numbers only
+    const __m128i bits = (__m128i)((I32)(v << 16) >> 16);
+    _mm_storel_epi64((__m128i*)p, _mm_packs_epi32(bits, bits));
+}
+#else
 template <class I>
 struct Narrow {
     typedef I type __attribute__((vector_size(kWidth<float> * sizeof(I))));
@@ -358,6 +399,7 @@ TRAINSTEP_INLINE void narrow(I* p, U32 v) {
     const auto bits = __builtin_convertvector(v, typename Narrow<I>::type);
     __builtin_memcpy(p, &bits, sizeof bits);
 }
+#endif
 
 // The upper and the lower half of the 64 bits of a * b, lane by lane.
 TRAINSTEP_INLINE void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low) {

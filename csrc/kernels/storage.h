@@ -60,36 +60,61 @@ TRAINSTEP_INLINE U32 to_bfloat16(F32 x) {
     return x == x ? rounded : (bits >> 16) | 0x40;
 }
 
-// Up with the probability of what lies below the last bit; `random` has 16 bits. Infinity and NaN stay.
-TRAINSTEP_INLINE U32 to_bfloat16(F32 x, U32 random) {
+// Up where `fraction`, of 2^32, and what lies below the last bit reach 1. Infinity and NaN stay.
+TRAINSTEP_INLINE U32 to_bfloat16(F32 x, U32 fraction) {
     const U32 bits = (U32)x;
     const I32 finite = (I32)(bits & 0x7fffffff) < iset1<float>(0x7f800000);
-    return x == x ? (bits + (random & (U32)finite)) >> 16 : (bits >> 16) | 0x40;
+    return x == x ? (bits + ((fraction >> 16) & (U32)finite)) >> 16 : (bits >> 16) | 0x40;
 }
 
 // --- random bits -------------------------------------------------------------------------------------------------------------
 
-// The words of 16 * count Philox blocks that belong to one block of elements: words[r][j] is word r % 4 of Philox block
-// 16 * (r / 4) + j, for r < 4 * count.
-inline void random_words(std::uint32_t (*words)[16], int count, RandomPlace place) {
-    for (int r = 0; r < count; ++r)
-        for (int j = 0; j < 16; j += kWidth<float>) {
-            U32 c[4] = {(U32)lane_index<float>() + std::uint32_t(place.block * 32 + 16 * r + j), U32{} + place.step,
-                        U32{} + place.stream, U32{} + std::uint32_t(Purpose::rounding)};
-            std::uint32_t key[2] = {std::uint32_t(place.seed), std::uint32_t(place.seed >> 32)};
-            for (int round = 0; round < 10; ++round) {
-                U32 high0, low0, high1, low1;
-                multiply_wide(c[0], kPhiloxMultiplier[0], high0, low0);
-                multiply_wide(c[2], kPhiloxMultiplier[1], high1, low1);
-                c[0] = high1 ^ c[1] ^ key[0];
-                c[1] = low1;
-                c[2] = high0 ^ c[3] ^ key[1];
-                c[3] = low0;
-                key[0] += kPhiloxWeyl[0];
-                key[1] += kPhiloxWeyl[1];
+// The random bits of one block of elements: 16 Philox blocks of four words. words[r][j] is word r of Philox block j.
+struct RandomBits {
+    alignas(64) std::uint32_t words[4][16];
+
+    // Calls f(i, fraction) for the vector of elements from i on, for each of the block: what is added below the last bit that is
+    // kept, of 2^32, for the given state. Vector k = i / 16 of 16 lanes takes byte k / 4 of word k % 4, and every state the bytes
+    // of other elements. The 256 values lie in the middle of what they stand for: cut off, they would pull every average down.
+    template <class F>
+    TRAINSTEP_INLINE void for_each(int state, F f) const {
+        for (int quarter = 0; quarter < 4; ++quarter) {
+            const int shift = 8 * ((quarter + state) % 4);
+            for (int i = 0; i < 64; i += kWidth<float>) {
+                U32 word;
+                __builtin_memcpy(&word, &words[0][0] + i, sizeof word);
+                f(std::size_t(64 * quarter + i), ((word >> shift) << 24) + (1u << 23));
             }
-            for (int word = 0; word < 4; ++word) __builtin_memcpy(&words[4 * r + word][j], &c[word], sizeof c[word]);
         }
+    }
+};
+
+// The same with one half for all: to nearest.
+struct Nearest {
+    template <class F>
+    TRAINSTEP_INLINE void for_each(int, F f) const {
+        for (std::size_t i = 0; i < kBlock; i += kWidth<float>) f(i, U32{} + (1u << 31));
+    }
+};
+
+inline void fill(RandomBits& bits, RandomPlace place) {
+    for (int j = 0; j < 16; j += kWidth<float>) {
+        U32 c[4] = {(U32)lane_index<float>() + std::uint32_t(j), U32{} + place.block, U32{} + place.step,
+                    U32{} + (place.stream << 2 | std::uint32_t(Purpose::rounding))};
+        std::uint32_t key[2] = {std::uint32_t(place.seed), std::uint32_t(place.seed >> 32)};
+        for (int round = 0; round < 10; ++round) {
+            U32 high0, low0, high1, low1;
+            multiply_wide(c[0], kPhiloxMultiplier[0], high0, low0);
+            multiply_wide(c[2], kPhiloxMultiplier[1], high1, low1);
+            c[0] = high1 ^ c[1] ^ key[0];
+            c[1] = low1;
+            c[2] = high0 ^ c[3] ^ key[1];
+            c[3] = low0;
+            key[0] += kPhiloxWeyl[0];
+            key[1] += kPhiloxWeyl[1];
+        }
+        for (int word = 0; word < 4; ++word) __builtin_memcpy(&bits.words[word][j], &c[word], sizeof c[word]);
+    }
 }
 
 // --- eight bits --------------------------------------------------------------------------------------------------------------
@@ -118,9 +143,9 @@ TRAINSTEP_INLINE void decode(float* x, const std::uint8_t* codes, std::uint8_t e
     }
 }
 
-// Codes and the exponent of a block of values. words: 4 of random_words' rows, or null for rounding to nearest.
-template <bool is_signed>
-TRAINSTEP_INLINE std::uint8_t encode(std::uint8_t* codes, const float* x, const std::uint32_t (*words)[16]) {
+// Codes and the exponent of a block of values of the given state.
+template <bool is_signed, class Fractions>
+TRAINSTEP_INLINE std::uint8_t encode(std::uint8_t* codes, const float* x, const Fractions& fractions, int state) {
     I32 largest{};
     for (std::size_t i = 0; i < kBlock; i += kWidth<float>) {
         const I32 bits = as_bits(abs(load(x + i)));
@@ -133,15 +158,9 @@ TRAINSTEP_INLINE std::uint8_t encode(std::uint8_t* codes, const float* x, const 
     if (std::uint32_t(most) >= kNonFinite << 23) exponent = kNonFinite;
     if (exponent < 32) exponent = 32;
     const U32 base = U32{} + exponent_base<is_signed>(std::uint8_t(exponent));
-    for (std::size_t i = 0; i < kBlock; i += kWidth<float>) {
+    fractions.for_each(state, [=](std::size_t i, U32 fraction) __attribute__((always_inline)) {
         const U32 bits = (U32)load(x + i), magnitude = bits & 0x7fffffff;
-        U32 below = U32{} + kOneStep / 2;
-        if (words) {  // vector k = i / 16 of 16 lanes takes byte k / 4 of word k % 4
-            U32 word;
-            __builtin_memcpy(&word, &words[i / 16 % 4][i % 16], sizeof word);
-            below = ((word >> int(8 * (i / 64))) & 0xff) << (kMantissaShift - 8);
-        }
-        const I32 code = (I32)(magnitude - base + below) >> kMantissaShift;
+        const I32 code = (I32)(magnitude - base + (fraction >> (32 - kMantissaShift))) >> kMantissaShift;
         I32 kept = code > 0 ? code : 0;
         if constexpr (is_signed) {
             narrow(codes + i, (U32)(kept < 0x7f ? kept : iset1<float>(0x7f)) | (bits >> 31) << 7);
@@ -149,7 +168,7 @@ TRAINSTEP_INLINE std::uint8_t encode(std::uint8_t* codes, const float* x, const 
             kept = kept < 0xff ? kept : iset1<float>(0xff);
             narrow(codes + i, (U32)((I32)magnitude > 0 && kept == 0 ? iset1<float>(1) : kept));
         }
-    }
+    });
     return std::uint8_t(exponent);
 }
 

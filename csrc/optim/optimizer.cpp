@@ -41,7 +41,7 @@ void fill(const StepArray& a, const LowBitState& low_bit, void* state, double va
 }  // namespace
 
 void Stepper::add(StepArray array, const StepScalars& scalars) {
-    array.place = {seed_, std::uint32_t(arrays_.size() * kMaxStates), 0, 0};
+    array.place = {seed_, std::uint32_t(arrays_.size()), 0, 0};
     arrays_.push_back(array);
     scalars_.push_back(scalars);
 }
