@@ -115,7 +115,8 @@ class TrainstepCalls(CallTask):
     @staticmethod
     def _formulas() -> Iterator[tuple[str, Call]]:
         """All of `ops`, on 4 x 4 matrices."""
-        given = tiny_arrays()
+        given: dict[str, Any] = {**tiny_arrays(), "max_norm": 1.0, "limit": 0.5}
+        given["arrays"] = [given["w"], given["y"]]
         for name in ts.ops.__all__:
             yield (
                 f"ops.{name}",
