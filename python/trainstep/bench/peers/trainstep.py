@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import trainstep as ts
+from trainstep import _core
 from trainstep.bench.tasks import (
     Array,
     Call,
@@ -116,7 +117,7 @@ class TrainstepCalls(CallTask):
     def _formulas() -> Iterator[tuple[str, Call]]:
         """All of `ops`, on 4 x 4 matrices."""
         given: dict[str, Any] = {**tiny_arrays(), "max_norm": 1.0, "limit": 0.5}
-        given["arrays"] = [given["w"], given["y"]]
+        given["arrays"] = [given["w"].copy(), given["y"].copy()]  # some are clipped in place
         for name in ts.ops.__all__:
             yield (
                 f"ops.{name}",
@@ -132,7 +133,7 @@ class TrainstepCalls(CallTask):
             if isinstance(value, type) and value is not ts.optim.Optimizer:
                 yield f"optim.{name}.step", Call(value([w]).step, ([g],), shows=w)
             elif not isinstance(value, type):
-                states: list[Array] = [g * 0 for p in required(value) if p not in ("w", "g")]
+                states: list[Array] = [g * 0 for _ in _core.optimizer_states[name.removesuffix("_step_")]]
                 yield f"optim.{name}", Call(value, (w, g, *states), shows=w)
 
     @staticmethod
