@@ -452,6 +452,26 @@ def test_a_parameter_without_an_entry_has_not_been_stepped(rule: str, dtype: np.
     assert_same_bits(params[1], expected)
 
 
+def test_sgd_takes_a_state_without_a_step_as_torchs() -> None:
+    # A buffer that is there has had a gradient: what dampening leaves of the next one is added to it.
+    w = np.zeros(1)
+    optimizer = optim.SGD([w], lr=1.0, momentum=0.5, dampening=0.75)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": {0: {"momentum_buffer": np.full(1, 4.0)}}, "param_groups": groups})
+    assert optimizer.state[0]["step"] == 1
+    optimizer.step([np.ones(1)])
+    assert w[0] == -2.25
+    optimizer.load_state_dict({"state": {0: {}}, "param_groups": groups})
+    assert optimizer.state[0]["step"] == 0
+
+
+def test_a_buffer_that_has_had_no_gradient_is_not_saved() -> None:
+    optimizer = optim.SGD([np.zeros(1), np.zeros(1)], momentum=0.5)
+    optimizer.step([np.ones(1), None])
+    saved = optimizer.state_dict()["state"]
+    assert ["momentum_buffer" in saved[i] for i in (0, 1)] == [True, False]
+
+
 def test_views_of_states_show_what_is_loaded(dtype: np.dtype) -> None:
     w = np.ones(3, dtype)
     source, target = (optim.Adam([w]) for _ in range(2))
