@@ -317,22 +317,28 @@ py::object step(Optimizer& optimizer, const py::list& params, py::handle gradien
     if (!py::isinstance<py::sequence>(gradients_in) || py::isinstance<py::str>(gradients_in) ||
         py::isinstance<py::array>(gradients_in))
         type_error({me, "grads"}, "is a " + type_name(gradients_in) + ", expected a sequence of arrays");
-    const auto gradients = py::reinterpret_borrow<py::sequence>(gradients_in);
-    if (std::size_t(py::len(gradients)) != count)
-        value_error({me, "grads"}, "has " + std::to_string(py::len(gradients)) + " arrays, expected " + std::to_string(count));
+    const auto gradients = py::reinterpret_steal<py::object>(PySequence_Fast(gradients_in.ptr(), ""));  // a list or a tuple
+    if (!gradients) throw py::error_already_set();
+    if (std::size_t(PySequence_Fast_GET_SIZE(gradients.ptr())) != count)
+        value_error({me, "grads"}, "has " + std::to_string(PySequence_Fast_GET_SIZE(gradients.ptr())) + " arrays, expected " +
+                                       std::to_string(count));
+    if (params.size() != count) value_error({me, "params"}, "has " + std::to_string(params.size()) + " arrays");
     const StepRequest request = request_from(grad_scale, clip_norm, clip_value, zero_grads, skip_nonfinite);
     std::vector<Tensor> w, g;
     w.reserve(count), g.reserve(count);
+    bool moved = false;  // since the last step: what lay apart then and has not moved lies apart
     for (std::size_t i = 0; i < count; ++i) {
-        w.push_back(read_tensor(param(me, i), params[i]));
-        check_in_place(param(me, i), w[i]);
+        const auto here = [i](const char* list) { return Site{"step", list, std::ptrdiff_t(i)}; };
+        w.push_back(read_tensor(here("params"), PyList_GET_ITEM(params.ptr(), Py_ssize_t(i))));
+        check_in_place(here("params"), w[i]);
         const StepArray& known = optimizer.arrays()[i];
         if (w[i].n != known.n || *w[i].dtype != known.w_dtype)
-            value_error(param(me, i), "has changed since the optimizer was made: it has " + std::to_string(w[i].n) +
-                                          " elements of " + w[i].dtype_name());
-        g.push_back(read_gradient({me, "grads", std::ptrdiff_t(i)}, py::object(gradients[i]), w[i], zero_grads));
+            value_error(here("params"), "has changed since the optimizer was made: it has " + std::to_string(w[i].n) +
+                                            " elements of " + w[i].dtype_name());
+        g.push_back(read_gradient(here("grads"), PySequence_Fast_GET_ITEM(gradients.ptr(), Py_ssize_t(i)), w[i], zero_grads));
+        moved = moved || w[i].data != known.w || g[i].data != known.g || (g[i].data && *g[i].dtype != known.g_dtype);
     }
-    check_gradients_apart(w, g);
+    if (moved) check_gradients_apart(w, g);
     double norm;
     {
         const WithoutGil released;

@@ -102,27 +102,42 @@ const DLExchange* exchange_of(PyTypeObject* type) {
     return exchange;
 }
 
+// What an array's dtype object says. Arrays mostly share one, so that the last answer is the next one.
+struct DtypeAnswer {
+    PyObject* descriptor = nullptr;
+    std::optional<Dtype> dtype;
+    std::size_t bytes = 0;
+};
+DtypeAnswer ask(PyObject* descriptor) {
+    const auto d = py::reinterpret_borrow<py::dtype>(descriptor);
+    DtypeAnswer answer{descriptor, std::nullopt, std::size_t(d.itemsize())};
+    using api = py::detail::npy_api;
+    constexpr int kHalf = 23;  // NPY_HALF, which pybind11 has no name for
+    if (d.byteorder() != '=') return answer;
+    if (d.num() == api::NPY_FLOAT_) answer.dtype = Dtype::float32;
+    if (d.num() == api::NPY_DOUBLE_) answer.dtype = Dtype::float64;
+    if (d.num() == kHalf) answer.dtype = Dtype::float16;
+    if (d.num() >= 256 && std::string(py::str(d)) == "bfloat16") answer.dtype = Dtype::bfloat16;
+    return answer;
+}
+
 // From numpy's own struct.
 Tensor from_numpy(py::handle object) {
+    static thread_local DtypeAnswer last;
     const auto* proxy = py::detail::array_proxy(object.ptr());
-    const py::dtype dtype = py::reinterpret_borrow<py::dtype>(proxy->descr);
+    // A dtype object that is freed may leave its address to another one; those of the builtin dtypes are never freed.
+    const DtypeAnswer answer = proxy->descr == last.descriptor ? last : ask(proxy->descr);
+    if (answer.dtype && *answer.dtype != Dtype::bfloat16) last = answer;
     Tensor t;
     t.owner = py::reinterpret_borrow<py::object>(object);
     t.data = proxy->data;
-    t.bytes = std::size_t(dtype.itemsize());
-    const int num = dtype.num();
-    using api = py::detail::npy_api;
-    if (dtype.byteorder() == '=') {
-        if (num == api::NPY_FLOAT_) t.dtype = Dtype::float32;
-        if (num == api::NPY_DOUBLE_) t.dtype = Dtype::float64;
-        if (num == 23) t.dtype = Dtype::float16;  // NPY_HALF, which pybind11 has no name for
-        if (num >= 256 && std::string(py::str(dtype)) == "bfloat16") t.dtype = Dtype::bfloat16;
-    }
+    t.dtype = answer.dtype;
+    t.bytes = answer.bytes;
     static_assert(sizeof(Py_intptr_t) == sizeof(std::int64_t));
     set_shape(t, reinterpret_cast<const std::int64_t*>(proxy->dimensions), nullptr, std::size_t(proxy->nd), 1);
-    constexpr int wanted = int(py::array::c_style) | int(api::NPY_ARRAY_ALIGNED_);
+    constexpr int wanted = int(py::array::c_style) | int(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
     t.contiguous = (proxy->flags & wanted) == wanted;
-    t.writeable = (proxy->flags & api::NPY_ARRAY_WRITEABLE_) != 0;
+    t.writeable = (proxy->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) != 0;
     return t;
 }
 

@@ -114,17 +114,21 @@ void Optimizer::add_group(const OptimizerOptions& options, const std::vector<Par
 }
 
 void Optimizer::allocate_states() {
-    const auto missing = [&](std::size_t i, int s) { return (used(i) >> s & 1) && !arrays_[i].states[s]; };
+    const auto missing = [&](std::size_t i) {
+        unsigned states = used(i);
+        for (int s = 0; s < kMaxStates; ++s)
+            if (arrays_[i].states[s]) states &= ~(1u << s);
+        return states;
+    };
     std::size_t bytes = 0;
-    for (int s = 0; s < kMaxStates; ++s)
-        for (std::size_t i = 0; i < arrays_.size(); ++i)
-            if (missing(i, s)) bytes += padded<char>(state_size(arrays_[i])) + kAlignment;
+    for (std::size_t i = 0; i < arrays_.size(); ++i)
+        for (unsigned states = missing(i); states; states &= states - 1) bytes += padded<char>(state_size(arrays_[i])) + kAlignment;
     if (bytes == 0) return;
     arenas_.emplace_back(bytes);
     char* at = arenas_.back().as<char>();
     for (int s = 0; s < kMaxStates; ++s)
         for (std::size_t i = 0; i < arrays_.size(); ++i) {
-            if (!missing(i, s)) continue;
+            if (!(missing(i) >> s & 1)) continue;
             StepArray& a = arrays_[i];
             a.states[s] = at;  // not null, even for no elements
             if (a.format == StateFormat::eight_bits) a.exponents[s] = reinterpret_cast<std::uint8_t*>(at) + a.n;
