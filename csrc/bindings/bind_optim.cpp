@@ -19,6 +19,8 @@ namespace trainstep {
 namespace {
 
 double number(const std::string& who, const std::string& name, py::handle value) {
+    if (PyFloat_CheckExact(value.ptr()) && !is_switch(name)) return PyFloat_AS_DOUBLE(value.ptr());
+    if (PyBool_Check(value.ptr()) && is_switch(name)) return value.ptr() == Py_True;
     const bool on_or_off = is_switch(name), truth = PyBool_Check(value.ptr()) || type_name(value) == "bool";  // NumPy's too
     const bool refused = py::isinstance<py::str>(value) || (truth && !on_or_off);
     const double x = refused ? 0 : PyFloat_AsDouble(value.ptr());
@@ -122,10 +124,11 @@ py::dict step_array(py::handle name, const char* me, py::handle w_in, py::handle
     const auto kind = OptimizerKind(name_index(me, "kind", kOptimizerKindNames, name));
     StepScalars scalars;
     scalars.step = count({me, "step"}, step_in, 1) - 1;
-    py::dict own;
-    for (const auto& [key, value] : values) own[key] = value;
+    py::dict own = values;
     for_each_scalar(kind, scalars, [&](const char* scalar_name, double& value) {
-        if (own.contains(scalar_name)) value = scalar(me, scalar_name, own.attr("pop")(scalar_name));
+        if (!own.contains(scalar_name)) return;
+        if (own.is(values)) own = values.attr("copy")();
+        value = scalar(me, scalar_name, own.attr("pop")(scalar_name));
     });
     const OptimizerOptions options = options_from(me, kind, own);
     const Tensor w = read_tensor({me, "w"}, w_in), g = read_contiguous({me, "g"}, g_in);
