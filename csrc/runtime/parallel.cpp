@@ -43,6 +43,7 @@ std::atomic<int> wanted_threads{0};  // 0: the default
 std::atomic<bool> team_was_started{false};
 std::atomic<bool> team_lost_in_fork{false};  // libgomp's team does not survive fork(); entering it in the child would hang
 int default_threads = 1;
+thread_local int on_one_thread = 0;  // how many OneThreads live
 
 // Costs of a parallel region, in ns. Measured on a 2-core Zen 4 with libgomp (bench/bench_threads.py): hot 0.7-2.6 us; after more
 // than 5 ms of idling the workers sleep, and waking them takes 85-110 us. A share must be worth the region's cost several times
@@ -131,7 +132,10 @@ int num_threads() {
     return limit < default_threads && limit < n ? limit : n;
 }
 
-int available_threads() { return team_lost_in_fork || omp_in_parallel() ? 1 : num_threads(); }
+int available_threads() { return team_lost_in_fork || on_one_thread > 0 || omp_in_parallel() ? 1 : num_threads(); }
+
+OneThread::OneThread() { ++on_one_thread; }
+OneThread::~OneThread() { --on_one_thread; }
 
 int threads_for(double ns, double share) {
     if (ns < 2 * share) return 1;
@@ -171,6 +175,8 @@ void init_threads() {
 int set_num_threads(int) { return 0; }
 int num_threads() { return 1; }
 int available_threads() { return 1; }
+OneThread::OneThread() = default;
+OneThread::~OneThread() = default;
 int threads_for(double, double) { return 1; }
 void run_team(int, TeamBody body, void* context) { body(context, Team{0, 1}); }
 void Team::barrier() const {}

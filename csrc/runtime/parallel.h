@@ -18,8 +18,17 @@ int set_num_threads(int n);  // returns what was set before
 // Reads TRAINSTEP_NUM_THREADS and prepares for fork(). Throws std::invalid_argument on a value that is no positive integer.
 void init_threads();
 
-// The most threads that a region started here would get: num_threads(), but 1 inside another region and after fork().
+// The most threads that a region started here would get: num_threads(), but 1 inside another region, after fork() and beside a
+// OneThread.
 int available_threads();
+
+// While one lives, what its thread calls runs on that thread alone.
+class OneThread {
+  public:
+    OneThread();
+    ~OneThread();
+    OneThread(const OneThread&) = delete;
+};
 
 // How many threads pay for work that takes one thread `ns` nanoseconds, where a thread's share must be at least `share` (what a
 // region costs, several times over). A team that has not run for some milliseconds sleeps, and waking it costs a hundred times more

@@ -15,7 +15,7 @@ except ImportError as error:
     ) from error
 
 from trainstep import data, init, nn, ops, optim, reference
-from trainstep._runtime import config, get_num_threads, num_threads, set_num_threads, show_config
+from trainstep._runtime import config, get_include, get_num_threads, num_threads, set_num_threads, show_config
 from trainstep.history import History
 from trainstep.selftest import selftest
 from trainstep.trainer import Trainer
@@ -28,6 +28,7 @@ __all__ = [
     "__version__",
     "config",
     "data",
+    "get_include",
     "get_num_threads",
     "init",
     "nn",

@@ -1,5 +1,6 @@
 """The machine side: which kernels run, and on how many threads."""
 
+import os.path
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,26 @@ def show_config() -> None:
         print(f"{name:<14} {text}")
     for level, text in flags.items():
         print(f"flags {level:<8} {text or '(those of the platform)'}")
+
+
+def get_include() -> str:
+    """Tell where the C header ``trainstep.h`` lies: what ``-I`` or ``include_dirs`` is given.
+
+    The header has the optimizer steps for C, C++ and Cython, and documents them; `trainstep.cython_optim` can be cimported
+    without it.
+
+    Returns
+    -------
+    folder : str
+
+    Examples
+    --------
+    >>> import pathlib
+    >>> import trainstep as ts
+    >>> (pathlib.Path(ts.get_include()) / "trainstep.h").is_file()
+    True
+    """
+    return os.path.join(os.path.dirname(__file__), "include")
 
 
 def get_num_threads() -> int:
