@@ -219,9 +219,8 @@ int step(int kind_in, int dtype, std::size_t n, void* w, const void* g, int g_dt
         std::vector<SquareSums> sums;
         optimizer_step(kind, list, StepPlan({n}), sums);
     }
-    scalars_io->mu_product = scalars.mu_product;
-    scalars_io->eta = scalars.eta;
-    scalars_io->mu = scalars.mu;
+    if (kind == nadam) scalars_io->mu_product = scalars.mu_product;
+    if (kind == asgd) scalars_io->eta = scalars.eta, scalars_io->mu = scalars.mu;
     return TRAINSTEP_OK;
 } catch (...) {
     return TRAINSTEP_NO_RESOURCES;
