@@ -7,7 +7,15 @@ from zipfile import ZipFile
 
 LARGEST = 4_000_000  # bytes
 DEPENDENCIES = {"numpy", "safetensors", "tqdm"}
-WANTED = ("trainstep/py.typed", "trainstep/_core.pyi", "trainstep/data/digits.npz", "trainstep/data/DIGITS-LICENSE.md")
+WANTED = (
+    "trainstep/py.typed",
+    "trainstep/_core.pyi",
+    "trainstep/include/trainstep.h",
+    "trainstep/cython_optim.pxd",
+    "trainstep/data/digits.npz",
+    "trainstep/data/DIGITS-LICENSE.md",
+)
+COMPILED = ("_core", "cython_optim")
 
 
 def faults(path: Path) -> list[str]:
@@ -20,9 +28,10 @@ def faults(path: Path) -> list[str]:
         info = next(name.split("/")[0] for name in names if ".dist-info/" in name)
         metadata = Parser().parsestr(wheel.read(f"{info}/METADATA").decode())
     found += [f"{name} is missing" for name in WANTED if name not in names]
-    cores = [name for name in names if name.startswith("trainstep/_core.") and not name.endswith(".pyi")]
-    if len(cores) != 1:
-        found.append(f"{len(cores)} compiled cores: {cores}")
+    for module in COMPILED:
+        built = [name for name in names if name.startswith(f"trainstep/{module}.") and name.endswith((".so", ".pyd"))]
+        if len(built) != 1:
+            found.append(f"{len(built)} compiled {module}: {built}")
     if not any(name.startswith(f"{info}/licenses/") for name in names):
         found.append("no licence")
     elsewhere = [name for name in names if name.split("/")[0] not in ("trainstep", "trainstep.libs", info)]

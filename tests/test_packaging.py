@@ -58,8 +58,8 @@ def test_a_weak_symbol_outside_its_level_is_found(symbol: str, is_foreign: bool)
 
 
 def make_wheel(path: Path, *, without: str = "", extra: str = "", requires: str = "tqdm>=4.60", size: int = 10) -> Path:
-    names = [*check_wheel.WANTED, "trainstep/_core.cpython-311-x86_64-linux-gnu.so", "trainstep.libs/libgomp-1.so.1"]
-    names += ["trainstep-1.dist-info/licenses/LICENSE", extra]
+    names = [*check_wheel.WANTED, *(f"trainstep/{module}.cpython-311-x86_64-linux-gnu.so" for module in check_wheel.COMPILED)]
+    names += ["trainstep.libs/libgomp-1.so.1", "trainstep-1.dist-info/licenses/LICENSE", extra]
     with ZipFile(path, "w") as wheel:
         for name in filter(None, names):
             if name != without:
@@ -78,7 +78,9 @@ def test_a_good_wheel_passes(tmp_path: Path) -> None:
     [
         ({"size": 1_000_000}, "at most 4,000,000"),
         ({"without": "trainstep/py.typed"}, "py.typed is missing"),
-        ({"without": "trainstep/_core.cpython-311-x86_64-linux-gnu.so"}, "0 compiled cores"),
+        ({"without": "trainstep/_core.cpython-311-x86_64-linux-gnu.so"}, "0 compiled _core"),
+        ({"without": "trainstep/cython_optim.cpython-311-x86_64-linux-gnu.so"}, "0 compiled cython_optim"),
+        ({"without": "trainstep/include/trainstep.h"}, "trainstep.h is missing"),
         ({"without": "trainstep-1.dist-info/licenses/LICENSE"}, "no licence"),
         ({"without": "trainstep.libs/libgomp-1.so.1"}, "libgomp of its own"),
         ({"extra": "tests/test_ops.py"}, "tests/test_ops.py is no part"),
