@@ -1,7 +1,9 @@
 // The C ABI of include/trainstep.h: optimizer steps on pointers, through a table that Python has in a capsule.
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -100,11 +102,16 @@ int bad_option(const char* text) {
     return TRAINSTEP_BAD_OPTION;
 }
 
-int read_options(OptimizerKind kind, const trainstep_options& c, OptimizerOptions& o) {
+// The sizes of trainstep_options so far: a caller's may end before the newest fields, which then have their defaults.
+constexpr std::size_t kFirstSize = offsetof(trainstep_options, reserved) + sizeof(int);
+bool is_known_size(std::size_t size) { return size >= kFirstSize && size <= sizeof(trainstep_options); }
+
+int read_options(OptimizerKind kind, const trainstep_options& given, OptimizerOptions& o) {
     const std::string_view rule = kOptimizerKindNames[int(kind)];
-    if (c.size != sizeof c)
-        return bad_option("the options were not filled by trainstep_options_init of this version of trainstep.h");
+    if (!is_known_size(given.size)) return bad_option("the options were not filled by trainstep_options_init");
     const trainstep_options& usual = kDefaults[int(kind)];
+    trainstep_options c = usual;
+    std::memcpy(&c, &given, given.size);
     const auto foreign = [&](const char* name) { return bad_option((std::string(rule) + " has no option " + name).c_str()); };
 #define TRAINSTEP_TAKE(name, rules)                                                 \
     if (!((rules) >> int(kind) & 1) && c.name != usual.name) return foreign(#name); \
@@ -125,8 +132,10 @@ int read_options(OptimizerKind kind, const trainstep_options& c, OptimizerOption
 int options_init(int kind, trainstep_options* options, std::size_t size) noexcept {
     if (kind < 0 || kind >= int(kOptimizerKindCount)) return TRAINSTEP_BAD_KIND;
     if (!options) return TRAINSTEP_NULL;
-    if (size != sizeof *options) return bad_option("trainstep_options of this header is not that of the installed trainstep");
-    *options = kDefaults[kind];
+    if (!is_known_size(size))
+        return bad_option("trainstep_options of the header has another size than the installed trainstep knows");
+    std::memcpy(options, &kDefaults[kind], size);
+    options->size = size;
     return TRAINSTEP_OK;
 }
 
