@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False
+# cython: language_level=3, boundscheck=False, freethreading_compatible=True
 # What tests/test_capi.py compiles against the installed package: loops of steps without the GIL.
 from cython cimport floating
 from cython.parallel cimport prange
