@@ -1,7 +1,7 @@
 /* The optimizer steps of trainstep for C99, C++ and Cython: one array in place, without the GIL, from any thread.
  *
  *     #include <trainstep.h>                      // cc -I"$(python -c 'import trainstep; print(trainstep.get_include())')"
- *     if (trainstep_import() < 0) return NULL;    // once in every file that calls; with the GIL, or an interpreter's main thread
+ *     if (trainstep_import() < 0) return NULL;    // with the GIL, once in every file that calls
  *     int error = trainstep_adam_step_f32(n, w, g, exp_avg, exp_avg_sq, step, 1e-3, 0.9, 0.999, 1e-8, 0.01);
  *     if (error) puts(trainstep_error(error));
  *
