@@ -40,13 +40,14 @@ struct StateInfo {
 struct OptimizerInfo {
     StateInfo states[kMaxStates];
 };
+// Not inline: a copy in each file, since symbols of the same name in the files of two ISA levels would merge.
 namespace optimizer_info {
 using enum EightBits;
 #define TRAINSTEP_INFO(name, ...) {{__VA_ARGS__}},
-inline constexpr OptimizerInfo kAll[] = {TRAINSTEP_OPTIMIZERS(TRAINSTEP_INFO)};
+constexpr OptimizerInfo kAll[] = {TRAINSTEP_OPTIMIZERS(TRAINSTEP_INFO)};
 #undef TRAINSTEP_INFO
 }  // namespace optimizer_info
-inline constexpr const OptimizerInfo& info(OptimizerKind kind) { return optimizer_info::kAll[int(kind)]; }
+static constexpr const OptimizerInfo& info(OptimizerKind kind) { return optimizer_info::kAll[int(kind)]; }
 
 constexpr bool fits_eight_bits(OptimizerKind kind) {
     for (const StateInfo& state : info(kind).states)
