@@ -379,7 +379,7 @@ class Optimizer(torch.optim.Optimizer):
                 raise ValueError(
                     f"{where} {name} of {value.dtype} and shape {tuple(value.shape)} for params[{i}] of {tuple(p.shape)}"
                 )
-            _keep(state, name, torch.empty_like(p, dtype=_wide(p)).copy_(value), group["state_dtype"])
+            _keep(state, name, torch.empty_like(p, dtype=_wide(p)).copy_(value), group.get("state_dtype"))
         if p.dtype is torch.bfloat16:
             # One in bfloat16 has been through PyTorch, which does not step it.
             master = torch.as_tensor(entry.get("master", p))
