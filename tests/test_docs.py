@@ -17,9 +17,9 @@ import trainstep as ts
 from trainstep import _core, ops, optim, reference
 
 PUBLIC_MODULES = ["", ".ops", ".reference", ".optim", ".init", ".nn", ".data", ".trainer", ".history", ".selftest", ".cli"]
-ALL_MODULES = sorted(
-    name for _, name, _ in pkgutil.walk_packages(ts.__path__, "trainstep.") if name not in ("trainstep._core", "trainstep.__main__")
-)
+# trainstep.torch needs PyTorch: tests/test_torch.py looks at it.
+NO_MODULES = ("trainstep._core", "trainstep.__main__", "trainstep.torch")
+ALL_MODULES = sorted(name for _, name, _ in pkgutil.walk_packages(ts.__path__, "trainstep.") if name not in NO_MODULES)
 # What is computed by a formula, and so names where the formula comes from.
 FORMULA_MODULES = ("trainstep.ops", "trainstep.reference", "trainstep.init")
 FORMULA_CLASSES = {c for c in optim.__all__ if isinstance(getattr(optim, c), type)} - {"Optimizer"}

@@ -568,7 +568,8 @@ def test_states_of_few_bits_stay_near(name: str, low_bits: str) -> None:
     for p, q, start in zip(params, others, starts, strict=True):
         eight = low_bits == "8bit" and p.numel() >= 4096
         away = (p - q).norm().item()
-        assert 0 < away < 0.2 * (q - start).norm().item() if eight or low_bits == "bfloat16" else away == 0
+        assert away <= (0.03 if low_bits == "bfloat16" else 0.1) * (q - start).norm().item()
+        assert (away > 0) == (eight or low_bits == "bfloat16") or name == "Lion"  # whose steps are signs
         for state in mine._state_names(mine.param_groups[0]):
             assert mine.state[p][state].dtype is (
                 torch.uint8 if eight else torch.bfloat16 if low_bits == "bfloat16" else torch.float32

@@ -261,7 +261,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _state_names(self, group: Mapping[str, Any]) -> list[str]:
         """Name the states that a param group's options ask for."""
-        return [name for name in _core.optimizer_states[self._kind] if group.get(_ASKED_FOR_BY.get(name), True)]
+        return [name for name in _core.optimizer_states[self._kind] if group.get(_ASKED_FOR_BY.get(name, ""), True)]
 
     def _begin(self, p: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -> None:
         """Make what a parameter's state lacks."""
