@@ -539,18 +539,29 @@ def test_bfloat16_parameters_follow_their_float32_masters(name: str) -> None:
             torch.testing.assert_close(mine.state[p][state], value, rtol=0, atol=0)
 
 
-def test_a_master_that_went_through_torch_is_not_believed() -> None:
+def test_a_bfloat16_parameter_that_another_has_written_to_goes_on_from_there() -> None:
     (p,) = parameters(torch.bfloat16, ((9,),))
     mine, peer = adapter.Adam([p], lr=0.1), torch.optim.Adam([p], lr=0.1)
     run([p], mine, range(2))
     peer.load_state_dict(copy.deepcopy(mine.state_dict()))
-    run([p], peer, range(2, 9))
-    before = p.detach().clone()
+    run([p], peer, range(2, 9))  # which keeps the master in its state and does not step it
     mine.load_state_dict(peer.state_dict())
-    p.grad = torch.zeros_like(p)
+    with torch.no_grad():
+        p[3] = 7.0
+    before = p.detach().clone()
     mine.param_groups[0]["lr"] = 0.0
     mine.step()
     assert_same([p], [before])
+
+
+def test_a_state_that_pytorch_has_as_none_begins_anew() -> None:
+    (p,) = parameters(shapes=((9,),))
+    mine = adapter.SGD([p], momentum=0.9, dampening=0.5)
+    given = mine.state_dict()
+    mine.load_state_dict(given | {"state": {0: {"momentum_buffer": None}}})
+    p.grad = torch.ones(9)
+    mine.step()
+    assert_same([mine.state[p]["momentum_buffer"]], [p.grad])
 
 
 @names(LOW_BITS)
@@ -635,10 +646,11 @@ def test_steps_with_gradients_that_are_not_finite_are_skipped(name: str) -> None
     params[3].grad[4, 5] = torch.nan
     before = copy.deepcopy(params)
     optimizer.param_groups[0]["lr"] *= 3
-    optimizer.step(skip_nonfinite=True)
+    for _ in range(2):
+        optimizer.step(skip_nonfinite=True)
     optimizer.param_groups[0]["lr"] /= 3
     assert_same(params, before)
-    assert optimizer.skipped_steps == 1
+    assert optimizer.skipped_steps == 2
     run(params, optimizer, range(3))
     run(other.param_groups[0]["params"], other, range(3))
     assert_same(params, other.param_groups[0]["params"])

@@ -60,8 +60,8 @@ class Optimizer(torch.optim.Optimizer):
     ----------
     params : iterable of tensors, of (name, tensor) or of param groups
         As for ``torch.optim``: float32, float64 or bfloat16 on the CPU, each dense (contiguous, or permuted as in
-        ``channels_last``), none sharing memory with another. A bfloat16 parameter keeps a float32 copy, ``master``, in its state:
-        that is what is stepped, so who sets the parameter sets its master too.
+        ``channels_last``), none sharing memory with another. A bfloat16 parameter keeps a float32 copy, ``master``, in its state,
+        which is what is stepped; elements that somebody else has written to go on from what was written.
     lr : float or one-element tensor
         Learning rate, at least 0. Schedulers of ``torch.optim.lr_scheduler`` set it.
     maximize : bool, default False
@@ -253,7 +253,7 @@ class Optimizer(torch.optim.Optimizer):
         if skipped:
             self.skipped_steps += 1
             for state in self.state.values():
-                if not state["step"]:  # begins anew, with the options of its first step
+                if not state.get("step"):  # begins anew, with the options of its first step
                     state.clear()
         else:
             increment_version(params)  # so that autograd sees that they have changed
@@ -381,11 +381,7 @@ class Optimizer(torch.optim.Optimizer):
                 )
             _keep(state, name, torch.empty_like(p, dtype=_wide(p)).copy_(value), group.get("state_dtype"))
         if p.dtype is torch.bfloat16:
-            # One in bfloat16 has been through PyTorch, which does not step it.
-            master = torch.as_tensor(entry.get("master", p))
-            state["master"] = torch.empty_like(p, dtype=_wide(p)).copy_(
-                master.detach() if master.dtype is torch.float32 else p.detach()
-            )
+            state["master"] = torch.empty_like(p, dtype=_wide(p)).copy_(torch.as_tensor(entry.get("master", p)).detach())
         return state
 
     def __getstate__(self) -> dict[str, Any]:
