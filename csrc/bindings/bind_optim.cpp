@@ -90,7 +90,18 @@ std::int64_t count(Site site, py::handle value, std::int64_t least) {
     return n;
 }
 
-// The numbers that a rule keeps with an array, by name; `with` calls f(name, number) for those besides the step.
+// A name of ours as a Python string, made once. Names are string literals, so that their address tells them apart.
+PyObject* key(const char* name) {
+    static thread_local std::vector<std::pair<const char*, PyObject*>> known;
+    for (const auto& [literal, string] : known)
+        if (literal == name) return string;
+    known.emplace_back(name, PyUnicode_InternFromString(name));
+    return known.back().second;
+}
+// The entry of a dict under a name of ours; null where there is none.
+py::handle entry(const py::dict& dict, const char* name) { return PyDict_GetItemWithError(dict.ptr(), key(name)); }
+
+// The numbers that a rule keeps with an array besides the step: f(name, number) for each.
 template <class F>
 void for_each_scalar(OptimizerKind kind, StepScalars& s, F f) {
     if (kind == OptimizerKind::nadam) f("mu_product", s.mu_product);
@@ -101,19 +112,26 @@ double scalar(const std::string& who, const char* name, py::handle value) {
     if (x >= 0 && x <= most && std::isfinite(x)) return x;
     throw py::value_error(who + ": " + name + " is " + ascii(value) + ", expected 0 <= " + name + (most == 1 ? " <= 1" : " < inf"));
 }
-py::dict scalars_dict(OptimizerKind kind, StepScalars s, const OptimizerOptions& options) {
-    py::dict result;
-    result["step"] = s.step;
+void write_scalars(const py::dict& into, OptimizerKind kind, StepScalars s, const OptimizerOptions& options) {
+    const auto set = [&](const char* name, const py::object& value) {
+        if (PyDict_SetItem(into.ptr(), key(name), value.ptr()) != 0) throw py::error_already_set();
+    };
+    set("step", py::int_(s.step));
     if (s.eta < 0) s.eta = options.lr;
-    for_each_scalar(kind, s, [&](const char* name, double value) { result[name] = value; });
+    for_each_scalar(kind, s, [&](const char* name, double value) { set(name, py::float_(value)); });
+}
+py::dict scalars_dict(OptimizerKind kind, const StepScalars& s, const OptimizerOptions& options) {
+    py::dict result;
+    write_scalars(result, kind, s, options);
     return result;
 }
 StepScalars scalars_from(OptimizerKind kind, const char* who, const py::dict& values) {
     StepScalars s;
-    if (!values.contains("step")) throw py::value_error(std::string(who) + ": the state has no step");
-    s.step = count({who, "step"}, values["step"], 0);
+    const py::handle step = entry(values, "step");
+    if (!step) throw py::value_error(std::string(who) + ": the state has no step");
+    s.step = count({who, "step"}, step, 0);
     for_each_scalar(kind, s, [&](const char* name, double& value) {
-        if (values.contains(name)) value = scalar(who, name, values[name]);
+        if (const py::handle given = entry(values, name)) value = scalar(who, name, given);
     });
     return s;
 }
@@ -356,11 +374,12 @@ py::object step(Optimizer& optimizer, const py::list& params, py::handle gradien
 // its tensors are of that dtype, and one in eight bits (uint8) has its exponents beside it, one a block, as <name>_exponents.
 void take_state(StepArray& a, const Tensor& w, Site site, OptimizerKind kind, const py::dict& state, std::vector<Tensor>& kept) {
     const bool wide = w.dtype == Dtype::float64;
-    const auto entry = [&](const std::string& name) -> Tensor& {
-        if (!state.contains(name)) value_error(site, "has no state " + name);
-        kept.push_back(read_tensor(site, state[name.c_str()]));
+    const auto read = [&](const char* name, py::handle given) -> Tensor& {
+        if (!given) value_error(site, "has no state " + std::string(name));
+        kept.push_back(read_tensor(site, given));
         Tensor& t = kept.back();
-        if (!t.contiguous || !t.writeable) value_error(site, "has a state " + name + " that is strided or read-only");
+        if (!t.contiguous || !t.writeable)
+            value_error(site, "has a state " + std::string(name) + " that is strided or read-only");
         return t;
     };
     const auto refuse = [&](const char* name, const Tensor& t) {
@@ -368,10 +387,11 @@ void take_state(StepArray& a, const Tensor& w, Site site, OptimizerKind kind, co
                               " for a parameter of dtype " + w.dtype_name() + " and shape " + w.shape_text());
     };
     bool first = true;
+    const unsigned used = used_states(kind, *a.options);
     for (int s = 0; s < kMaxStates; ++s) {
-        if (!(used_states(kind, *a.options) >> s & 1)) continue;
+        if (!(used >> s & 1)) continue;
         const char* name = info(kind).states[s].name;
-        const Tensor& t = entry(name);
+        const Tensor& t = read(name, entry(state, name));
         const StateFormat format = t.dtype == Dtype::bfloat16 ? StateFormat::bfloat16
                                    : t.bytes == 1             ? StateFormat::eight_bits
                                                               : StateFormat::native;
@@ -384,13 +404,14 @@ void take_state(StepArray& a, const Tensor& w, Site site, OptimizerKind kind, co
         a.states[s] = t.data;
         if (format == StateFormat::eight_bits) {
             const std::string beside = std::string(name) + "_exponents";
-            const Tensor& exponents = entry(beside);
+            const py::object given = state.attr("get")(beside);
+            const Tensor& exponents = read(beside.c_str(), given.is_none() ? py::handle() : given);
             if (exponents.bytes != 1 || exponents.n != (w.n + kBlock - 1) / kBlock) refuse(beside.c_str(), exponents);
             a.exponents[s] = static_cast<std::uint8_t*>(exponents.data);
         }
     }
     if (w.dtype == Dtype::bfloat16) {
-        const Tensor& master = entry("master");
+        const Tensor& master = read("master", entry(state, "master"));
         if (master.dtype != Dtype::float32 || !master.same_shape(w)) refuse("master", master);
         a.master = static_cast<float*>(master.data);
     }
@@ -413,9 +434,10 @@ py::tuple step_tensors(py::handle kind_name, const std::string& who, const py::l
     std::vector<Tensor> w, g, kept;
     w.reserve(count), g.reserve(count), kept.reserve(count * (2 * kMaxStates + 1));
     for (std::size_t i = 0; i < count; ++i) {
-        w.push_back(read_tensor(param("step", i), params[i]));
+        w.push_back(read_tensor(param("step", i), PyList_GET_ITEM(params.ptr(), Py_ssize_t(i))));
         check_in_place(param("step", i), w[i]);
-        g.push_back(read_gradient({"step", "grads", std::ptrdiff_t(i)}, py::object(grads[i]), w[i], zero_grads));
+        const py::handle gradient = PyList_GET_ITEM(grads.ptr(), Py_ssize_t(i));
+        g.push_back(read_gradient({"step", "grads", std::ptrdiff_t(i)}, gradient, w[i], zero_grads));
         StepArray a;
         a.w = w[i].data;
         a.w_dtype = *w[i].dtype;
@@ -423,7 +445,9 @@ py::tuple step_tensors(py::handle kind_name, const std::string& who, const py::l
         a.g_dtype = g[i].dtype.value_or(Dtype::float32);
         a.n = w[i].n;
         a.options = &options.at(group_of[i]);
-        const auto state = py::cast<py::dict>(states[i]);
+        const py::handle given = PyList_GET_ITEM(states.ptr(), Py_ssize_t(i));
+        if (!PyDict_Check(given.ptr())) type_error({who.c_str(), "states", std::ptrdiff_t(i)}, "is no dict");
+        const auto state = py::reinterpret_borrow<py::dict>(given);
         take_state(a, w[i], param("step", i), kind, state, kept);
         stepper.add(a, scalars_from(kind, who.c_str(), state));
     }
@@ -435,8 +459,9 @@ py::tuple step_tensors(py::handle kind_name, const std::string& who, const py::l
         outcome = stepper.step(request);
     }
     for (std::size_t i = 0; i < count && !outcome.skipped; ++i) {
-        py::dict state = states[i];
-        for (const auto& [name, value] : scalars_dict(kind, stepper.scalars(i), *stepper.arrays()[i].options)) state[name] = value;
+        if (stepper.arrays()[i].g)
+            write_scalars(py::reinterpret_borrow<py::dict>(PyList_GET_ITEM(states.ptr(), Py_ssize_t(i))), kind, stepper.scalars(i),
+                          *stepper.arrays()[i].options);
     }
     return py::make_tuple(request.clip_norm != 0 ? py::object(py::float_(outcome.norm)) : py::none(), outcome.skipped);
 }
