@@ -378,8 +378,7 @@ void take_state(StepArray& a, const Tensor& w, Site site, OptimizerKind kind, co
         if (!given) value_error(site, "has no state " + std::string(name));
         kept.push_back(read_tensor(site, given));
         Tensor& t = kept.back();
-        if (!t.contiguous || !t.writeable)
-            value_error(site, "has a state " + std::string(name) + " that is strided or read-only");
+        if (!t.contiguous || !t.writeable) value_error(site, "has a state " + std::string(name) + " that is strided or read-only");
         return t;
     };
     const auto refuse = [&](const char* name, const Tensor& t) {
@@ -405,7 +404,7 @@ void take_state(StepArray& a, const Tensor& w, Site site, OptimizerKind kind, co
         if (format == StateFormat::eight_bits) {
             const std::string beside = std::string(name) + "_exponents";
             const py::object given = state.attr("get")(beside);
-            const Tensor& exponents = read(beside.c_str(), given.is_none() ? py::handle() : given);
+            const Tensor& exponents = read(beside.c_str(), given.is_none() ? py::handle() : py::handle(given));
             if (exponents.bytes != 1 || exponents.n != (w.n + kBlock - 1) / kBlock) refuse(beside.c_str(), exponents);
             a.exponents[s] = static_cast<std::uint8_t*>(exponents.data);
         }

@@ -650,8 +650,8 @@ void store_state(const LowBitState& s, float* x, std::size_t first, std::size_t 
     if (s.format == StateFormat::bfloat16) {
         WholeBlock<std::uint16_t> block(static_cast<std::uint16_t*>(s.data) + first, count);
         std::uint16_t* const bits = block.data();
-        fractions.for_each(state, [=](std::size_t i, U32 fraction) __attribute__((always_inline)) {
-            narrow(bits + i, storage::to_bfloat16(load(x + i), fraction));
+        fractions.template for_each<16>(state, [=](std::size_t i, U32 below) __attribute__((always_inline)) {
+            narrow(bits + i, storage::to_bfloat16(load(x + i), below));
         });
         block.finish();
     } else {
@@ -700,6 +700,20 @@ inline void store_bfloat16(std::uint16_t* parameter, const float* master, std::s
     block.finish();
 }
 
+// The next block on its way from memory while this one is calculated with: there is too much to do for the processor to look that
+// far ahead by itself.
+template <class T>
+TRAINSTEP_INLINE void prefetch_block(const StepSpan<T>& s, unsigned reads, std::size_t first) {
+    const auto lines = [](const void* array, std::size_t offset, std::size_t bytes) __attribute__((always_inline)) {
+        for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(array) + offset + i);
+    };
+    lines(s.w, first * sizeof(T), kBlock * sizeof(T));
+    lines(s.g, first * dtype_size(s.g_dtype), kBlock * dtype_size(s.g_dtype));
+    const std::size_t state_size = s.format == StateFormat::native ? sizeof(T) : s.format == StateFormat::bfloat16 ? 2 : 1;
+    for (int i = 0; i < kMaxStates; ++i)
+        if (reads >> i & 1) lines(s.states[i], first * state_size, kBlock * state_size);
+}
+
 // Calls body(elements) over the span: at once where everything is stored in T, else block by block through buffers. reads, writes:
 // the states that body reads, and those of them that it moves.
 template <class T, class Body>
@@ -715,6 +729,7 @@ TRAINSTEP_INLINE void for_each_block(const StepSpan<T>& s, unsigned reads, unsig
     alignas(64) float staged[kMaxStates][kBlock];
     for (std::size_t first = 0; first < s.n; first += kBlock) {
         const std::size_t count = s.n - first < kBlock ? s.n - first : kBlock;
+        if (s.n - first > 2 * kBlock) prefetch_block(s, reads, first + kBlock);
         Elements<T> e{s.w + first, gradient, {}, count};
         if (s.g_dtype == own)
             e.g = static_cast<const T*>(s.g) + first;

@@ -60,11 +60,11 @@ TRAINSTEP_INLINE U32 to_bfloat16(F32 x) {
     return x == x ? rounded : (bits >> 16) | 0x40;
 }
 
-// Up where `fraction`, of 2^32, and what lies below the last bit reach 1. Infinity and NaN stay.
-TRAINSTEP_INLINE U32 to_bfloat16(F32 x, U32 fraction) {
+// Up where `below` and the 16 bits below the last one reach 2^16. Infinity and NaN stay.
+TRAINSTEP_INLINE U32 to_bfloat16(F32 x, U32 below) {
     const U32 bits = (U32)x;
     const I32 finite = (I32)(bits & 0x7fffffff) < iset1<float>(0x7f800000);
-    return x == x ? (bits + ((fraction >> 16) & (U32)finite)) >> 16 : (bits >> 16) | 0x40;
+    return x == x ? (bits + (below & (U32)finite)) >> 16 : (bits >> 16) | 0x40;
 }
 
 // --- random bits -------------------------------------------------------------------------------------------------------------
@@ -73,17 +73,18 @@ TRAINSTEP_INLINE U32 to_bfloat16(F32 x, U32 fraction) {
 struct RandomBits {
     alignas(64) std::uint32_t words[4][16];
 
-    // Calls f(i, fraction) for the vector of elements from i on, for each of the block: what is added below the last bit that is
-    // kept, of 2^32, for the given state. Vector k = i / 16 of 16 lanes takes byte k / 4 of word k % 4, and every state the bytes
-    // of other elements. The 256 values lie in the middle of what they stand for: cut off, they would pull every average down.
-    template <class F>
+    // Calls f(i, below) for the vector of elements from i on, for each of the block: what is added below the last bit that is kept,
+    // of 2^bits, for the given state. Vector k = i / 16 of 16 lanes takes byte k / 4 of word k % 4, and every state the bytes of
+    // other elements. The 256 values lie in the middle of what they stand for: cut off, they would pull every average down.
+    template <int bits, class F>
     TRAINSTEP_INLINE void for_each(int state, F f) const {
         for (int quarter = 0; quarter < 4; ++quarter) {
-            const int shift = 8 * ((quarter + state) % 4);
+            const int byte = 8 * ((quarter + state) % 4), up = byte < bits - 8 ? bits - 8 - byte : 0,
+                      down = byte > bits - 8 ? byte - (bits - 8) : 0;
             for (int i = 0; i < 64; i += kWidth<float>) {
                 U32 word;
                 __builtin_memcpy(&word, &words[0][0] + i, sizeof word);
-                f(std::size_t(64 * quarter + i), ((word >> shift) << 24) + (1u << 23));
+                f(std::size_t(64 * quarter + i), (((word << up) >> down) & (0xffu << (bits - 8))) | 1u << (bits - 9));
             }
         }
     }
@@ -91,9 +92,9 @@ struct RandomBits {
 
 // The same with one half for all: to nearest.
 struct Nearest {
-    template <class F>
+    template <int bits, class F>
     TRAINSTEP_INLINE void for_each(int, F f) const {
-        for (std::size_t i = 0; i < kBlock; i += kWidth<float>) f(i, U32{} + (1u << 31));
+        for (std::size_t i = 0; i < kBlock; i += kWidth<float>) f(i, U32{} + (1u << (bits - 1)));
     }
 };
 
@@ -158,15 +159,15 @@ TRAINSTEP_INLINE std::uint8_t encode(std::uint8_t* codes, const float* x, const 
     if (std::uint32_t(most) >= kNonFinite << 23) exponent = kNonFinite;
     if (exponent < 32) exponent = 32;
     const U32 base = U32{} + exponent_base<is_signed>(std::uint8_t(exponent));
-    fractions.for_each(state, [=](std::size_t i, U32 fraction) __attribute__((always_inline)) {
+    // No code is past the last one: the largest value with all that may be added stays below the next.
+    fractions.template for_each<kMantissaShift>(state, [=](std::size_t i, U32 below) __attribute__((always_inline)) {
         const U32 bits = (U32)load(x + i), magnitude = bits & 0x7fffffff;
-        const I32 code = (I32)(magnitude - base + (fraction >> (32 - kMantissaShift))) >> kMantissaShift;
-        I32 kept = code > 0 ? code : 0;
+        const I32 code = (I32)(magnitude - base + below) >> kMantissaShift;
         if constexpr (is_signed) {
-            narrow(codes + i, (U32)(kept < 0x7f ? kept : iset1<float>(0x7f)) | (bits >> 31) << 7);
+            narrow(codes + i, (U32)(code > 0 ? code : 0) | ((bits >> 24) & 0x80));
         } else {
-            kept = kept < 0xff ? kept : iset1<float>(0xff);
-            narrow(codes + i, (U32)((I32)magnitude > 0 && kept == 0 ? iset1<float>(1) : kept));
+            const I32 least = (I32)(magnitude < 1 ? magnitude : U32{} + 1);
+            narrow(codes + i, (U32)(code > least ? code : least));
         }
     });
     return std::uint8_t(exponent);

@@ -22,6 +22,16 @@ std::size_t state_size(const StepArray& a) {
     }
 }
 
+// Between two large states. Arrays of the same index a power of two apart meet in the same sets of the caches and banks of the
+// memory: Adam on 2^26 elements took 43 ms with none, 28 to 37 with a gap of 4 KiB or more (2 threads, Zen 4).
+constexpr std::size_t kLarge = std::size_t{1} << 20, kGap = 5 * 1024 + 64;
+
+// The room that a state takes in an arena.
+std::size_t state_room(const StepArray& a) {
+    const std::size_t bytes = state_size(a);
+    return padded<char>(bytes == 0 ? 1 : bytes) + (bytes >= kLarge ? kGap : 0);
+}
+
 // What a state is before the first step, where that is not 0.
 double initial(OptimizerKind kind, int state, const OptimizerOptions& o) {
     if (kind == OptimizerKind::adagrad) return o.initial_accumulator_value;
@@ -122,7 +132,7 @@ void Optimizer::allocate_states() {
     };
     std::size_t bytes = 0;
     for (std::size_t i = 0; i < arrays_.size(); ++i)
-        for (unsigned states = missing(i); states; states &= states - 1) bytes += padded<char>(state_size(arrays_[i])) + kAlignment;
+        for (unsigned states = missing(i); states; states &= states - 1) bytes += state_room(arrays_[i]);
     if (bytes == 0) return;
     arenas_.emplace_back(bytes);
     char* at = arenas_.back().as<char>();
@@ -132,7 +142,7 @@ void Optimizer::allocate_states() {
             StepArray& a = arrays_[i];
             a.states[s] = at;  // not null, even for no elements
             if (a.format == StateFormat::eight_bits) a.exponents[s] = reinterpret_cast<std::uint8_t*>(at) + a.n;
-            at += padded<char>(state_size(a)) + (a.n == 0 ? kAlignment : 0);
+            at += state_room(a);
             if (const double value = initial(kind(), s, *a.options); value != 0) fill(a, low_bit(i, s), a.states[s], value);
         }
 }

@@ -2,10 +2,15 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 #include <utility>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 namespace trainstep {
 
@@ -27,6 +32,12 @@ class Arena {
         const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
         data_ = std::aligned_alloc(kAlignment, rounded);
         if (!data_) throw std::bad_alloc();
+#ifdef __linux__
+        // As NumPy does for its large arrays: fewer TLB entries. A kernel that has no huge pages to give ignores it.
+        constexpr std::size_t page = 4096, large = std::size_t{4} << 20;
+        char* const first_page = static_cast<char*>(data_) + (page - reinterpret_cast<std::uintptr_t>(data_) % page) % page;
+        if (rounded >= large) madvise(first_page, rounded - page, MADV_HUGEPAGE);
+#endif
         std::memset(data_, 0, rounded);
     }
     Arena(Arena&& other) noexcept { swap(other); }
