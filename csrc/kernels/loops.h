@@ -35,10 +35,15 @@ TRAINSTEP_INLINE Vec<T> or_else(Vec<T> v, Tail<T> tail, Vec<T> rest) {
     return keep_first(v, tail, rest);
 }
 
+// head: elements to take as a partial vector first, less than kWidth, so that the others are aligned.
 template <class T, class Body>
-TRAINSTEP_INLINE void for_each_vector(std::size_t n, Body body) {
+TRAINSTEP_INLINE void for_each_vector(std::size_t n, Body body, std::size_t head = 0) {
     constexpr std::size_t width = kWidth<T>;
     std::size_t i = 0;
+    if (head != 0 && head < n) {
+        body(i, Tail<T>(std::ptrdiff_t(head)));
+        i = head;
+    }
     for (; i + width <= n; i += width) body(i, Full{});
     if (i < n) body(i, Tail<T>(std::ptrdiff_t(n - i)));
 }

@@ -563,15 +563,22 @@ __attribute__((noinline)) void update(const Elements<T>& e_, const Form& form_, 
     const Elements<T> e = e_;  // copies, which no store can change
     const Form form = form_;
     const Penalties<T> penalties = penalties_;
-    for_each_vector<T>(e.n, [=](std::size_t i, auto part) __attribute__((always_inline)) {
-        Vec<T> w = get<T>(e.w + i, part), g = get<T>(e.g + i, part), state[kMaxStates];
-        for_each_state<Form::states>([&](int s) __attribute__((always_inline)) { state[s] = get<T>(e.states[s] + i, part); });
-        penalties.template apply<penalized>(w, g);
-        form(w, state, g);
-        put<T>(e.w + i, part, w);
-        for_each_state<moved_states<Form>()>([&](int s)
-                                                 __attribute__((always_inline)) { put<T>(e.states[s] + i, part, state[s]); });
-    });
+    // Arrays of NumPy often lie 16 bytes behind a cache line, and states are laid out as their parameter is.
+    constexpr std::size_t bytes = kVectorBytes;
+    const std::size_t ahead = (bytes - reinterpret_cast<std::uintptr_t>(e.w) % bytes) % bytes;
+    const std::size_t head = e.n >= kBlock && ahead % sizeof(T) == 0 ? ahead / sizeof(T) : 0;
+    for_each_vector<T>(
+        e.n,
+        [=](std::size_t i, auto part) __attribute__((always_inline)) {
+            Vec<T> w = get<T>(e.w + i, part), g = get<T>(e.g + i, part), state[kMaxStates];
+            for_each_state<Form::states>([&](int s) __attribute__((always_inline)) { state[s] = get<T>(e.states[s] + i, part); });
+            penalties.template apply<penalized>(w, g);
+            form(w, state, g);
+            put<T>(e.w + i, part, w);
+            for_each_state<moved_states<Form>()>([&](int s)
+                                                     __attribute__((always_inline)) { put<T>(e.states[s] + i, part, state[s]); });
+        },
+        head);
 }
 
 // The first pass of a rule with a trust ratio: states for the next step, and the squares of w and of the direction.

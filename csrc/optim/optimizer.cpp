@@ -29,7 +29,7 @@ constexpr std::size_t kLarge = std::size_t{1} << 20, kGap = 5 * 1024 + 64;
 // The room that a state takes in an arena.
 std::size_t state_room(const StepArray& a) {
     const std::size_t bytes = state_size(a);
-    return padded<char>(bytes == 0 ? 1 : bytes) + (bytes >= kLarge ? kGap : 0);
+    return padded<char>(bytes + kAlignment) + (bytes >= kLarge ? kGap : 0);
 }
 
 // What a state is before the first step, where that is not 0.
@@ -108,6 +108,7 @@ void Optimizer::add_group(const OptimizerOptions& options, const std::vector<Par
     for (const Parameter& p : parameters) {
         StepArray a;
         a.n = p.n;
+        a.w = const_cast<void*>(p.values);
         a.w_dtype = p.dtype;
         a.options = &options_.back();
         a.format = format_ == StateFormat::eight_bits && p.n < kLeastInEightBits ? StateFormat::native : format_;
@@ -140,8 +141,11 @@ void Optimizer::allocate_states() {
         for (std::size_t i = 0; i < arrays_.size(); ++i) {
             if (!(missing(i) >> s & 1)) continue;
             StepArray& a = arrays_[i];
-            a.states[s] = at;  // not null, even for no elements
-            if (a.format == StateFormat::eight_bits) a.exponents[s] = reinterpret_cast<std::uint8_t*>(at) + a.n;
+            // As far behind a cache line as the parameter, so that both can be moved in aligned vectors.
+            const std::size_t offset =
+                a.format == StateFormat::native && !a.master ? reinterpret_cast<std::uintptr_t>(a.w) % kAlignment : 0;
+            a.states[s] = at + offset;  // not null, even for no elements
+            if (a.format == StateFormat::eight_bits) a.exponents[s] = static_cast<std::uint8_t*>(a.states[s]) + a.n;
             at += state_room(a);
             if (const double value = initial(kind(), s, *a.options); value != 0) fill(a, low_bit(i, s), a.states[s], value);
         }

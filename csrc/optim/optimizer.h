@@ -64,7 +64,7 @@ class Stepper {
 
 class Optimizer : public Stepper {
   public:
-    // values: of a parameter in bfloat16, which gets a master in float32.
+    // values: where it lies; one in bfloat16 gets a master in float32.
     struct Parameter {
         std::vector<std::int64_t> shape;
         std::size_t n;
