@@ -16,10 +16,14 @@ ROOT = Path(__file__).parents[1]
 CLANG = "clang++-19"
 ARCHER = Path("/usr/lib/llvm-19/lib/libarcher.so")
 SUPPRESSIONS = ROOT / "tests" / "suppressions"
-KERNELS = ["test_ops.py", "test_optim.py", "test_vmath.py"]
+KERNELS = ["test_ops.py", "test_optim.py", "test_optim_dtypes.py", "test_optim_fused.py", "test_vmath.py"]
 PROGRAMS = ["test_capi.py", "test_nn.py", "test_trainer.py", "test_runtime.py", "test_concurrency.py"]
-# tsan has a thread of its own, which a test that counts threads would count.
-DESELECTED = {"tsan": ["tests/test_runtime.py::test_large_work_uses_the_threads_and_small_work_does_not"]}
+# Whole trainings are slow here and tell nothing new; tsan has a thread of its own, which a test that counts threads would count.
+SLOW = "tests/test_optim_dtypes.py::test_low_bit_states_train_to_the_same_loss"
+DESELECTED = {
+    "asan": [SLOW],
+    "tsan": [SLOW, "tests/test_runtime.py::test_large_work_uses_the_threads_and_small_work_does_not"],
+}
 
 
 def library(name: str) -> str:
