@@ -18,11 +18,15 @@ ARCHER = Path("/usr/lib/llvm-19/lib/libarcher.so")
 SUPPRESSIONS = ROOT / "tests" / "suppressions"
 KERNELS = ["test_ops.py", "test_optim.py", "test_optim_dtypes.py", "test_optim_fused.py", "test_vmath.py"]
 PROGRAMS = ["test_capi.py", "test_nn.py", "test_trainer.py", "test_runtime.py", "test_concurrency.py"]
-# Whole trainings are slow here and tell nothing new; tsan has a thread of its own, which a test that counts threads would count.
+# Whole trainings are slow here and tell nothing new; tsan has a thread of its own, which tests that count threads would count.
 SLOW = "tests/test_optim_dtypes.py::test_low_bit_states_train_to_the_same_loss"
 DESELECTED = {
     "asan": [SLOW],
-    "tsan": [SLOW, "tests/test_runtime.py::test_large_work_uses_the_threads_and_small_work_does_not"],
+    "tsan": [
+        SLOW,
+        "tests/test_runtime.py::test_large_work_uses_the_threads_and_small_work_does_not",
+        "tests/test_capi.py::test_one_thread_starts_no_other",
+    ],
 }
 
 

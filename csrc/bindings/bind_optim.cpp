@@ -347,7 +347,6 @@ py::object step(Optimizer& optimizer, const py::list& params, py::handle gradien
     const StepRequest request = request_from(grad_scale, clip_norm, clip_value, zero_grads, skip_nonfinite);
     std::vector<Tensor> w, g;
     w.reserve(count), g.reserve(count);
-    bool moved = false;  // since the last step: what lay apart then and has not moved lies apart
     for (std::size_t i = 0; i < count; ++i) {
         const auto here = [i](const char* list) { return Site{"step", list, std::ptrdiff_t(i)}; };
         w.push_back(read_tensor(here("params"), PyList_GET_ITEM(params.ptr(), Py_ssize_t(i))));
@@ -357,13 +356,18 @@ py::object step(Optimizer& optimizer, const py::list& params, py::handle gradien
             value_error(here("params"), "has changed since the optimizer was made: it has " + std::to_string(w[i].n) +
                                             " elements of " + w[i].dtype_name());
         g.push_back(read_gradient(here("grads"), PySequence_Fast_GET_ITEM(gradients.ptr(), Py_ssize_t(i)), w[i], zero_grads));
-        moved = moved || w[i].data != known.w || g[i].data != known.g || (g[i].data && *g[i].dtype != known.g_dtype);
     }
-    if (moved) check_gradients_apart(w, g);
     double norm;
     {
         const WithoutGil released;
         const std::lock_guard held(optimizer.lock);
+        // What lay apart at the last step and has not moved lies apart.
+        bool moved = false;
+        for (std::size_t i = 0; i < count; ++i) {
+            const StepArray& last = optimizer.arrays()[i];
+            moved = moved || w[i].data != last.w || g[i].data != last.g || (g[i].data && *g[i].dtype != last.g_dtype);
+        }
+        if (moved) check_gradients_apart(w, g);
         for (std::size_t i = 0; i < count; ++i) optimizer.place(i, w[i].data, g[i].data, g[i].dtype.value_or(Dtype::float32));
         norm = optimizer.step(request);
     }
