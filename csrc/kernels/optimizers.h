@@ -89,14 +89,6 @@ struct StepTerms {
     bool adaptive = true;                     // radam: the variance of the step is bounded
 };
 
-// A state of float32 in fewer bits.
-struct LowBitState {
-    void* data;
-    std::uint8_t* exponents;  // of eight bits: one a block
-    StateFormat format;
-    bool with_sign;
-};
-
 // One span of an array to step: n elements.
 template <class T>
 struct StepSpan {
@@ -127,8 +119,6 @@ struct SquareSums {
 }  // namespace trainstep
 
 #ifdef TRAINSTEP_ISA
-#include <type_traits>
-
 #include "kernels/loops.h"
 
 namespace trainstep::TRAINSTEP_ISA::optimizers {
@@ -533,15 +523,6 @@ struct Penalties {
     }
 };
 
-// Some elements of one array, with everything in T.
-template <class T>
-struct Elements {
-    T* w;
-    const T* g;
-    T* states[kMaxStates];
-    std::size_t n;
-};
-
 template <unsigned mask, class F>
 TRAINSTEP_INLINE void for_each_state(F f) {
     for (int s = 0; s < kMaxStates; ++s)
@@ -557,282 +538,38 @@ constexpr unsigned moved_states() {
         return Form::states;
 }
 
-// w and states for the next step.
+// What is done with each vector: w and its states for the next step.
 template <class T, bool penalized, class Form>
-__attribute__((noinline)) void update(const Elements<T>& e_, const Form& form_, const Penalties<T>& penalties_) {
-    const Elements<T> e = e_;  // copies, which no store can change
-    const Form form = form_;
-    const Penalties<T> penalties = penalties_;
-    // Arrays of NumPy often lie 16 bytes behind a cache line, and states are laid out as their parameter is.
-    constexpr std::size_t bytes = kVectorBytes;
-    const std::size_t ahead = (bytes - reinterpret_cast<std::uintptr_t>(e.w) % bytes) % bytes;
-    const std::size_t head = e.n >= kBlock && ahead % sizeof(T) == 0 ? ahead / sizeof(T) : 0;
-    for_each_vector<T>(
-        e.n,
-        [=](std::size_t i, auto part) __attribute__((always_inline)) {
-            Vec<T> w = get<T>(e.w + i, part), g = get<T>(e.g + i, part), state[kMaxStates];
-            for_each_state<Form::states>([&](int s) __attribute__((always_inline)) { state[s] = get<T>(e.states[s] + i, part); });
-            penalties.template apply<penalized>(w, g);
-            form(w, state, g);
-            put<T>(e.w + i, part, w);
-            for_each_state<moved_states<Form>()>([&](int s)
-                                                     __attribute__((always_inline)) { put<T>(e.states[s] + i, part, state[s]); });
-        },
-        head);
-}
+struct Update {
+    static constexpr unsigned reads = Form::states, writes = moved_states<Form>();
+    static constexpr bool writes_w = true;
+    Form form;
+    Penalties<T> penalties;
 
-// The first pass of a rule with a trust ratio: states for the next step, and the squares of w and of the direction.
-template <class T, bool penalized, class Form>
-__attribute__((noinline)) void measure(const Elements<T>& e_, const Form& form_, const Penalties<T>& penalties_, SquareSums& sums) {
-    const Elements<T> e = e_;
-    const Form form = form_;
-    const Penalties<T> penalties = penalties_;
-    F64 of_w{}, of_direction{};
-    for_each_vector<T>(e.n, [&](std::size_t i, auto part) __attribute__((always_inline)) {
-        Vec<T> w = get<T>(e.w + i, part), g = get<T>(e.g + i, part), state[kMaxStates];
-        for_each_state<Form::states>([&](int s) __attribute__((always_inline)) { state[s] = get<T>(e.states[s] + i, part); });
+    template <class Part>
+    TRAINSTEP_INLINE void operator()(Vec<T>& w, Vec<T>* state, Vec<T> g, Part) {
         penalties.template apply<penalized>(w, g);
-        const Vec<T> direction = form(w, state, g);
-        of_w = add_squares(of_w, w);
-        of_direction = add_squares(of_direction, or_else<T>(direction, part, zero<T>()));
-        for_each_state<Form::states>([&](int s) __attribute__((always_inline)) { put<T>(e.states[s] + i, part, state[s]); });
-    });
-    sums.w += reduce_add<double>(of_w);
-    sums.direction += reduce_add<double>(of_direction);
-}
-
-// --- other dtypes: through buffers of one block, which are whole vectors long -------------------------------------------------
-
-// What may be read as a whole block: `from` itself or, where it has fewer elements, a copy of them in `buffer`.
-template <class I>
-TRAINSTEP_INLINE const I* whole_block(const I* from, I* buffer, std::size_t count) {
-    return count == kBlock ? from : static_cast<const I*>(__builtin_memcpy(buffer, from, count * sizeof(I)));
-}
-// Where a whole block may be written: `to` itself or, where there is room for fewer elements, `buffer`. Then `finish` puts them
-// there.
-template <class I>
-struct WholeBlock {
-    I* to;
-    std::size_t count;
-    alignas(64) I buffer[kBlock];
-
-    TRAINSTEP_INLINE WholeBlock(I* to_, std::size_t count_) : to(to_), count(count_) {}
-    TRAINSTEP_INLINE I* data() { return count == kBlock ? to : buffer; }
-    TRAINSTEP_INLINE void finish() {
-        if (count < kBlock) __builtin_memcpy(to, buffer, count * sizeof(I));
+        form(w, state, g);
     }
 };
 
-// `count` elements in T, from where an array of another dtype lies. x has room for a block.
-template <class T>
-void load_as(T* x, const void* from, Dtype dtype, std::size_t first, std::size_t count) {
-    const auto copy = [&](const auto* typed) __attribute__((always_inline)) {
-        for (std::size_t i = 0; i < count; ++i) x[i] = T(typed[first + i]);
-    };
-    if (dtype == Dtype::float32) return copy(static_cast<const float*>(from));
-    if (dtype == Dtype::float64) return copy(static_cast<const double*>(from));
-    alignas(64) std::uint16_t part[kBlock];
-    const std::uint16_t* const bits = whole_block(static_cast<const std::uint16_t*>(from) + first, part, count);
-    if constexpr (sizeof(T) == 4) {
-        const bool brain = dtype == Dtype::bfloat16;
-        for (std::size_t i = 0; i < kBlock; i += kWidth<float>)
-            store<float>(x + i, brain ? storage::from_bfloat16(widen(bits + i)) : storage::from_float16(widen(bits + i)));
-    } else {
-        alignas(64) float value[kBlock];
-        load_as<float>(value, bits, dtype, 0, count);
-        for (std::size_t i = 0; i < count; ++i) x[i] = T(value[i]);
+// The first pass of a rule with a trust ratio: states for the next step, and the squares of w and of the direction.
+template <class T, bool penalized, class Form>
+struct Measure {
+    static constexpr unsigned reads = Form::states, writes = Form::states;
+    static constexpr bool writes_w = false;
+    Form form;
+    Penalties<T> penalties;
+    F64 of_w{}, of_direction{};
+
+    template <class Part>
+    TRAINSTEP_INLINE void operator()(Vec<T> w, Vec<T>* state, Vec<T> g, Part part) {
+        penalties.template apply<penalized>(w, g);
+        const Vec<T> direction = form(w, state, g);
+        of_w = add_squares(of_w, or_else<T>(w, part, zero<T>()));
+        of_direction = add_squares(of_direction, or_else<T>(direction, part, zero<T>()));
     }
-}
-
-// A block of a state that is stored in fewer bits, as float32, and back. x is a whole block.
-inline void load_state(float* x, const LowBitState& s, std::size_t first, std::size_t count) {
-    if (s.format == StateFormat::bfloat16) return load_as<float>(x, s.data, Dtype::bfloat16, first, count);
-    alignas(64) std::uint8_t part[kBlock];
-    const std::uint8_t* codes = whole_block(static_cast<const std::uint8_t*>(s.data) + first, part, count);
-    (s.with_sign ? storage::decode<true> : storage::decode<false>)(x, codes, s.exponents[first / kBlock]);
-}
-template <class Fractions>
-void store_state(const LowBitState& s, float* x, std::size_t first, std::size_t count, const Fractions& fractions, int state) {
-    for (std::size_t i = count; i < kBlock; ++i) x[i] = 0;
-    if (s.format == StateFormat::bfloat16) {
-        WholeBlock<std::uint16_t> block(static_cast<std::uint16_t*>(s.data) + first, count);
-        std::uint16_t* const bits = block.data();
-        fractions.template for_each<16>(state, [=](std::size_t i, U32 below) __attribute__((always_inline)) {
-            narrow(bits + i, storage::to_bfloat16(load(x + i), below));
-        });
-        block.finish();
-    } else {
-        WholeBlock<std::uint8_t> block(static_cast<std::uint8_t*>(s.data) + first, count);
-        std::uint8_t& exponent = s.exponents[first / kBlock];
-        exponent = s.with_sign ? storage::encode<true>(block.data(), x, fractions, state)
-                               : storage::encode<false>(block.data(), x, fractions, state);
-        block.finish();
-    }
-}
-
-// A whole state, for who reads or sets it from outside.
-inline void load_whole_state(float* x, const LowBitState& s, std::size_t n) {
-    alignas(64) float block[kBlock];
-    for (std::size_t first = 0; first < n; first += kBlock) {
-        const std::size_t count = n - first < kBlock ? n - first : kBlock;
-        load_state(block, s, first, count);
-        __builtin_memcpy(x + first, block, count * sizeof *x);
-    }
-}
-inline void store_whole_state(const LowBitState& s, const float* x, std::size_t n) {
-    alignas(64) float block[kBlock];
-    for (std::size_t first = 0; first < n; first += kBlock) {
-        const std::size_t count = n - first < kBlock ? n - first : kBlock;
-        __builtin_memcpy(block, x + first, count * sizeof *x);
-        store_state(s, block, first, count, storage::Nearest{}, 0);
-    }
-}
-
-// A bfloat16 parameter and its float32 master. Where the two do not agree, somebody has written to the parameter.
-inline void take_written(float* master, const std::uint16_t* parameter, std::size_t count) {
-    alignas(64) std::uint16_t part[kBlock];
-    const std::uint16_t* const bits = whole_block(parameter, part, count);
-    for_each_vector<float>(count, [&](std::size_t i, auto part) __attribute__((always_inline)) {
-        const F32 own = get<float>(master + i, part);
-        const U32 given = widen(bits + i);
-        put<float>(master + i, part, (I32)(storage::to_bfloat16(own) == given) ? own : storage::from_bfloat16(given));
-    });
-}
-inline void store_bfloat16(std::uint16_t* parameter, const float* master, std::size_t count) {
-    WholeBlock<std::uint16_t> block(parameter, count);
-    std::uint16_t* const bits = block.data();
-    for_each_vector<float>(count, [&](std::size_t i, auto part) __attribute__((always_inline)) {
-        narrow(bits + i, storage::to_bfloat16(get<float>(master + i, part)));
-    });
-    block.finish();
-}
-
-// The next block on its way from memory while this one is calculated with: there is too much to do for the processor to look that
-// far ahead by itself.
-template <class T>
-TRAINSTEP_INLINE void prefetch_block(const StepSpan<T>& s, unsigned reads, std::size_t first) {
-    const auto lines = [](const void* array, std::size_t offset, std::size_t bytes) __attribute__((always_inline)) {
-        for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(array) + offset + i);
-    };
-    lines(s.w, first * sizeof(T), kBlock * sizeof(T));
-    lines(s.g, first * dtype_size(s.g_dtype), kBlock * dtype_size(s.g_dtype));
-    const std::size_t state_size = s.format == StateFormat::native ? sizeof(T) : s.format == StateFormat::bfloat16 ? 2 : 1;
-    for (int i = 0; i < kMaxStates; ++i)
-        if (reads >> i & 1) lines(s.states[i], first * state_size, kBlock * state_size);
-}
-
-// Calls body(elements) over the span: at once where everything is stored in T, else block by block through buffers. reads, writes:
-// the states that body reads, and those of them that it moves.
-template <class T, class Body>
-TRAINSTEP_INLINE void for_each_block(const StepSpan<T>& s, unsigned reads, unsigned writes, bool writes_w, Body body) {
-    constexpr Dtype own = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
-    const bool low_bits = s.format != StateFormat::native;
-    if (s.g_dtype == own && !low_bits && !s.bfloat16) {
-        Elements<T> e{s.w, static_cast<const T*>(s.g), {}, s.n};
-        for (int i = 0; i < kMaxStates; ++i) e.states[i] = static_cast<T*>(s.states[i]);
-        return body(e);
-    }
-    alignas(64) T gradient[kBlock];
-    alignas(64) float staged[kMaxStates][kBlock];
-    for (std::size_t first = 0; first < s.n; first += kBlock) {
-        const std::size_t count = s.n - first < kBlock ? s.n - first : kBlock;
-        if (s.n - first > 2 * kBlock) prefetch_block(s, reads, first + kBlock);
-        Elements<T> e{s.w + first, gradient, {}, count};
-        if (s.g_dtype == own)
-            e.g = static_cast<const T*>(s.g) + first;
-        else
-            load_as<T>(gradient, s.g, s.g_dtype, first, count);
-        for (int i = 0; i < kMaxStates; ++i)
-            if (reads >> i & 1) e.states[i] = static_cast<T*>(s.states[i]) + first;
-        if constexpr (sizeof(T) == 4) {
-            for (int i = 0; low_bits && i < kMaxStates; ++i)
-                if (reads >> i & 1) load_state(e.states[i] = staged[i], s.low_bit(i), first, count);
-            if (s.bfloat16) take_written(e.w, s.bfloat16 + first, count);
-        }
-        body(e);
-        if constexpr (sizeof(T) == 4) {
-            if (low_bits) {
-                RandomPlace place = s.place;
-                place.block += std::uint32_t(first / kBlock);
-                storage::RandomBits random;
-                storage::fill(random, place);
-                for (int i = 0; i < kMaxStates; ++i)
-                    if (writes >> i & 1) store_state(s.low_bit(i), staged[i], first, count, random, i);
-            }
-            if (writes_w && s.bfloat16) store_bfloat16(s.bfloat16 + first, e.w, count);
-        }
-    }
-}
-
-template <class T, template <class> class Rule>
-void run(const StepSpan<T>& s) {
-    const Penalties<T> penalties(*s.terms);
-    Rule<T>::choose(*s.options, *s.terms, [&](const auto& form) __attribute__((always_inline)) {
-        using Form = std::remove_cvref_t<decltype(form)>;
-        for_each_block(s, Form::states, moved_states<Form>(), true, [&](const Elements<T>& e) __attribute__((always_inline)) {
-            penalties.any() ? update<T, true>(e, form, penalties) : update<T, false>(e, form, penalties);
-        });
-    });
-    if (s.zero_grads) __builtin_memset(s.g, 0, s.n * dtype_size(s.g_dtype));
-}
-
-template <class T, template <class> class Rule>
-void run_direction(const StepSpan<T>& s, SquareSums& sums) {
-    const Penalties<T> penalties(*s.terms);
-    Rule<T>::choose_direction(*s.options, *s.terms, [&](const auto& form) __attribute__((always_inline)) {
-        using Form = std::remove_cvref_t<decltype(form)>;
-        for_each_block(s, Form::states, Form::states, false, [&](const Elements<T>& e) __attribute__((always_inline)) {
-            penalties.any() ? measure<T, true>(e, form, penalties, sums) : measure<T, false>(e, form, penalties, sums);
-        });
-    });
-}
-
-// --- norms -------------------------------------------------------------------------------------------------------------------
-
-// The sum of (scale * x)^2 in double precision: not finite where an x is not (float32 and less cannot overflow there).
-template <class T>
-double sum_of_squares(const void* x, Dtype dtype, std::size_t n, double scale) {
-    constexpr Dtype own = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
-    alignas(64) T staged[kBlock];
-    F64 sums[2] = {};
-    for (std::size_t first = 0; first < n; first += kBlock) {
-        const std::size_t count = n - first < kBlock ? n - first : kBlock;
-        const T* block = static_cast<const T*>(x) + first;
-        if (dtype != own) load_as<T>(staged, x, dtype, first, count), block = staged;
-        std::size_t k = 0;
-        for_each_vector<T>(count, [&](std::size_t i, auto part) __attribute__((always_inline)) {
-            F64& sum = sums[k++ & 1];
-            Vec<T> v = get<T>(block + i, part);
-            if constexpr (sizeof(T) == 8) v = v * scale;
-            sum = add_squares(sum, v);
-        });
-    }
-    const double scaled = reduce_add<double>(sums[0] + sums[1]);
-    return sizeof(T) == 8 ? scaled : scaled * scale * scale;
-}
-
-// x = factor * x, and x clamped to [-limit, limit]; NaN stays.
-template <class T>
-void scale(T* x, std::size_t n, T factor) {
-    map(x, x, n, [=](Vec<T> v) __attribute__((always_inline)) { return factor * v; });
-}
-template <class T>
-void clamp(T* x, std::size_t n, T limit) {
-    map(x, x, n, [=](Vec<T> v) __attribute__((always_inline)) { return min(set1<T>(limit), max(set1<T>(-limit), v)); });
-}
-
-// The largest |x|; NaN where one is NaN.
-template <class T>
-T max_abs(const T* x, std::size_t n) {
-    Vec<T> most{};
-    for_each_vector<T>(n, [&](std::size_t i, auto part) __attribute__((always_inline)) {
-        const Vec<T> a = abs(get<T>(x + i, part));
-        most = most != most ? most : max(most, a);
-    });
-    T result = T(0);
-    for (int i = 0; i < kWidth<T>; ++i) result = most[i] > result || most[i] != most[i] ? most[i] : result;
-    return result;
-}
+};
 
 }  // namespace trainstep::TRAINSTEP_ISA::optimizers
 #endif

@@ -343,84 +343,137 @@ TRAINSTEP_INLINE F64 add_squares(F64 sums, F32 x) {
 
 using U32 = UVec<float>;
 
-// kWidth<float> integers of 8 or 16 bits as 32 bits each, and back; what goes back fits. (g++ 12 takes __builtin_convertvector
+// kWidth<float> integers of 16 bits in memory as 32 bits each, and back; what goes back fits. (g++ 12 takes __builtin_convertvector
 // apart into scalars here.)
 #if defined(__AVX512F__)
-TRAINSTEP_INLINE U32 widen(const std::uint8_t* p) {
-    return (U32)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128((const __m128i*)p));
-}
 TRAINSTEP_INLINE U32 widen(const std::uint16_t* p) {
     return (U32)_mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256((const __m256i*)p));
 }
-TRAINSTEP_INLINE void narrow(std::uint8_t* p, U32 v) { _mm512_mask_cvtepi32_storeu_epi8(p, 0xffff, (__m512i)v); }
 TRAINSTEP_INLINE void narrow(std::uint16_t* p, U32 v) { _mm512_mask_cvtepi32_storeu_epi16(p, 0xffff, (__m512i)v); }
 #elif defined(__AVX2__)
-TRAINSTEP_INLINE U32 widen(const std::uint8_t* p) { return (U32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
 TRAINSTEP_INLINE U32 widen(const std::uint16_t* p) { return (U32)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)); }
-TRAINSTEP_INLINE __m128i narrow16(U32 v) {
-    return _mm_packus_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+TRAINSTEP_INLINE void narrow(std::uint16_t* p, U32 v) {
+    _mm_storeu_si128((__m128i*)p, _mm_packus_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1)));
 }
-TRAINSTEP_INLINE void narrow(std::uint8_t* p, U32 v) {
-    _mm_storel_epi64((__m128i*)p, _mm_packus_epi16(narrow16(v), _mm_setzero_si128()));
-}
-TRAINSTEP_INLINE void narrow(std::uint16_t* p, U32 v) { _mm_storeu_si128((__m128i*)p, narrow16(v)); }
 #elif defined(__x86_64__)
-TRAINSTEP_INLINE U32 widen(const std::uint8_t* p) {
-    std::int32_t bits;
-    __builtin_memcpy(&bits, p, sizeof bits);
-    const __m128i zero = _mm_setzero_si128();
-    return (U32)_mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_cvtsi32_si128(bits), zero), zero);
-}
 TRAINSTEP_INLINE U32 widen(const std::uint16_t* p) {
     return (U32)_mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i*)p), _mm_setzero_si128());
-}
-TRAINSTEP_INLINE void narrow(std::uint8_t* p, U32 v) {
-    const __m128i zero = _mm_setzero_si128();
-    const std::int32_t bits = _mm_cvtsi128_si32(_mm_packus_epi16(_mm_packs_epi32((__m128i)v, zero), zero));
-    __builtin_memcpy(p, &bits, sizeof bits);
 }
 TRAINSTEP_INLINE void narrow(std::uint16_t* p, U32 v) {  // SSE2 packs signed numbers only
     const __m128i bits = (__m128i)((I32)(v << 16) >> 16);
     _mm_storel_epi64((__m128i*)p, _mm_packs_epi32(bits, bits));
 }
 #else
-template <class I>
-struct Narrow {
-    typedef I type __attribute__((vector_size(kWidth<float> * sizeof(I))));
-};
-template <class I>
-TRAINSTEP_INLINE U32 widen(const I* p) {
-    typename Narrow<I>::type v;
+typedef std::uint16_t HalfU16 __attribute__((vector_size(kVectorBytes / 2)));
+TRAINSTEP_INLINE U32 widen(const std::uint16_t* p) {
+    HalfU16 v;
     __builtin_memcpy(&v, p, sizeof v);
     return __builtin_convertvector(v, U32);
 }
-template <class I>
-TRAINSTEP_INLINE void narrow(I* p, U32 v) {
-    const auto bits = __builtin_convertvector(v, typename Narrow<I>::type);
+TRAINSTEP_INLINE void narrow(std::uint16_t* p, U32 v) {
+    const HalfU16 bits = __builtin_convertvector(v, HalfU16);
     __builtin_memcpy(p, &bits, sizeof bits);
 }
 #endif
 
-// The upper and the lower half of the 64 bits of a * b, lane by lane.
-TRAINSTEP_INLINE void multiply_wide(U32 a, std::uint32_t b, U32& high, U32& low) {
-    typedef std::uint64_t U64 __attribute__((vector_size(kVectorBytes)));
+// Vectors of 16 bits, twice as many lanes: the upper halves of two vectors of 32 (the lower ones are 0 on the way back), bytes with
+// and without a sign (what goes back fits), and a - b or 0 where that is less.
+typedef std::uint16_t U16 __attribute__((vector_size(kVectorBytes)));
+typedef std::int16_t I16 __attribute__((vector_size(kVectorBytes)));
+struct Pair {
+    U32 first, second;
+};
+TRAINSTEP_INLINE U16 load16(const std::uint16_t* p) {
+    U16 v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+TRAINSTEP_INLINE void store16(std::uint16_t* p, U16 v) { __builtin_memcpy(p, &v, sizeof v); }
 #if defined(__AVX512F__)
-    const auto product = [b](U64 x) __attribute__((always_inline)) {
-        return (U64)_mm512_maskz_mul_epu32(0xff, (__m512i)x, _mm512_set1_epi32(int(b)));
-    };
+template <int... i>
+TRAINSTEP_INLINE Pair as_upper_halves(U16 v, std::integer_sequence<int, i...>) {
+    return {(U32)_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, (__m512i)U16{(i / 2)...}, (__m512i)v),
+            (U32)_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, (__m512i)U16{(16 + i / 2)...}, (__m512i)v)};
+}
+TRAINSTEP_INLINE Pair as_upper_halves(U16 v) { return as_upper_halves(v, std::make_integer_sequence<int, 32>{}); }
+template <int... i>
+TRAINSTEP_INLINE U16 upper_halves(Pair p, std::integer_sequence<int, i...>) {
+    return (U16)_mm512_permutex2var_epi16((__m512i)p.first, (__m512i)U16{(2 * i + 1)...}, (__m512i)p.second);
+}
+TRAINSTEP_INLINE U16 upper_halves(Pair p) { return upper_halves(p, std::make_integer_sequence<int, 32>{}); }
+TRAINSTEP_INLINE U16 widen(const std::uint8_t* p) {
+    return (U16)_mm512_maskz_cvtepu8_epi16(0xffffffff, _mm256_loadu_si256((const __m256i*)p));
+}
+TRAINSTEP_INLINE U16 widen_signed(const std::uint8_t* p) {
+    return (U16)_mm512_maskz_cvtepi8_epi16(0xffffffff, _mm256_loadu_si256((const __m256i*)p));
+}
+TRAINSTEP_INLINE void narrow(std::uint8_t* p, U16 v) {
+    _mm256_storeu_si256((__m256i*)p, _mm512_maskz_cvtepi16_epi8(0xffffffff, (__m512i)v));
+}
+TRAINSTEP_INLINE U16 subtract_or_0(U16 a, U16 b) { return (U16)_mm512_maskz_subs_epu16(0xffffffff, (__m512i)a, (__m512i)b); }
 #elif defined(__AVX2__)
-    const auto product = [b](U64 x) __attribute__((always_inline)) {
-        return (U64)_mm256_mul_epu32((__m256i)x, _mm256_set1_epi32(int(b)));
-    };
+TRAINSTEP_INLINE Pair as_upper_halves(U16 v) {  // the unpacking works within halves of the vector
+    const __m256i zero = _mm256_setzero_si256(), sorted = _mm256_permute4x64_epi64((__m256i)v, 0xd8);
+    return {(U32)_mm256_unpacklo_epi16(zero, sorted), (U32)_mm256_unpackhi_epi16(zero, sorted)};
+}
+TRAINSTEP_INLINE U16 upper_halves(Pair p) {
+    return (U16)_mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)(p.first >> 16), (__m256i)(p.second >> 16)), 0xd8);
+}
+TRAINSTEP_INLINE U16 widen(const std::uint8_t* p) { return (U16)_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)p)); }
+TRAINSTEP_INLINE U16 widen_signed(const std::uint8_t* p) { return (U16)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)); }
+TRAINSTEP_INLINE void narrow(std::uint8_t* p, U16 v) {
+    _mm_storeu_si128((__m128i*)p, _mm_packus_epi16(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1)));
+}
+TRAINSTEP_INLINE U16 subtract_or_0(U16 a, U16 b) { return (U16)_mm256_subs_epu16((__m256i)a, (__m256i)b); }
 #elif defined(__x86_64__)
-    const auto product = [b](U64 x)
-                             __attribute__((always_inline)) { return (U64)_mm_mul_epu32((__m128i)x, _mm_set1_epi32(int(b))); };
+TRAINSTEP_INLINE Pair as_upper_halves(U16 v) {
+    const __m128i zero = _mm_setzero_si128();
+    return {(U32)_mm_unpacklo_epi16(zero, (__m128i)v), (U32)_mm_unpackhi_epi16(zero, (__m128i)v)};
+}
+TRAINSTEP_INLINE U16 upper_halves(Pair p) {
+    return (U16)_mm_packs_epi32((__m128i)((I32)p.first >> 16), (__m128i)((I32)p.second >> 16));
+}
+TRAINSTEP_INLINE U16 widen(const std::uint8_t* p) {
+    return (U16)_mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i*)p), _mm_setzero_si128());
+}
+TRAINSTEP_INLINE U16 widen_signed(const std::uint8_t* p) { return (U16)((I16)(widen(p) << 8) >> 8); }
+TRAINSTEP_INLINE void narrow(std::uint8_t* p, U16 v) { _mm_storel_epi64((__m128i*)p, _mm_packus_epi16((__m128i)v, (__m128i)v)); }
+TRAINSTEP_INLINE U16 subtract_or_0(U16 a, U16 b) { return (U16)_mm_subs_epu16((__m128i)a, (__m128i)b); }
 #else
-    const auto product = [b](U64 x) __attribute__((always_inline)) { return (x & 0xffffffff) * b; };
+TRAINSTEP_INLINE Pair as_upper_halves(U16 v) {
+    HalfU16 half[2];
+    __builtin_memcpy(half, &v, sizeof v);
+    return {__builtin_convertvector(half[0], U32) << 16, __builtin_convertvector(half[1], U32) << 16};
+}
+TRAINSTEP_INLINE U16 upper_halves(Pair p) {
+    const HalfU16 half[2] = {__builtin_convertvector(p.first >> 16, HalfU16), __builtin_convertvector(p.second >> 16, HalfU16)};
+    U16 v;
+    __builtin_memcpy(&v, half, sizeof v);
+    return v;
+}
+typedef std::uint8_t U8 __attribute__((vector_size(kVectorBytes / 2)));
+TRAINSTEP_INLINE U16 widen(const std::uint8_t* p) {
+    U8 v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, U16);
+}
+TRAINSTEP_INLINE U16 widen_signed(const std::uint8_t* p) { return (U16)((I16)(widen(p) << 8) >> 8); }
+TRAINSTEP_INLINE void narrow(std::uint8_t* p, U16 v) {
+    const U8 bytes = __builtin_convertvector(v, U8);
+    __builtin_memcpy(p, &bytes, sizeof bytes);
+}
+TRAINSTEP_INLINE U16 subtract_or_0(U16 a, U16 b) { return a > b ? a - b : U16{}; }
 #endif
-    const U64 even = product((U64)a), odd = product((U64)a >> 32);
-    high = (U32)((even >> 32) | (odd & ~std::uint64_t{0xffffffff}));
-    low = (U32)((even & 0xffffffff) | (odd << 32));
+
+// The lower 32 bits of a * b.
+TRAINSTEP_INLINE U32 multiply_low(U32 a, std::uint32_t b) {
+#if defined(__x86_64__) && !defined(__AVX2__)  // SSE2 has only products of 64 bits, of every other lane
+    const __m128i factor = _mm_set1_epi32(int(b)), even = _mm_mul_epu32((__m128i)a, factor),
+                  odd = _mm_mul_epu32(_mm_srli_epi64((__m128i)a, 32), factor);
+    return ((U32)even & (U32)_mm_set1_epi64x(0xffffffff)) | (U32)_mm_slli_epi64(odd, 32);
+#else
+    return a * b;
+#endif
 }
 
 // The compiler must take v for a value that it does not know, so that it folds, fuses and drops nothing that is made from it. No

@@ -1,14 +1,13 @@
 // Numbers as they are stored where that is not how they are calculated with: bfloat16, float16, and states of 8 bits.
 //
-// Kernels take them through a staging buffer in L1, kBlock elements at a time. States are rounded stochastically: up or down with
-// the probability that makes the mean right, so that the small changes of a moving average are not lost. The random bits are a
-// function of (seed, array, state, step, element).
+// States are rounded stochastically: up or down with the probability that makes the mean right, so that the small changes of a
+// moving average are not lost. The random bits are a function of (seed, array, state, step, element).
 //
 // Eight bits are a float whose exponent counts down from that of the block: of kBlock elements the largest has exponent E, and a
 // code of e exponent bits and m mantissa bits stands for 2^(E - (2^e - 1) + exponent) * (1 + mantissa / 2^m). Code 0 is 0. States
 // with a sign have 1 + 4 + 3 bits, from 2^-15 of the largest; those without have 5 + 3, from 2^-31, since squares span twice the
 // exponents. Decoding is a shift and an addition to the exponent field: no table and no product. What has no sign is never rounded
-// to 0: that would be a division by eps. A block with a NaN or an infinity decodes to NaN.
+// to 0, down to 2^-129: that would be a division by eps. A block with a NaN or an infinity decodes to NaN.
 #pragma once
 
 #include <cstddef>
@@ -24,21 +23,27 @@ TRAINSTEP_FAMILY(Dtype, TRAINSTEP_DTYPES)
 
 enum class StateFormat { native, bfloat16, eight_bits };
 
-inline constexpr std::size_t kBlock = 256;  // elements that share an exponent, and that are staged at a time
+inline constexpr std::size_t kBlock = 256;  // elements that share an exponent, and that are stepped at a time
 
 inline constexpr std::size_t dtype_size(Dtype dtype) { return dtype == Dtype::float64 ? 8 : dtype == Dtype::float32 ? 4 : 2; }
 
-// Where a span begins, for its random bits: its array, the step, and the number of its first block.
+// A state of float32 in fewer bits.
+struct LowBitState {
+    void* data;
+    std::uint8_t* exponents;  // of eight bits: one a block
+    StateFormat format;
+    bool with_sign;
+};
+
+// Where a span begins, for its random bits: a key for its array and the step, and the number of its first block.
 struct RandomPlace {
-    std::uint64_t seed;
-    std::uint32_t stream, step, block;
+    std::uint32_t key, block;
 };
 
 }  // namespace trainstep
 
 #ifdef TRAINSTEP_ISA
 #include "kernels/simd.h"
-#include "runtime/philox.h"
 
 namespace trainstep::TRAINSTEP_ISA::storage {
 
@@ -60,118 +65,89 @@ TRAINSTEP_INLINE U32 to_bfloat16(F32 x) {
     return x == x ? rounded : (bits >> 16) | 0x40;
 }
 
-// Up where `below` and the 16 bits below the last one reach 2^16. Infinity and NaN stay.
-TRAINSTEP_INLINE U32 to_bfloat16(F32 x, U32 below) {
-    const U32 bits = (U32)x;
-    const I32 finite = (I32)(bits & 0x7fffffff) < iset1<float>(0x7f800000);
-    return x == x ? (bits + (below & (U32)finite)) >> 16 : (bits >> 16) | 0x40;
-}
-
 // --- random bits -------------------------------------------------------------------------------------------------------------
 
-// The random bits of one block of elements: 16 Philox blocks of four words. words[r][j] is word r of Philox block j.
+// The random bits of one block of elements: 64 words, a byte for each, as one line of bytes that closes to a ring. A value takes 32
+// bits from one of them on. Of these the lower ones are rounded away or shared with the values beside it; the byte that counts most
+// is its own.
 struct RandomBits {
-    alignas(64) std::uint32_t words[4][16];
+    alignas(64) std::uint32_t words[64 + 1];
 
-    // Calls f(i, below) for the vector of elements from i on, for each of the block: what is added below the last bit that is kept,
-    // of 2^bits, for the given state. Vector k = i / 16 of 16 lanes takes byte k / 4 of word k % 4, and every state the bytes of
-    // other elements. The 256 values lie in the middle of what they stand for: cut off, they would pull every average down.
-    template <int bits, class F>
-    TRAINSTEP_INLINE void for_each(int state, F f) const {
-        for (int quarter = 0; quarter < 4; ++quarter) {
-            const int byte = 8 * ((quarter + state) % 4), up = byte < bits - 8 ? bits - 8 - byte : 0,
-                      down = byte > bits - 8 ? byte - (bits - 8) : 0;
-            for (int i = 0; i < 64; i += kWidth<float>) {
-                U32 word;
-                __builtin_memcpy(&word, &words[0][0] + i, sizeof word);
-                f(std::size_t(64 * quarter + i), (((word << up) >> down) & (0xffu << (bits - 8))) | 1u << (bits - 9));
-            }
-        }
+    // x with that added below the last bit that is kept, of 2^bits, for state s of elements i and on: each quarter of a block and
+    // each state begin with another byte. What is below that bit is then to be cut off.
+    template <int bits>
+    TRAINSTEP_INLINE U32 add_below(F32 x, std::size_t i, int s) const {
+        U32 word;
+        __builtin_memcpy(&word, reinterpret_cast<const char*>(words + i % 64) + (i / 64 + std::size_t(s)) % 4, sizeof word);
+        return (U32)x + (word & ((1u << bits) - 1));
     }
 };
 
-// The same with one half for all: to nearest.
-struct Nearest {
-    template <int bits, class F>
-    TRAINSTEP_INLINE void for_each(int, F f) const {
-        for (std::size_t i = 0; i < kBlock; i += kWidth<float>) f(i, U32{} + (1u << (bits - 1)));
+// Word j of the array is the finalizer of MurmurHash3 (Appleby, 2011), a bijection whose every output bit hangs on every input bit,
+// of j ^ key. Rounding asks for no more, and Philox would take a fifth of a step's time.
+inline void fill(RandomBits& random, RandomPlace place) {
+    for (std::uint32_t i = 0; i < 64; i += kWidth<float>) {
+        U32 x = ((U32)lane_index<float>() + (64 * place.block + i)) ^ place.key;
+        x = multiply_low(x ^ (x >> 16), 0x85ebca6b);
+        x = multiply_low(x ^ (x >> 13), 0xc2b2ae35);
+        x ^= x >> 16;
+        __builtin_memcpy(random.words + i, &x, sizeof x);
     }
-};
-
-inline void fill(RandomBits& bits, RandomPlace place) {
-    for (int j = 0; j < 16; j += kWidth<float>) {
-        U32 c[4] = {(U32)lane_index<float>() + std::uint32_t(j), U32{} + place.block, U32{} + place.step,
-                    U32{} + (place.stream << 2 | std::uint32_t(Purpose::rounding))};
-        std::uint32_t key[2] = {std::uint32_t(place.seed), std::uint32_t(place.seed >> 32)};
-        for (int round = 0; round < 10; ++round) {
-            U32 high0, low0, high1, low1;
-            multiply_wide(c[0], kPhiloxMultiplier[0], high0, low0);
-            multiply_wide(c[2], kPhiloxMultiplier[1], high1, low1);
-            c[0] = high1 ^ c[1] ^ key[0];
-            c[1] = low1;
-            c[2] = high0 ^ c[3] ^ key[1];
-            c[3] = low0;
-            key[0] += kPhiloxWeyl[0];
-            key[1] += kPhiloxWeyl[1];
-        }
-        for (int word = 0; word < 4; ++word) __builtin_memcpy(&bits.words[word][j], &c[word], sizeof c[word]);
-    }
+    random.words[64] = random.words[0];
 }
 
 // --- eight bits --------------------------------------------------------------------------------------------------------------
 
-inline constexpr int kMantissaShift = 20;                        // 3 of float32's 23 mantissa bits are kept
-inline constexpr std::uint32_t kOneStep = 1u << kMantissaShift;  // of the last bit that is kept
-inline constexpr std::uint32_t kNonFinite = 255;                 // the exponent of a block with a NaN or an infinity
+inline constexpr int kRoundedBits = 20;                        // of float32's 23 mantissa bits 3 are kept
+inline constexpr std::uint32_t kOneStep = 1u << kRoundedBits;  // of the last bit that is kept
+inline constexpr std::uint32_t kNonFinite = 255;               // the exponent of a block with a NaN or an infinity
 
-// The exponent field that a code's exponent is added to.
+// What the codes of a block stand for. Only the upper 16 bits of a float32 are needed to tell.
 template <bool is_signed>
-TRAINSTEP_INLINE std::uint32_t exponent_base(std::uint8_t exponent) {
-    return (exponent - (is_signed ? 15u : 31u)) << 23;
-}
+struct BlockOfCodes {
+    std::uint16_t base;  // what the magnitude of a code, shifted to its place, is added to
 
-// A block of values from its codes.
-template <bool is_signed>
-TRAINSTEP_INLINE void decode(float* x, const std::uint8_t* codes, std::uint8_t exponent) {
-    const U32 base = U32{} + exponent_base<is_signed>(exponent);
-    for (std::size_t i = 0; i < kBlock; i += kWidth<float>) {
-        const U32 code = widen(codes + i);
-        const U32 magnitude = is_signed ? code & 0x7f : code;
-        U32 bits = ((magnitude << kMantissaShift) + base) & (U32)(magnitude != 0);
-        if constexpr (is_signed) bits |= (code & 0x80) << 24;
-        if (exponent == kNonFinite) bits = U32{} + 0x7fc00000u;
-        store<float>(x + i, (F32)bits);
-    }
-}
+    explicit BlockOfCodes(std::uint8_t exponent) : base(std::uint16_t((exponent - (is_signed ? 15u : 31u)) << 7)) {}
 
-// Codes and the exponent of a block of values of the given state.
-template <bool is_signed, class Fractions>
-TRAINSTEP_INLINE std::uint8_t encode(std::uint8_t* codes, const float* x, const Fractions& fractions, int state) {
-    I32 largest{};
-    for (std::size_t i = 0; i < kBlock; i += kWidth<float>) {
-        const I32 bits = as_bits(abs(load(x + i)));
-        largest = bits > largest ? bits : largest;
-    }
-    std::int32_t most = 0;
-    for (int i = 0; i < kWidth<float>; ++i) most = largest[i] > most ? largest[i] : most;
-    // The largest must not round up past the last code; below exponent 32 codes reach down to the smallest normal number.
-    std::uint32_t exponent = (std::uint32_t(most) + (kOneStep - 1)) >> 23;
-    if (std::uint32_t(most) >= kNonFinite << 23) exponent = kNonFinite;
-    if (exponent < 32) exponent = 32;
-    const U32 base = U32{} + exponent_base<is_signed>(std::uint8_t(exponent));
-    // No code is past the last one: the largest value with all that may be added stays below the next.
-    fractions.template for_each<kMantissaShift>(state, [=](std::size_t i, U32 below) __attribute__((always_inline)) {
-        const U32 bits = (U32)load(x + i), magnitude = bits & 0x7fffffff;
-        const I32 code = (I32)(magnitude - base + below) >> kMantissaShift;
+    TRAINSTEP_INLINE Pair decode(const std::uint8_t* p) const {
         if constexpr (is_signed) {
-            narrow(codes + i, (U32)(code > 0 ? code : 0) | ((bits >> 24) & 0x80));
+            const U16 codes = widen_signed(p), fields = (codes << 4) & 0x87f0;
+            return as_upper_halves((codes & 0x7f) != 0 ? fields + base : fields);
         } else {
-            const I32 least = (I32)(magnitude < 1 ? magnitude : U32{} + 1);
-            narrow(codes + i, (U32)(code > least ? code : least));
+            const U16 fields = widen(p) << 4;
+            return as_upper_halves(fields != 0 ? fields + base : fields);
         }
-    });
-    return std::uint8_t(exponent);
-}
+    }
+    // Of values no larger than the block's largest, to which add_below has been applied: even that one stays below the code after
+    // the last. Of 0 that leaves less than 16 in the upper half: all else (from 2^-129 on) without a sign has a code of at least 1.
+    TRAINSTEP_INLINE void encode(std::uint8_t* p, Pair x) const {
+        const U16 bits = upper_halves(x), above = subtract_or_0(is_signed ? bits & 0x7fff : bits, U16{} + base);
+        if constexpr (is_signed) return narrow(p, (above >> 4) | ((bits >> 8) & 0x80));
+        const U16 least = bits < 16 ? bits : U16{} + std::uint16_t(16);
+        narrow(p, (above > least ? above : least) >> 4);
+    }
+    // In a block of exponent kNonFinite these stand for NaN.
+    static void fill_nan(std::uint8_t* codes) { __builtin_memset(codes, is_signed ? 0x7f : 0xff, kBlock); }
+};
+
+// The magnitudes of a block, of which the largest decides on its exponent.
+struct Largest {
+    U32 bits{};
+
+    TRAINSTEP_INLINE void add(F32 x, bool is_signed) {
+        const U32 magnitude = is_signed ? (U32)abs(x) : (U32)x;
+        bits = magnitude > bits ? magnitude : bits;
+    }
+    TRAINSTEP_INLINE std::uint8_t exponent() const {
+        const float most = reduce_halves<float, kWidth<float> / 2>(
+            (F32)bits, [](F32 a, F32 b) __attribute__((always_inline)) { return (F32)((U32)a > (U32)b ? (U32)a : (U32)b); });
+        const std::uint32_t largest = __builtin_bit_cast(std::uint32_t, most);
+        if (largest >= kNonFinite << 23) return kNonFinite;
+        // It must not round up past the last code; below exponent 32 codes reach down to the smallest normal number.
+        const std::uint32_t exponent = (largest + (kOneStep - 1)) >> 23;
+        return std::uint8_t(exponent < 32 ? 32 : exponent);
+    }
+};
 
 }  // namespace trainstep::TRAINSTEP_ISA::storage
 #endif

@@ -33,8 +33,7 @@ StepSpan<T> span(OptimizerKind kind, const StepArray& a, Range elements, bool ze
     s.options = a.options;
     s.terms = &a.terms;
     s.zero_grads = zero_grads;
-    s.place = a.place;
-    s.place.block = std::uint32_t(first / kBlock);
+    s.place = {a.rounding_key, std::uint32_t(first / kBlock)};
     return s;
 }
 

@@ -24,7 +24,7 @@ struct StepArray {
     std::size_t n = 0;
     const OptimizerOptions* options = nullptr;
     StepTerms terms;
-    RandomPlace place{};
+    std::uint32_t rounding_key = 0;  // of this step, for states in fewer bits
 };
 
 // Many arrays as pieces of work, which do not depend on the number of threads. They lie end to end on one line, each from a

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "runtime/isa.h"
+#include "runtime/philox.h"
 
 namespace trainstep {
 
@@ -51,7 +52,6 @@ void fill(const StepArray& a, const LowBitState& low_bit, void* state, double va
 }  // namespace
 
 void Stepper::add(StepArray array, const StepScalars& scalars) {
-    array.place = {seed_, std::uint32_t(arrays_.size()), 0, 0};
     arrays_.push_back(array);
     scalars_.push_back(scalars);
 }
@@ -78,7 +78,10 @@ void Stepper::begin_step(double scale, double clip_value) {
             a.terms = next_step(kind_, *a.options, scalars_[i], scale);
             a.terms.clip_value = clip_value;
         }
-        a.place.step = std::uint32_t(scalars_[i].step);
+        if (a.format != StateFormat::native) {
+            const PhiloxStream random{seed_, Purpose::rounding, std::uint32_t(i)};
+            a.rounding_key = random.at(std::uint64_t(scalars_[i].step))[0];
+        }
     }
 }
 
