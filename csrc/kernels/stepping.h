@@ -41,12 +41,12 @@ __attribute__((noinline)) void step_elements(const Elements<T>& e_, Body& body_)
 
 // --- states in fewer bits -----------------------------------------------------------------------------------------------------
 
-// kBlock elements, of which the first n count.
-struct LowBitBlock {
+// n elements, from the first of a block on. There is room for whole blocks.
+struct LowBitElements {
     float* w;
     const float* g;
     void* states[kMaxStates];
-    std::uint8_t* exponents[kMaxStates];  // one each
+    std::uint8_t* exponents[kMaxStates];  // one a block
     std::size_t n;
     RandomPlace place;
 };
@@ -73,14 +73,15 @@ constexpr std::size_t kAhead = 2 * kBlock;
 struct LowBitPass {
     storage::RandomBits random[2];  // of this block and of the one before or after it
     alignas(64) float moved[2][kMaxStates][kBlock];
-    LowBitBlock before;  // in eight bits: still to be encoded
+    std::uint8_t* codes[kMaxStates];  // in eight bits: of the block before, still to be encoded
+    std::uint8_t exponents[kMaxStates];
     int parity = 0;
     bool begun = false;
 };
 
 // Two vectors, of elements i and on. load(s, i) gives their state s, and keep(s, i, first, second) takes it.
 template <class Body, class Load, class Keep>
-TRAINSTEP_INLINE void step_two(const LowBitBlock& b, std::size_t i, Body& body, Load load_state, Keep keep_state) {
+TRAINSTEP_INLINE void step_two(const LowBitElements& e, std::size_t i, Body& body, Load load_state, Keep keep_state) {
     constexpr std::size_t width = kWidth<float>;
     F32 state[2][kMaxStates];
     for_each_state<Body::reads>([&](int s) __attribute__((always_inline)) {
@@ -89,59 +90,58 @@ TRAINSTEP_INLINE void step_two(const LowBitBlock& b, std::size_t i, Body& body, 
     });
     for (int half = 0; half < 2; ++half) {
         const std::size_t at = i + std::size_t(half) * width;
-        __builtin_prefetch(b.w + at + kAhead);
-        __builtin_prefetch(b.g + at + kAhead);
-        F32 w = load(b.w + at);
-        body(w, state[half], load(b.g + at), counted(b.n, at));
-        if constexpr (Body::writes_w) store<float>(b.w + at, w);
+        __builtin_prefetch(e.w + at + kAhead);
+        __builtin_prefetch(e.g + at + kAhead);
+        F32 w = load(e.w + at);
+        body(w, state[half], load(e.g + at), counted(e.n, at));
+        if constexpr (Body::writes_w) store<float>(e.w + at, w);
     }
     for_each_state<Body::writes>([&](int s) __attribute__((always_inline)) { keep_state(s, i, state[0][s], state[1][s]); });
 }
 
 template <class Body>
-__attribute__((noinline)) void step_bfloat16(LowBitPass& pass, const LowBitBlock& b_, Body& body_) {
+__attribute__((noinline)) void step_bfloat16(LowBitPass& pass, const LowBitElements& e_, Body& body_) {
     constexpr std::size_t width = kWidth<float>;
-    const LowBitBlock b = b_;
+    const LowBitElements e = e_;
     Body body = body_;
-    const storage::RandomBits& random = pass.random[pass.parity];
-    const auto step = [&](std::size_t i) __attribute__((always_inline)) {
-        step_two(
-            b, i, body,
-            [&](int s, std::size_t i) __attribute__((always_inline)) {
-                const std::uint16_t* const bits = static_cast<const std::uint16_t*>(b.states[s]) + i;
-                __builtin_prefetch(bits + kAhead);
-                return as_upper_halves(load16(bits));
-            },
-            [&](int s, std::size_t i, F32 first, F32 second) __attribute__((always_inline)) {
-                const auto rounded = [&](F32 x, std::size_t at) __attribute__((always_inline)) {
-                    return x == x ? random.add_below<16>(x, at, s) : (U32)x;  // NaN as calculations leave it is quiet
-                };
-                store16(static_cast<std::uint16_t*>(b.states[s]) + i,
-                        upper_halves({rounded(first, i), rounded(second, i + width)}));
-            });
-    };
-    if (Body::writes != 0) {
-        if (!pass.begun) storage::fill(pass.random[pass.parity], b.place);
-        pass.begun = true;
+    if (Body::writes != 0 && !pass.begun) storage::fill(pass.random[pass.parity], e.place);
+    pass.begun = true;
+    for (std::size_t first = 0; first < e.n; first += kBlock) {
+        const storage::RandomBits& random = pass.random[pass.parity];
         pass.parity = 1 - pass.parity;
-        storage::fill(pass.random[pass.parity], {b.place.key, b.place.block + 1});  // in time: what is just stored is slow to load
+        // The next one's, in time: what has just been stored is slow to load from another address.
+        const std::uint32_t next = e.place.block + std::uint32_t(first / kBlock) + 1;
+        if (Body::writes != 0) storage::fill(pass.random[pass.parity], {e.place.key, next});
+        for (std::size_t i = first; i < first + kBlock; i += 2 * width)
+            step_two(
+                e, i, body,
+                [&](int s, std::size_t i) __attribute__((always_inline)) {
+                    const std::uint16_t* const bits = static_cast<const std::uint16_t*>(e.states[s]) + i;
+                    __builtin_prefetch(bits + kAhead);
+                    return as_upper_halves(load16(bits));
+                },
+                [&](int s, std::size_t i, F32 first, F32 second) __attribute__((always_inline)) {
+                    const auto added = [&](F32 x, std::size_t at) __attribute__((always_inline)) {
+                        return x == x ? random.add_below<16>(x, at, s) : (U32)x;  // NaN as calculations leave it is quiet
+                    };
+                    store16(static_cast<std::uint16_t*>(e.states[s]) + i,
+                            upper_halves({added(first, i), added(second, i + width)}));
+                });
     }
-    for (std::size_t i = 0; i < kBlock; i += 2 * width) step(i);
     body_ = body;
 }
 
-// The states of a block, as they shall be, to their codes, whose exponents are known.
+// The states of the block before, as they shall be, to their codes, now that their exponents are known.
 template <unsigned with_sign, unsigned writes>
 struct Encoding {
     const storage::RandomBits& random;
     const float (*moved)[kBlock];
     std::uint8_t *codes[kMaxStates], exponents[kMaxStates];
 
-    Encoding(const LowBitPass& pass, int of) : random(pass.random[of]), moved(pass.moved[of]) {
-        for_each_state<writes>([&](int s) __attribute__((always_inline)) {
-            codes[s] = static_cast<std::uint8_t*>(pass.before.states[s]);
-            exponents[s] = *pass.before.exponents[s];
-        });
+    TRAINSTEP_INLINE explicit Encoding(const LowBitPass& pass)
+        : random(pass.random[1 - pass.parity]), moved(pass.moved[1 - pass.parity]) {
+        for_each_state<writes>([&](int s)
+                                   __attribute__((always_inline)) { codes[s] = pass.codes[s], exponents[s] = pass.exponents[s]; });
     }
     template <class F>
     TRAINSTEP_INLINE void with_codes(int s, F f) const {
@@ -157,7 +157,7 @@ struct Encoding {
             });
         });
     }
-    void finish() const {
+    TRAINSTEP_INLINE void finish() const {
         for_each_state<writes>([&](int s) __attribute__((always_inline)) {
             with_codes(s, [&](auto block) __attribute__((always_inline)) {
                 if (exponents[s] == storage::kNonFinite) block.fill_nan(codes[s]);
@@ -165,87 +165,89 @@ struct Encoding {
         });
     }
 };
+template <unsigned with_sign, unsigned writes>
+TRAINSTEP_INLINE void encode_block(const LowBitPass& pass) {
+    const Encoding<with_sign, writes> encode(pass);
+    for (std::size_t i = 0; i < kBlock; i += 2 * kWidth<float>) encode(i);
+    encode.finish();
+}
 
-// The codes of a block follow beside the next block, or after the last one: only its end tells their exponent.
+// The codes of a block follow beside the next block, or at the end: only the whole block tells their exponent.
 template <unsigned with_sign, class Body>
-__attribute__((noinline)) void step_eight_bits(LowBitPass& pass, const LowBitBlock& b_, bool is_last, Body& body_) {
-    constexpr std::size_t two = 2 * kWidth<float>;
-    using Codes = Encoding<with_sign, Body::writes>;
-    const LowBitBlock b = b_;
+__attribute__((noinline)) void step_eight_bits(LowBitPass& pass, const LowBitElements& e_, bool is_end, Body& body_) {
+    constexpr std::size_t width = kWidth<float>;
+    const LowBitElements e = e_;
     Body body = body_;
-    float(*const moved)[kBlock] = pass.moved[pass.parity];
-    storage::Largest largest[kMaxStates];
-    std::uint8_t exponents[kMaxStates];
-    for_each_state<Body::reads>([&](int s) __attribute__((always_inline)) { exponents[s] = *b.exponents[s]; });
-    const auto step = [&](std::size_t i) __attribute__((always_inline)) {
-        step_two(
-            b, i, body,
-            [&](int s, std::size_t i) __attribute__((always_inline)) {
-                const std::uint8_t* const codes = static_cast<const std::uint8_t*>(b.states[s]) + i;
-                __builtin_prefetch(codes + kAhead);
-                return with_sign >> s & 1 ? storage::BlockOfCodes<true>(exponents[s]).decode(codes)
-                                          : storage::BlockOfCodes<false>(exponents[s]).decode(codes);
-            },
-            [&](int s, std::size_t i, F32 first, F32 second) __attribute__((always_inline)) {
-                store<float>(moved[s] + i, first);
-                store<float>(moved[s] + i + two / 2, second);
-                largest[s].add(first, with_sign >> s & 1);
-                largest[s].add(second, with_sign >> s & 1);
-            });
-    };
-    if constexpr (Body::writes == 0) {
-        for (std::size_t i = 0; i < kBlock; i += two) step(i);
-    } else {
-        storage::fill(pass.random[pass.parity], b.place);
-        if (pass.begun) {
-            const Codes encode_before(pass, 1 - pass.parity);
-            for (std::size_t i = 0; i < kBlock; i += two) step(i), encode_before(i);
+    for (std::size_t first = 0; first < e.n; first += kBlock) {
+        float(*const moved)[kBlock] = pass.moved[pass.parity];
+        storage::Largest largest[kMaxStates];
+        std::uint8_t exponents[kMaxStates];
+        for_each_state<Body::reads>([&](int s) __attribute__((always_inline)) { exponents[s] = e.exponents[s][first / kBlock]; });
+        const auto step = [&](std::size_t i) __attribute__((always_inline)) {
+            step_two(
+                e, first + i, body,
+                [&](int s, std::size_t at) __attribute__((always_inline)) {
+                    const std::uint8_t* const codes = static_cast<const std::uint8_t*>(e.states[s]) + at;
+                    __builtin_prefetch(codes + kAhead);
+                    return with_sign >> s & 1 ? storage::BlockOfCodes<true>(exponents[s]).decode(codes)
+                                              : storage::BlockOfCodes<false>(exponents[s]).decode(codes);
+                },
+                [&](int s, std::size_t, F32 one, F32 two) __attribute__((always_inline)) {
+                    store<float>(moved[s] + i, one);
+                    store<float>(moved[s] + i + width, two);
+                    largest[s].add(one, with_sign >> s & 1);
+                    largest[s].add(two, with_sign >> s & 1);
+                });
+        };
+        if (Body::writes != 0 && pass.begun) {
+            const Encoding<with_sign, Body::writes> encode_before(pass);
+            for (std::size_t i = 0; i < kBlock; i += 2 * width) step(i), encode_before(i);
             encode_before.finish();
         } else {
-            for (std::size_t i = 0; i < kBlock; i += two) step(i);
+            for (std::size_t i = 0; i < kBlock; i += 2 * width) step(i);
         }
-        for_each_state<Body::writes>([&](int s) __attribute__((always_inline)) { *b.exponents[s] = largest[s].exponent(); });
-        pass.before = b;
+        if (Body::writes == 0) continue;
+        storage::fill(pass.random[pass.parity], {e.place.key, e.place.block + std::uint32_t(first / kBlock)});
+        for_each_state<Body::writes>([&](int s) __attribute__((always_inline)) {
+            pass.codes[s] = static_cast<std::uint8_t*>(e.states[s]) + first;
+            pass.exponents[s] = e.exponents[s][first / kBlock] = largest[s].exponent();
+        });
         pass.begun = true;
         pass.parity = 1 - pass.parity;
-        if (is_last) {
-            const Codes encode(pass, 1 - pass.parity);
-            for (std::size_t i = 0; i < kBlock; i += two) encode(i);
-            encode.finish();
-        }
     }
+    if (Body::writes != 0 && is_end) encode_block<with_sign, Body::writes>(pass);
     body_ = body;
 }
 
-// One block of a span whose states are stored in fewer bits. An array's last block may be a part of one: then a copy of it is
-// stepped, filled up with its last element, which changes neither the exponents nor the sums.
+// Elements whose states are stored in fewer bits: whole blocks, or a part of one at the end of an array. Of that a copy is stepped,
+// filled up with its last element, which changes neither the exponents nor the sums.
 template <OptimizerKind kind, class Body>
-void step_low_bit(LowBitPass& pass, StateFormat format, LowBitBlock b, bool is_last, Body& body) {
+void step_low_bit(LowBitPass& pass, StateFormat format, LowBitElements e, bool is_end, Body& body) {
     const std::size_t size = format == StateFormat::bfloat16 ? 2 : 1;
     alignas(64) float w[kBlock], g[kBlock];
     alignas(64) std::uint16_t states[kMaxStates][kBlock];
-    const LowBitBlock own = b;
-    if (b.n < kBlock) {
-        const auto fill_up = [n = b.n](auto* to, const auto* from) __attribute__((always_inline)) {
+    const LowBitElements own = e;
+    const bool is_part = e.n % kBlock != 0;
+    if (is_part) {
+        const auto fill_up = [n = e.n](auto* to, const auto* from) __attribute__((always_inline)) {
             for (std::size_t i = 0; i < kBlock; ++i) to[i] = from[i < n ? i : n - 1];
             return to;
         };
-        b.w = fill_up(w, own.w), b.g = fill_up(g, own.g);
-        for_each_state<Body::reads>([&](int i) __attribute__((always_inline)) {
-            b.states[i] = states[i];
-            size == 2 ? (void)fill_up(states[i], static_cast<const std::uint16_t*>(own.states[i]))
-                      : (void)fill_up(reinterpret_cast<std::uint8_t*>(states[i]), static_cast<const std::uint8_t*>(own.states[i]));
+        e.w = fill_up(w, own.w), e.g = fill_up(g, own.g);
+        for_each_state<Body::reads>([&](int s) __attribute__((always_inline)) {
+            e.states[s] = states[s];
+            size == 2 ? (void)fill_up(states[s], static_cast<const std::uint16_t*>(own.states[s]))
+                      : (void)fill_up(reinterpret_cast<std::uint8_t*>(states[s]), static_cast<const std::uint8_t*>(own.states[s]));
         });
     }
-    if (format == StateFormat::bfloat16) {
-        step_bfloat16(pass, b, body);
-    } else if constexpr (fits_eight_bits(kind)) {
-        step_eight_bits<signed_states<kind>()>(pass, b, is_last, body);
-    }
-    if (b.n < kBlock) {
-        if constexpr (Body::writes_w) __builtin_memcpy(own.w, w, b.n * sizeof *w);
+    if (format == StateFormat::bfloat16)
+        step_bfloat16(pass, e, body);
+    else if constexpr (fits_eight_bits(kind))
+        step_eight_bits<signed_states<kind>()>(pass, e, is_end, body);
+    if (is_part) {
+        if constexpr (Body::writes_w) __builtin_memcpy(own.w, w, e.n * sizeof *w);
         for_each_state<Body::writes>(
-            [&](int i) __attribute__((always_inline)) { __builtin_memcpy(own.states[i], states[i], b.n * size); });
+            [&](int s) __attribute__((always_inline)) { __builtin_memcpy(own.states[s], states[s], e.n * size); });
     }
 }
 
@@ -257,21 +259,22 @@ TRAINSTEP_INLINE void prefetch_block(const void* array, std::size_t size, std::s
     for (std::size_t i = 0; i < kBlock * size; i += 64) __builtin_prefetch(from + i);
 }
 
-// Calls body for every vector of the span: at once where everything is stored in T, else block by block, with gradients and
-// bfloat16 parameters through buffers.
+// Calls body for every vector of the span: at once where everything is stored in T, else in as large parts as there is room to
+// stage gradients and bfloat16 parameters.
 template <class T, OptimizerKind kind, class Body>
 TRAINSTEP_INLINE void step_span(const StepSpan<T>& s, Body& body) {
     constexpr Dtype own = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
-    const bool low_bits = sizeof(T) == 4 && s.format != StateFormat::native;
-    if (s.g_dtype == own && !low_bits && !s.bfloat16) {
+    const bool low_bits = sizeof(T) == 4 && s.format != StateFormat::native, staged = s.g_dtype != own || s.bfloat16;
+    if (!staged && !low_bits) {
         Elements<T> e{s.w, static_cast<const T*>(s.g), {}, s.n};
         for (int i = 0; i < kMaxStates; ++i) e.states[i] = static_cast<T*>(s.states[i]);
         return step_elements<T>(e, body);
     }
     alignas(64) T gradient[kBlock];
     LowBitPass pass;
-    for (std::size_t first = 0; first < s.n; first += kBlock) {
-        const std::size_t count = s.n - first < kBlock ? s.n - first : kBlock;
+    for (std::size_t first = 0, count; first < s.n; first += count) {
+        count = s.n - first;
+        if (count > kBlock) count = staged ? kBlock : count / kBlock * kBlock;
         T* const w = s.w + first;
         const T* g = static_cast<const T*>(s.g) + first;
         if (s.g_dtype != own) {
@@ -293,13 +296,12 @@ TRAINSTEP_INLINE void step_span(const StepSpan<T>& s, Body& body) {
             });
             step_elements<T>(e, body);
         } else if constexpr (sizeof(T) == 4) {
-            LowBitBlock b{w, g, {}, {}, count, s.place};
-            b.place.block += std::uint32_t(first / kBlock);
+            LowBitElements e{w, g, {}, {}, count, {s.place.key, s.place.block + std::uint32_t(first / kBlock)}};
             for_each_state<Body::reads>([&](int i) __attribute__((always_inline)) {
-                b.states[i] = static_cast<char*>(s.states[i]) + first * (s.format == StateFormat::bfloat16 ? 2 : 1);
-                if (s.exponents[i]) b.exponents[i] = s.exponents[i] + first / kBlock;
+                e.states[i] = static_cast<char*>(s.states[i]) + first * (s.format == StateFormat::bfloat16 ? 2 : 1);
+                if (s.exponents[i]) e.exponents[i] = s.exponents[i] + first / kBlock;
             });
-            step_low_bit<kind>(pass, s.format, b, first + kBlock >= s.n, body);
+            step_low_bit<kind>(pass, s.format, e, first + count == s.n, body);
         }
         if constexpr (sizeof(T) == 4)
             if (Body::writes_w && s.bfloat16) storage::store_bfloat16(s.bfloat16 + first, w, count);
