@@ -1,6 +1,6 @@
 """Numbers of other widths: gradients of any float, bfloat16 parameters, states in bfloat16 and in 8 bits."""
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,60 @@ def test_low_bit_states_lead_nearly_as_far(rule: str, state_dtype: str, rng: np.
             assert 0 < off < 0.2 * moved, n
 
 
+def distance_to_the_next(value: Array, name: str, state_dtype: str) -> Array:
+    """How far a stored state may lie from the exact one: one step of its last digit, and of the lowest code in 8 bits."""
+    if state_dtype == "bfloat16":
+        return np.abs(value) * 2**-7
+    largest = np.array([np.abs(value[i : i + 256]).max() for i in range(0, value.size, 256)]).repeat(256)[: value.size]
+    lowest = 2**-30 if name in ("sum", "square_avg", "exp_avg_sq", "max_exp_avg_sq") else 2**-14
+    return np.abs(value) / 8 + 1.2 * lowest * largest
+
+
+@EACH_LOW_BITS
+@pytest.mark.parametrize("n", [4096, 4097, 4096 + 255, 4096 + 257, 40_003])
+def test_a_step_rounds_what_it_makes_of_decoded_states(
+    rule: str, state_dtype: str, n: int, threads: int, rng: np.random.Generator
+) -> None:
+    params, noise, options = [start(rng, np.float32, n)], normal(rng, np.float32, n), HARD_OPTIONS[rule]
+    optimizer = low(rule, params, state_dtype, **options)
+    for step in range(1, 5):
+        exact_params = [params[0].copy()]
+        exact = CLASSES[rule](exact_params, **options)
+        exact.load_state_dict(optimizer.state_dict())
+        for each, w in ((exact, exact_params[0]), (optimizer, params[0])):
+            each.step([gradient(w, step, noise)])
+        if rule not in ON_WHOLE_ARRAYS:  # their second pass reads what the first has rounded
+            assert_close(params[0], exact_params[0], np.float32, step)
+        for name, value in exact.state[0].items():
+            got = optimizer.state[0][name]
+            if isinstance(value, np.ndarray):
+                assert (np.abs(got - value) <= distance_to_the_next(value, name, state_dtype)).all(), (name, step)
+                assert np.array_equal(got == 0, value == 0) or state_dtype == "8bit"
+
+
+@pytest.mark.parametrize(("rule", "state_dtype"), [low for low in LOW_BITS if low[0] not in ON_WHOLE_ARRAYS])
+def test_not_a_number_stays_where_it_is(rule: str, state_dtype: str, rng: np.random.Generator) -> None:
+    n, at, length = 5000, 300, 256 if state_dtype == "8bit" else 1
+    others = np.r_[0 : at // length * length, (at // length + 1) * length : n]
+    g = normal(rng, np.float32, n)
+    for bad in (0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0x7F800000, 0xFF800000):
+        spoilt = g.copy()
+        spoilt.view(np.uint32)[at] = bad
+        pair = []
+        for each in (g, spoilt):
+            params = [np.full(n, 0.5, np.float32)]
+            optimizer = low(rule, params, state_dtype, **HARD_OPTIONS[rule] | {"lr": 0.01})
+            for _ in range(2):
+                optimizer.step([each.copy()])
+            pair.append([params[0], *arrays_of(optimizer)])
+        for expected, got in zip(*pair, strict=True):
+            assert_same_bits(got[others], expected[others], hex(bad))
+        moved = [a[at] for a in pair[1][1:]]
+        assert not all(np.isfinite(moved)), hex(bad)
+        if state_dtype == "8bit":
+            assert all(np.isnan(a[at // length * length :][:length]).all() for a in pair[1][1:] if not np.isfinite(a[at])), hex(bad)
+
+
 @EACH_LOW_BITS
 def test_low_bit_states_take_less_memory(rule: str, state_dtype: str) -> None:
     n = 2**16
@@ -170,6 +224,36 @@ def test_bfloat16_states_are_rounded_up_as_often_as_is_fair() -> None:
     values, counts = np.unique(optimizer.state[0]["momentum_buffer"], return_counts=True)
     assert values.tolist() == [1.0, 1 + 2**-7]
     assert abs(counts[1] / n - 1 / 8) < 5 * np.sqrt(1 / 8 * 7 / 8 / n)
+
+
+@pytest.mark.parametrize("state_dtype", ["bfloat16", "8bit"])
+def test_elements_states_and_steps_are_rounded_each_for_itself(state_dtype: str) -> None:
+    # Both moments of all elements lie half way between two codes, so that each is up or down with the same probability.
+    n, half = 100_096, 1 + 2**-8 if state_dtype == "bfloat16" else 1 + 2**-4
+    optimizer = optim.Adam([np.zeros(n, np.float32)], betas=(0.0, 0.0), lr=0.0, state_dtype=state_dtype)
+    ups = []
+    for _ in range(2):
+        for g, name in ((half, "exp_avg"), (np.sqrt(half), "exp_avg_sq")):
+            optimizer.step([np.full(n, g, np.float32)])
+            ups.append(np.where(optimizer.state[0][name] > half, 1.0, -1.0))
+    optimizer.step([np.full(n, half, np.float32)])
+    by_state = [np.where(a > a.mean(), 1.0, -1.0) for a in arrays_of(optimizer)]
+    pairs = [*combinations(ups, 2), tuple(by_state)]
+    pairs += [(up, np.roll(up, shift)) for up in ups for shift in (1, 2, 4, 16, 32, 64, 128, 192, 256, 1024, 16384)]
+    for i, (a, b) in enumerate(pairs):
+        assert abs((a * b).mean()) < 5 / np.sqrt(n), i
+
+
+@pytest.mark.parametrize("cls", [optim.Adagrad, optim.RMSprop, optim.Adam])
+def test_squares_are_never_rounded_to_0(cls: Any, rng: np.random.Generator) -> None:
+    n = 20_000
+    g = (10 ** rng.uniform(-16, 0, n)).astype(np.float32)
+    g[::5] = 0
+    optimizer = cls([np.zeros(n, np.float32)], state_dtype="8bit")
+    for _ in range(3):
+        optimizer.step([g])
+    squares = optimizer.state[0]["sum" if cls is optim.Adagrad else "square_avg" if cls is optim.RMSprop else "exp_avg_sq"]
+    assert np.array_equal(squares == 0, g == 0)
 
 
 def test_states_of_small_arrays_stay_as_they_are() -> None:
