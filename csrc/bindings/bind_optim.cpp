@@ -1,214 +1,18 @@
-// trainstep.optim: the Optimizer class of each dtype, and the bare formulas.
+// trainstep.optim: the Optimizer class, and steps of arrays whose states somebody else keeps.
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
-#include <stdexcept>
 
 #include "bindings/arrays.h"
 #include "bindings/bind.h"
+#include "bindings/optim_values.h"
 #include "bindings/tensors.h"
 #include "optim/optimizer.h"
-#include "optim/options.h"
-#include "optim/terms.h"
 #include "runtime/isa.h"
 
 namespace trainstep {
 
 namespace {
-
-double number(const std::string& who, const std::string& name, py::handle value) {
-    if (PyFloat_CheckExact(value.ptr()) && !is_switch(name)) return PyFloat_AS_DOUBLE(value.ptr());
-    if (PyBool_Check(value.ptr()) && is_switch(name)) return value.ptr() == Py_True;
-    const bool on_or_off = is_switch(name), truth = PyBool_Check(value.ptr()) || type_name(value) == "bool";  // NumPy's too
-    const bool refused = py::isinstance<py::str>(value) || (truth && !on_or_off);
-    const double x = refused ? 0 : PyFloat_AsDouble(value.ptr());
-    const bool too_large = PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_OverflowError);
-    if (refused || (PyErr_Occurred() && !too_large)) {
-        PyErr_Clear();
-        throw py::type_error(who + ": " + name + " is a " + type_name(value) + ", expected a " + (on_or_off ? "bool" : "number"));
-    }
-    PyErr_Clear();
-    if (too_large) throw py::value_error(who + ": " + name + " is too large an int, expected a number");
-    if (on_or_off && x != 0 && x != 1) throw py::value_error(who + ": " + name + " is " + ascii(value) + ", expected a bool");
-    return x;
-}
-
-using OptionValues = std::vector<std::pair<std::string, double>>;
-
-// Options that Python has as a pair.
-struct PairOption {
-    const char *name, *first, *second;
-};
-constexpr PairOption kPairs[] = {
-    {"betas", "beta1", "beta2"}, {"etas", "eta_minus", "eta_plus"}, {"step_sizes", "step_size_min", "step_size_max"}};
-
-// Python's values as the core's options.
-OptionValues option_values(const std::string& who, const py::dict& values) {
-    OptionValues result;
-    for (const auto& [key, value] : values) {
-        const auto name = py::cast<std::string>(key);
-        const auto* pair = std::find_if(std::begin(kPairs), std::end(kPairs), [&](const PairOption& p) { return name == p.name; });
-        if (pair == std::end(kPairs)) {
-            result.emplace_back(name, number(who, name, value));
-            continue;
-        }
-        if (!py::isinstance<py::sequence>(value) || py::len(value) != 2)
-            throw py::value_error(who + ": " + name + " is " + std::string(py::repr(value)) + ", expected two numbers");
-        const auto both = py::reinterpret_borrow<py::sequence>(value);
-        result.emplace_back(pair->first, number(who, name + "[0]", both[0]));
-        result.emplace_back(pair->second, number(who, name + "[1]", both[1]));
-    }
-    return result;
-}
-
-// Changes options: all of them or, where one cannot be taken, none.
-void change_options(OptimizerOptions& options, const std::string& who, OptimizerKind kind, const OptionValues& values) {
-    OptimizerOptions changed = options;
-    for (const auto& [name, value] : values)
-        if (!set_option(changed, name, value)) throw std::invalid_argument(who + ": no optimizer option is named '" + name + "'");
-    check_options(who, kind, changed);
-    options = changed;
-}
-
-OptimizerOptions options_from(const std::string& who, OptimizerKind kind, const py::dict& values) {
-    OptimizerOptions options;
-    change_options(options, who, kind, option_values(who, values));
-    return options;
-}
-
-// The number of a step or of steps so far.
-std::int64_t count(Site site, py::handle value, std::int64_t least) {
-    if (!PyIndex_Check(value.ptr()) || PyBool_Check(value.ptr()))
-        type_error(site, "is a " + type_name(value) + ", expected an int");
-    const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
-    if (!index) throw py::error_already_set();
-    int overflow = 0;
-    const std::int64_t n = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
-    if (n < least || overflow) value_error(site, "is " + ascii(index) + ", expected " + std::to_string(least) + " to 2^63 - 1");
-    return n;
-}
-
-// A name of ours as a Python string, made once. Names are string literals, so that their address tells them apart.
-PyObject* key(const char* name) {
-    static thread_local std::vector<std::pair<const char*, PyObject*>> known;
-    for (const auto& [literal, string] : known)
-        if (literal == name) return string;
-    known.emplace_back(name, PyUnicode_InternFromString(name));
-    return known.back().second;
-}
-// The entry of a dict under a name of ours; null where there is none.
-py::handle entry(const py::dict& dict, const char* name) { return PyDict_GetItemWithError(dict.ptr(), key(name)); }
-
-// The numbers that a rule keeps with an array besides the step: f(name, number) for each.
-template <class F>
-void for_each_scalar(OptimizerKind kind, StepScalars& s, F f) {
-    if (kind == OptimizerKind::nadam) f("mu_product", s.mu_product);
-    if (kind == OptimizerKind::asgd) f("eta", s.eta), f("mu", s.mu);
-}
-double scalar(const std::string& who, const char* name, py::handle value) {
-    const double x = number(who, name, value), most = name == std::string("eta") ? HUGE_VAL : 1;
-    if (x >= 0 && x <= most && std::isfinite(x)) return x;
-    throw py::value_error(who + ": " + name + " is " + ascii(value) + ", expected 0 <= " + name + (most == 1 ? " <= 1" : " < inf"));
-}
-void write_scalars(const py::dict& into, OptimizerKind kind, StepScalars s, const OptimizerOptions& options) {
-    const auto set = [&](const char* name, const py::object& value) {
-        if (PyDict_SetItem(into.ptr(), key(name), value.ptr()) != 0) throw py::error_already_set();
-    };
-    set("step", py::int_(s.step));
-    if (s.eta < 0) s.eta = options.lr;
-    for_each_scalar(kind, s, [&](const char* name, double value) { set(name, py::float_(value)); });
-}
-py::dict scalars_dict(OptimizerKind kind, const StepScalars& s, const OptimizerOptions& options) {
-    py::dict result;
-    write_scalars(result, kind, s, options);
-    return result;
-}
-StepScalars scalars_from(OptimizerKind kind, const char* who, const py::dict& values) {
-    StepScalars s;
-    const py::handle step = entry(values, "step");
-    if (!step) throw py::value_error(std::string(who) + ": the state has no step");
-    s.step = count({who, "step"}, step, 0);
-    for_each_scalar(kind, s, [&](const char* name, double& value) {
-        if (const py::handle given = entry(values, name)) value = scalar(who, name, given);
-    });
-    return s;
-}
-
-// One update of one array: w, its states and its gradient g, with the options of this call alone. Returns the scalars after it.
-py::dict step_array(py::handle name, const char* me, py::handle w_in, py::handle g_in, const py::tuple& states_in,
-                    py::handle step_in, const py::dict& values) {
-    const auto kind = OptimizerKind(name_index(me, "kind", kOptimizerKindNames, name));
-    StepScalars scalars;
-    scalars.step = count({me, "step"}, step_in, 1) - 1;
-    py::dict own = values;
-    for_each_scalar(kind, scalars, [&](const char* scalar_name, double& value) {
-        if (!own.contains(scalar_name)) return;
-        if (own.is(values)) own = values.attr("copy")();
-        value = scalar(me, scalar_name, own.attr("pop")(scalar_name));
-    });
-    const OptimizerOptions options = options_from(me, kind, own);
-    const Tensor w = read_tensor({me, "w"}, w_in), g = read_contiguous({me, "g"}, g_in);
-    const auto same = [&](Site site, const Tensor& a) {
-        if (a.dtype != w.dtype) type_error(site, "has dtype " + a.dtype_name() + ", expected " + w.dtype_name() + " as w has");
-        if (!a.same_shape(w)) value_error(site, "has shape " + a.shape_text() + ", expected " + w.shape_text() + " as w has");
-    };
-    struct Named {
-        Site site;
-        const Tensor* tensor;
-    };
-    std::vector<Named> seen{{{me, "w"}, &w}, {{me, "g"}, &g}};
-    const auto apart = [&](Site site, const Tensor& a) {
-        const std::size_t bytes = a.n * dtype_size(*a.dtype);
-        for (const Named& other : seen) {
-            const char *first = static_cast<char*>(a.data), *others = static_cast<char*>(other.tensor->data);
-            if (bytes && first < others + bytes && others < first + bytes)
-                value_error(site, "shares memory with " + other.site.name() + ", expected memory of its own");
-        }
-    };
-    if (w.dtype != Dtype::float32 && w.dtype != Dtype::float64)
-        type_error({me, "w"}, "has dtype " + w.dtype_name() + ", expected float32 or float64");
-    check_in_place({me, "w"}, w);
-    same({me, "g"}, g);
-    seen.pop_back();
-    apart({me, "g"}, g);
-    seen.push_back({{me, "g"}, &g});
-    std::vector<StepArray> arrays(1);
-    StepArray& array = arrays[0];
-    Tensor states[kMaxStates];
-    std::string names[kMaxStates];
-    for (std::size_t s = 0; s < py::len(states_in); ++s) {
-        const py::tuple named = states_in[s];  // (name, array)
-        names[s] = py::cast<std::string>(named[0]);
-        const Site site{me, names[s].c_str()};
-        if (py::object(named[1]).is_none()) {
-            if (used_states(kind, options) >> s & 1)
-                value_error(site, "is None, expected an array of the shape of w under these options");
-            continue;
-        }
-        states[s] = read_tensor(site, named[1]);
-        same(site, states[s]);
-        check_in_place(site, states[s]);
-        apart(site, states[s]);
-        seen.push_back({site, &states[s]});
-        array.states[s] = states[s].data;
-    }
-    array.w = w.data;
-    array.g = g.data;
-    array.w_dtype = array.g_dtype = *w.dtype;
-    array.n = w.n;
-    array.options = &options;
-    {
-        const WithoutGil released;
-        array.terms = next_step(kind, options, scalars);
-        std::vector<SquareSums> sums;
-        optimizer_step(kind, arrays, StepPlan({w.n}), sums);
-    }
-    return scalars_dict(kind, scalars, options);
-}
-
-// --- the Optimizer class -------------------------------------------------------------------------------------------------------
 
 struct Span {
     const char *first, *last;
@@ -284,25 +88,6 @@ std::shared_ptr<Optimizer> make_optimizer(py::handle kind_name, const std::strin
     return optimizer;
 }
 
-// A limit to clip at, or 0 for None.
-double limit(const char* name, py::handle value) {
-    if (value.is_none()) return 0;
-    const double x = number("step", name, value);
-    if (!(x > 0))
-        throw py::value_error("step: " + std::string(name) + " is " + ascii(value) + ", expected a number above 0, or None");
-    return x;
-}
-
-StepRequest request_from(double grad_scale, py::handle clip_norm, py::handle clip_value, bool zero_grads, bool skip_nonfinite) {
-    const StepRequest request{grad_scale, limit("clip_norm", clip_norm), limit("clip_value", clip_value), zero_grads,
-                              skip_nonfinite};
-    if (request.clip_norm != 0 && request.clip_value != 0)
-        throw py::value_error("step: clip_norm and clip_value are both given, expected one of them");
-    if (!std::isfinite(grad_scale))
-        throw py::value_error("step: grad_scale is " + std::string(py::str(py::float_(grad_scale))) + ", expected a finite number");
-    return request;
-}
-
 // The gradient of w, or a Tensor without an owner for None.
 Tensor read_gradient(Site site, py::handle object, const Tensor& w, bool zero_grads) {
     if (object.is_none()) return {};
@@ -332,7 +117,7 @@ void check_gradients_apart(const std::vector<Tensor>& w, const std::vector<Tenso
 }
 
 py::object step(Optimizer& optimizer, const py::list& params, py::handle gradients_in, double grad_scale, py::handle clip_norm,
-                py::handle clip_value, bool zero_grads, bool skip_nonfinite) {
+                py::handle clip_value, py::handle zero_grads, py::handle skip_nonfinite) {
     const char* me = "step";
     const std::size_t count = optimizer.arrays().size();
     if (!py::isinstance<py::sequence>(gradients_in) || py::isinstance<py::str>(gradients_in) ||
@@ -355,7 +140,8 @@ py::object step(Optimizer& optimizer, const py::list& params, py::handle gradien
         if (w[i].n != known.n || *w[i].dtype != known.w_dtype)
             value_error(here("params"), "has changed since the optimizer was made: it has " + std::to_string(w[i].n) +
                                             " elements of " + w[i].dtype_name());
-        g.push_back(read_gradient(here("grads"), PySequence_Fast_GET_ITEM(gradients.ptr(), Py_ssize_t(i)), w[i], zero_grads));
+        g.push_back(
+            read_gradient(here("grads"), PySequence_Fast_GET_ITEM(gradients.ptr(), Py_ssize_t(i)), w[i], request.zero_grads));
     }
     double norm;
     {
@@ -424,8 +210,8 @@ void take_state(StepArray& a, const Tensor& w, Site site, OptimizerKind kind, co
 // options. The scalars in the dicts go on with it. Returns the norm or None, and whether the step was skipped.
 py::tuple step_tensors(py::handle kind_name, const std::string& who, const py::list& groups,
                        const std::vector<std::size_t>& group_of, const py::list& params, const py::list& grads,
-                       const py::list& states, double grad_scale, py::handle clip_norm, py::handle clip_value, bool zero_grads,
-                       bool skip_nonfinite, std::uint64_t seed) {
+                       const py::list& states, double grad_scale, py::handle clip_norm, py::handle clip_value,
+                       py::handle zero_grads, py::handle skip_nonfinite, std::uint64_t seed) {
     const auto kind = OptimizerKind(name_index("step_tensors", "kind", kOptimizerKindNames, kind_name));
     const StepRequest request = request_from(grad_scale, clip_norm, clip_value, zero_grads, skip_nonfinite);
     std::vector<OptimizerOptions> options;
@@ -440,7 +226,7 @@ py::tuple step_tensors(py::handle kind_name, const std::string& who, const py::l
         w.push_back(read_tensor(param("step", i), PyList_GET_ITEM(params.ptr(), Py_ssize_t(i))));
         check_in_place(param("step", i), w[i]);
         const py::handle gradient = PyList_GET_ITEM(grads.ptr(), Py_ssize_t(i));
-        g.push_back(read_gradient({"step", "grads", std::ptrdiff_t(i)}, gradient, w[i], zero_grads));
+        g.push_back(read_gradient({"step", "grads", std::ptrdiff_t(i)}, gradient, w[i], request.zero_grads));
         StepArray a;
         a.w = w[i].data;
         a.w_dtype = *w[i].dtype;
@@ -516,63 +302,6 @@ py::tuple used_names(const Optimizer& o, std::size_t i) {
     return py::tuple(names);
 }
 
-// --- norms and clipping --------------------------------------------------------------------------------------------------------
-
-struct Arrays {
-    std::vector<Tensor> tensors;
-    std::vector<NormArray> norms;
-    StepPlan plan;
-};
-Arrays float_arrays(const char* me, py::handle object, bool in_place) {
-    if (!py::isinstance<py::iterable>(object) || py::isinstance<py::str>(object) || py::isinstance<py::array>(object) ||
-        py::hasattr(object, "__dlpack__"))
-        type_error({me, "arrays"}, "is a " + type_name(object) + ", expected a list of arrays");
-    Arrays all;
-    std::vector<std::size_t> sizes;
-    for (const py::handle item : py::reinterpret_borrow<py::iterable>(object)) {
-        const Site site{me, "arrays", std::ptrdiff_t(all.tensors.size())};
-        Tensor t = in_place ? read_tensor(site, item) : read_contiguous(site, item);
-        if (t.dtype != Dtype::float32 && t.dtype != Dtype::float64)
-            type_error(site, "has dtype " + t.dtype_name() + ", expected float32 or float64");
-        if (in_place) check_in_place(site, t);
-        all.norms.push_back({t.data, *t.dtype});
-        sizes.push_back(t.n);
-        all.tensors.push_back(std::move(t));
-    }
-    all.plan = StepPlan(sizes);
-    return all;
-}
-double norm_of(const Arrays& arrays) {
-    std::vector<double> sums;
-    return global_norm(arrays.norms, arrays.plan, sums);
-}
-template <class F>
-void for_each_piece_in_place(const Arrays& arrays, F f) {
-    constexpr double kNsPerElement = 0.1;
-    parallel_for(arrays.plan.pieces(), 1, kNsPerElement * double(arrays.plan.length()) / double(arrays.plan.pieces() + 1),
-                 [&](std::size_t begin, std::size_t end) {
-                     for (std::size_t i = begin; i < end; ++i) {
-                         const StepPlan::Piece& piece = arrays.plan.piece(i);
-                         const Tensor& t = arrays.tensors[piece.array];
-                         const std::size_t n = piece.elements.end - piece.elements.begin;
-                         if (t.dtype == Dtype::float32)
-                             f(piece.array, static_cast<float*>(t.data) + piece.elements.begin, n);
-                         else
-                             f(piece.array, static_cast<double*>(t.data) + piece.elements.begin, n);
-                     }
-                 });
-}
-double positive(const char* me, const char* name, py::handle value) {
-    const double x = number(me, name, value);
-    if (!(x > 0)) throw py::value_error(std::string(me) + ": " + name + " is " + ascii(value) + ", expected a number above 0");
-    return x;
-}
-void multiply(const Arrays& arrays, const std::vector<double>& factors) {
-    for_each_piece_in_place(arrays, [&]<class T>(std::size_t array, T* x, std::size_t n) {
-        if (factors[array] != 1) kernels().of<T>().scale(x, n, T(factors[array]));
-    });
-}
-
 }  // namespace
 
 void bind_optim(py::module_& m) {
@@ -631,61 +360,10 @@ void bind_optim(py::module_& m) {
         .def_property_readonly("steps", [](const Optimizer& self) { return self.steps.load(); })
         .def_property_readonly("skipped", [](const Optimizer& self) { return self.skipped.load(); })
         .def_property_readonly("state_nbytes", &Optimizer::state_bytes);
-    m.def("step_array", step_array, py::arg("kind"), py::arg("who"), py::arg("w"), py::arg("g"), py::arg("states"), py::arg("step"),
-          py::arg("options"));
-
     m.def("step_tensors", step_tensors, py::arg("kind"), py::arg("who"), py::arg("groups"), py::arg("group_of"), py::arg("params"),
           py::arg("grads"), py::arg("states"), py::arg("grad_scale") = 1.0, py::arg("clip_norm") = py::none(),
           py::arg("clip_value") = py::none(), py::arg("zero_grads") = false, py::arg("skip_nonfinite") = false,
           py::arg("seed") = 0);
-
-    m.def(
-        "global_norm",
-        [](py::handle arrays_in) {
-            const Arrays arrays = float_arrays("global_norm", arrays_in, false);
-            const WithoutGil released;
-            return norm_of(arrays);
-        },
-        py::arg("arrays"));
-    m.def(
-        "clip_by_global_norm_",
-        [](py::handle arrays_in, py::handle max_norm) {
-            const double most = positive("clip_by_global_norm_", "max_norm", max_norm);
-            const Arrays arrays = float_arrays("clip_by_global_norm_", arrays_in, true);
-            const WithoutGil released;
-            const double norm = norm_of(arrays);
-            multiply(arrays, std::vector<double>(arrays.tensors.size(), clip_factor(most, norm)));
-            return norm;
-        },
-        py::arg("arrays"), py::arg("max_norm"));
-    m.def(
-        "clip_by_norm_",
-        [](py::handle arrays_in, py::handle max_norm) {
-            const double most = positive("clip_by_norm_", "max_norm", max_norm);
-            const Arrays arrays = float_arrays("clip_by_norm_", arrays_in, true);
-            std::vector<double> norms, factors;
-            {
-                const WithoutGil released;
-                for (const Tensor& t : arrays.tensors) {
-                    std::vector<double> sums;
-                    norms.push_back(global_norm({{t.data, *t.dtype}}, StepPlan({t.n}), sums));
-                    factors.push_back(clip_factor(most, norms.back()));
-                }
-                multiply(arrays, factors);
-            }
-            return norms;
-        },
-        py::arg("arrays"), py::arg("max_norm"));
-    m.def(
-        "clip_by_value_",
-        [](py::handle arrays_in, py::handle limit) {
-            const double most = positive("clip_by_value_", "limit", limit);
-            const Arrays arrays = float_arrays("clip_by_value_", arrays_in, true);
-            const WithoutGil released;
-            for_each_piece_in_place(arrays,
-                                    [&]<class T>(std::size_t, T* x, std::size_t n) { kernels().of<T>().clamp(x, n, T(most)); });
-        },
-        py::arg("arrays"), py::arg("limit"));
 }
 
 }  // namespace trainstep

@@ -19,6 +19,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     trainstep::bind_runtime(m);
     trainstep::bind_ops(m);
     trainstep::bind_optim(m);
+    trainstep::bind_formulas(m);
+    trainstep::bind_norms(m);
     trainstep::bind_capi(m);
     trainstep::bind_nn(m);
     trainstep::bind_probes(m);

@@ -75,12 +75,13 @@ bool is_switch(const std::string& name) {
     return false;
 }
 
-void check_options(const std::string& who, OptimizerKind kind, const OptimizerOptions& options) {
+void check_options(const std::string& who, OptimizerKind kind, const OptimizerOptions& options, OptionName called) {
     for (const NumberOption& o : kNumbers) {
         const double value = options.*o.field;
         if (value >= o.least && value < o.below) continue;  // false for NaN
         std::ostringstream message;
-        message << who << ": " << o.name << " is " << value << ", expected " << o.least << " <= " << o.name << " < "
+        const std::string name = called(o.name);
+        message << who << ": " << name << " is " << value << ", expected " << o.least << " <= " << name << " < "
                 << (o.below == kNoBound ? "inf" : "1");
         throw std::invalid_argument(message.str());
     }
