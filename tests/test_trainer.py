@@ -405,7 +405,15 @@ def test_bits_do_not_depend_on_threads(loss: str, dtype: np.dtype) -> None:
 
 @pytest.mark.parametrize(
     ("widths", "batch"),
-    [((64, 64, 10), 64), ((96, 80, 48, 10), 256), ((20, 7, 200, 150, 3), 128), ((33, 100, 50, 70), 200), ((300, 5), 600)],
+    [
+        ((64, 64, 10), 64),
+        ((50, 100, 7), 161),
+        ((97, 200, 2), 70),
+        ((96, 80, 48, 10), 256),
+        ((20, 7, 200, 150, 3), 128),
+        ((33, 100, 50, 70), 200),
+        ((300, 5), 600),
+    ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else None,
 )
 @pytest.mark.parametrize("standardize", [False, True])

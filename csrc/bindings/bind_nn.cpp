@@ -98,7 +98,8 @@ py::object backward(Program<T>& program, py::handle dy_in, bool need_dx, bool ac
     const WithoutGil released;
     std::copy(data<T>(dy), data<T>(dy) + dy.size(), program.output_gradient());
     program.backward_inputs(dx_to, {0, batch});
-    for (std::size_t layer = program.layers(); layer-- > 0;) program.backward_parameters(layer, accumulate, Team{0, 1});
+    for (std::size_t layer = program.layers(); layer-- > 0;)
+        program.backward_parameters(layer, accumulate, program.share_of_parameters(layer, {0, 1}));
     held.unlock();
     return dx;
 }

@@ -9,13 +9,13 @@
 
 namespace trainstep::TRAINSTEP_ISA::optimizers {
 
-// Some elements of one array, with everything in T.
+// Some elements of one array, with everything in T: n of each row.
 template <class T>
 struct Elements {
     T* w;
     const T* g;
     T* states[kMaxStates];
-    std::size_t n;
+    std::size_t n, rows = 1, stride = 0;
 };
 
 template <class T, class Body>
@@ -26,14 +26,20 @@ __attribute__((noinline)) void step_elements(const Elements<T>& e_, Body& body_)
     constexpr std::size_t bytes = kVectorBytes;
     const std::size_t ahead = (bytes - reinterpret_cast<std::uintptr_t>(e.w) % bytes) % bytes;
     const bool aligned = Body::writes_w && e.n >= kBlock && ahead % sizeof(T) == 0;  // sums do not depend on addresses
+    // Rows inside: a thread that steps some columns of an array then goes in even strides, and its processor does not fetch ahead
+    // what another thread steps.
     for_each_vector<T>(
         e.n,
         [&](std::size_t i, auto part) __attribute__((always_inline)) {
-            Vec<T> w = get<T>(e.w + i, part), state[kMaxStates];
-            for_each_state<Body::reads>([&](int s) __attribute__((always_inline)) { state[s] = get<T>(e.states[s] + i, part); });
-            body(w, state, get<T>(e.g + i, part), part);
-            if constexpr (Body::writes_w) put<T>(e.w + i, part, w);
-            for_each_state<Body::writes>([&](int s) __attribute__((always_inline)) { put<T>(e.states[s] + i, part, state[s]); });
+            for (std::size_t row = 0, at = i; row < e.rows; ++row, at += e.stride) {
+                Vec<T> w = get<T>(e.w + at, part), state[kMaxStates];
+                for_each_state<Body::reads>([&](int s)
+                                                __attribute__((always_inline)) { state[s] = get<T>(e.states[s] + at, part); });
+                body(w, state, get<T>(e.g + at, part), part);
+                if constexpr (Body::writes_w) put<T>(e.w + at, part, w);
+                for_each_state<Body::writes>([&](int s)
+                                                 __attribute__((always_inline)) { put<T>(e.states[s] + at, part, state[s]); });
+            }
         },
         aligned ? ahead / sizeof(T) : 0);
     body_ = body;
@@ -266,7 +272,7 @@ TRAINSTEP_INLINE void step_span(const StepSpan<T>& s, Body& body) {
     constexpr Dtype own = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
     const bool low_bits = sizeof(T) == 4 && s.format != StateFormat::native, staged = s.g_dtype != own || s.bfloat16;
     if (!staged && !low_bits) {
-        Elements<T> e{s.w, static_cast<const T*>(s.g), {}, s.n};
+        Elements<T> e{s.w, static_cast<const T*>(s.g), {}, s.n, s.rows, s.stride};
         for (int i = 0; i < kMaxStates; ++i) e.states[i] = static_cast<T*>(s.states[i]);
         return step_elements<T>(e, body);
     }

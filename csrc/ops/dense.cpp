@@ -55,50 +55,51 @@ void product(const Gemm<T>& g) {
 }
 
 template <class T>
-void dense(T* y, const T* x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in, std::size_t out) {
+void dense(T* y, const T* x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in, std::size_t out,
+           Range units) {
     Gemm<T> g{};
-    g.c = y, g.ldc = out, g.m = batch, g.n = out, g.k = in;
+    g.c = y + units.begin, g.ldc = out, g.m = batch, g.n = units.end - units.begin, g.k = in;
     g.a = x, g.a_row = in, g.a_k = 1;
-    g.b = w, g.b_k = out, g.b_column = 1;
-    g.bias = b, g.activation = activation;
+    g.b = w + units.begin, g.b_k = out, g.b_column = 1;
+    g.bias = b ? b + units.begin : nullptr, g.activation = activation;
     product(g);
 }
 
 template <class T>
 void dense_backward_parameters(T* dw, T* db, const T* dz, const T* x, bool accumulate, std::size_t batch, std::size_t in,
-                               std::size_t out, Team team) {
-    const Range rows = share_of(in, 1, team);
-    if (rows.begin < rows.end) {
+                               std::size_t out, DenseShare share) {
+    const auto& [rows, columns, bias] = share;
+    if (rows.begin < rows.end && columns.begin < columns.end) {
         Gemm<T> g{};
-        g.c = dw + rows.begin * out, g.ldc = out, g.m = rows.end - rows.begin, g.n = out, g.k = batch, g.accumulate = accumulate;
+        g.c = dw + rows.begin * out + columns.begin, g.ldc = out;
+        g.m = rows.end - rows.begin, g.n = columns.end - columns.begin, g.k = batch, g.accumulate = accumulate;
         g.a = x + rows.begin, g.a_row = 1, g.a_k = in;
-        g.b = dz, g.b_k = out, g.b_column = 1;
+        g.b = dz + columns.begin, g.b_k = out, g.b_column = 1;
         product(g);
     }
     if (!db) return;
-    const Range columns = share_of(out, 1, team);
     const auto column_sum = kernels().of<T>().column_sum;
-    parallel_for(columns.end - columns.begin, 64, 0.1 * double(batch), [=](std::size_t n0, std::size_t n1) {
-        column_sum(db, dz, batch, out, columns.begin + n0, columns.begin + n1, accumulate);
+    parallel_for(bias.end - bias.begin, 64, 0.1 * double(batch), [=, first = bias.begin](std::size_t n0, std::size_t n1) {
+        column_sum(db, dz, batch, out, first + n0, first + n1, accumulate);
     });
 }
 
 template <class T>
 void dense_backward_input(T* dx, const T* dz, const T* x, const T* w, Activation below, std::size_t batch, std::size_t in,
-                          std::size_t out) {
+                          std::size_t out, Range units) {
     Gemm<T> g{};
-    g.c = dx, g.ldc = in, g.m = batch, g.n = in, g.k = out;
+    g.c = dx + units.begin, g.ldc = in, g.m = batch, g.n = units.end - units.begin, g.k = out;
     g.a = dz, g.a_row = out, g.a_k = 1;
-    g.b = w, g.b_k = 1, g.b_column = out;
-    g.output = x, g.derivative = below;
+    g.b = w + units.begin * out, g.b_k = 1, g.b_column = out;
+    g.output = x + units.begin, g.derivative = below;
     product(g);
 }
 
-#define TRAINSTEP_INSTANTIATE(T)                                                                                            \
-    template void product(const Gemm<T>&);                                                                                  \
-    template void dense(T*, const T*, const T*, const T*, Activation, std::size_t, std::size_t, std::size_t);               \
-    template void dense_backward_parameters(T*, T*, const T*, const T*, bool, std::size_t, std::size_t, std::size_t, Team); \
-    template void dense_backward_input(T*, const T*, const T*, const T*, Activation, std::size_t, std::size_t, std::size_t);
+#define TRAINSTEP_INSTANTIATE(T)                                                                                                  \
+    template void product(const Gemm<T>&);                                                                                        \
+    template void dense(T*, const T*, const T*, const T*, Activation, std::size_t, std::size_t, std::size_t, Range);              \
+    template void dense_backward_parameters(T*, T*, const T*, const T*, bool, std::size_t, std::size_t, std::size_t, DenseShare); \
+    template void dense_backward_input(T*, const T*, const T*, const T*, Activation, std::size_t, std::size_t, std::size_t, Range);
 TRAINSTEP_INSTANTIATE(float)
 TRAINSTEP_INSTANTIATE(double)
 #undef TRAINSTEP_INSTANTIATE

@@ -13,21 +13,25 @@ namespace trainstep {
 template <class T>
 void product(const Gemm<T>& g);
 
-// y = activation(x @ w + b); b may be null.
+// y = activation(x @ w + b); b may be null. `units`: only these columns of y.
 template <class T>
-void dense(T* y, const T* x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in, std::size_t out);
+void dense(T* y, const T* x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in, std::size_t out,
+           Range units);
 
 // The gradients from dz, the gradient with respect to x @ w + b:
 //   dw = x^T @ dz;  db = sum over the batch of dz;  or, with accumulate, dw and db are added to. db may be null.
-// A team computes its share: the rows of dw and the elements of db that share_of(extent, 1, team) gives.
+// `share`: only these rows and columns of dw, and these elements of db.
+struct DenseShare {
+    Range rows, columns, bias;
+};
 template <class T>
 void dense_backward_parameters(T* dw, T* db, const T* dz, const T* x, bool accumulate, std::size_t batch, std::size_t in,
-                               std::size_t out, Team team = {0, 1});
+                               std::size_t out, DenseShare share);
 
 // dx = (dz @ w^T) * below'(x). below: the activation that made x, whose derivative dx is multiplied by on its way to memory, so
-// that it leaves as the dz of the layer below; identity for the plain dx.
+// that it leaves as the dz of the layer below; identity for the plain dx. `units`: only these columns of dx.
 template <class T>
 void dense_backward_input(T* dx, const T* dz, const T* x, const T* w, Activation below, std::size_t batch, std::size_t in,
-                          std::size_t out);
+                          std::size_t out, Range units);
 
 }  // namespace trainstep

@@ -29,6 +29,7 @@ StepSpan<T> span(OptimizerKind kind, const StepArray& a, Range elements, bool ze
         if (a.exponents[i]) s.exponents[i] = a.exponents[i] + first / kBlock;
     }
     s.n = elements.end - first;
+    s.rows = 1;
     s.kind = kind;
     s.options = a.options;
     s.terms = &a.terms;
@@ -86,6 +87,15 @@ void optimizer_step_range(OptimizerKind kind, const StepArray& a, Range elements
         kernels().of<double>().optimizer[int(kind)](span<double>(kind, a, elements, zero_grads));
     else
         kernels().of<float>().optimizer[int(kind)](span<float>(kind, a, elements, zero_grads));
+}
+
+void optimizer_step_columns(OptimizerKind kind, const StepArray& a, std::size_t row, Range columns) {
+    const auto run = [&]<class T>(StepSpan<T> s) {
+        s.rows = a.n / row;
+        s.stride = row;
+        kernels().of<T>().optimizer[int(kind)](s);
+    };
+    a.w_dtype == Dtype::float64 ? run(span<double>(kind, a, columns, false)) : run(span<float>(kind, a, columns, false));
 }
 
 void optimizer_step(OptimizerKind kind, std::vector<StepArray>& arrays, const StepPlan& plan, std::vector<SquareSums>& sums,

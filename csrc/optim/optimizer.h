@@ -44,6 +44,7 @@ class Stepper {
     void begin_step(double scale = 1, double clip_value = 0);
     void update_all(bool zero_grads = false) { optimizer_step(kind_, arrays_, plan_, sums_, zero_grads); }
     void update(std::size_t i, Range elements) { optimizer_step_range(kind_, arrays_[i], elements); }
+    void update_columns(std::size_t i, std::size_t row, Range columns) { optimizer_step_columns(kind_, arrays_[i], row, columns); }
 
     OptimizerKind kind() const { return kind_; }
     const std::vector<StepArray>& arrays() const { return arrays_; }

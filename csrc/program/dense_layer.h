@@ -24,15 +24,18 @@ class DenseLayer final : public Layer<T> {
         if (has_bias_) b_ = weights[1], db_ = gradients[1];
     }
 
-    void forward(T* y, const T* x, std::size_t rows) const override {
-        dense(y, x, w_, b_, this->activation, rows, this->in, this->out);
+    void forward(T* y, const T* x, std::size_t rows, Range units) const override {
+        dense(y, x, w_, b_, this->activation, rows, this->in, this->out, units);
     }
-    void backward_input(T* dx, const T* dz, const T* x, Activation below, std::size_t rows) const override {
-        dense_backward_input(dx, dz, x, w_, below, rows, this->in, this->out);
+    void backward_input(T* dx, const T* dz, const T* x, Activation below, std::size_t rows, Range units) const override {
+        dense_backward_input(dx, dz, x, w_, below, rows, this->in, this->out, units);
     }
-    void backward_parameters(const T* dz, const T* x, bool accumulate, std::size_t batch, Team team) const override {
-        dense_backward_parameters(dw_, db_, dz, x, accumulate, batch, this->in, this->out, team);
+    void backward_parameters(const T* dz, const T* x, bool accumulate, std::size_t batch,
+                             const ParameterShare& share) const override {
+        dense_backward_parameters(dw_, db_, dz, x, accumulate, batch, this->in, this->out,
+                                  {share.rows, share.columns, share.elements});
     }
+    bool has_units() const override { return true; }
     double flops() const override { return 2.0 * double(this->in) * double(this->out); }
 
   private:

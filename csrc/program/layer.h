@@ -31,6 +31,11 @@ struct ArraySpec {
     }
 };
 
+// A part of a layer's parameters: of a matrix these rows and columns, of a vector these elements.
+struct ParameterShare {
+    Range rows, columns, elements;
+};
+
 // A layer maps x (batch, in) to y (batch, out), and ends in an activation (identity where it has none). Its parameters live in the
 // program's arenas, and so do its buffers, the arrays that are not trained. place() tells where, in the order of parameters() and
 // buffers(); all are zero then, and the layer puts into its buffers what they begin as.
@@ -42,16 +47,20 @@ class Layer {
     virtual std::vector<ArraySpec> buffers() const { return {}; }
     virtual void place(const std::vector<T*>& weights, const std::vector<T*>& gradients, const std::vector<T*>& buffers) = 0;
 
-    // Each row of y follows from the same row of x alone, so that threads can take rows each for themselves.
-    virtual void forward(T* y, const T* x, std::size_t rows) const = 0;
+    // Each row of y follows from the same row of x alone, so that threads can take rows each for themselves. `units`: only these
+    // columns of y; all of them where the layer has no units.
+    virtual void forward(T* y, const T* x, std::size_t rows, Range units) const = 0;
 
     // dz: the gradient with respect to what the layer's activation is applied to. dx = the gradient with respect to x times
-    // below'(x): the dz of the layer below, which ends in the activation `below`. Row by row, as forward.
-    virtual void backward_input(T* dx, const T* dz, const T* x, Activation below, std::size_t rows) const = 0;
+    // below'(x): the dz of the layer below, which ends in the activation `below`. Row by row, as forward. `units`: columns of dx.
+    virtual void backward_input(T* dx, const T* dz, const T* x, Activation below, std::size_t rows, Range units) const = 0;
 
-    // The gradients of the parameters from all rows of dz and x; with accumulate they are added to. A team shares every parameter
-    // along its first dimension, as share_of(shape[0], 1, team) says.
-    virtual void backward_parameters(const T* dz, const T* x, bool accumulate, std::size_t batch, Team team) const = 0;
+    // The gradients of a share of the parameters from all rows of dz and x; with accumulate they are added to.
+    virtual void backward_parameters(const T* dz, const T* x, bool accumulate, std::size_t batch,
+                                     const ParameterShare& share) const = 0;
+
+    // Whether columns of y, and of dx, can be calculated each for themselves.
+    virtual bool has_units() const { return false; }
 
     // Flops of one row of forward, for the cost model.
     virtual double flops() const = 0;

@@ -105,7 +105,7 @@ void Program<T>::forward(Range rows) {
     const T* x = x_ + rows.begin * in();
     for (std::size_t i = 0; i < layers_.size(); ++i) {
         T* y = outputs_[i] + rows.begin * layers_[i]->out;
-        layers_[i]->forward(y, x, rows.end - rows.begin);
+        layers_[i]->forward(y, x, rows.end - rows.begin, {0, layers_[i]->out});
         x = y;
     }
 }
@@ -124,7 +124,7 @@ void Program<T>::predict(T* y, const T* x, std::size_t rows) {
         const T* from = x + r * in();
         for (std::size_t i = 0; i < layers_.size(); ++i) {
             T* to = i + 1 == layers_.size() ? y + r * out() : buffers[i % 2];
-            layers_[i]->forward(to, from, batch);
+            layers_[i]->forward(to, from, batch, {0, layers_[i]->out});
             from = to;
         }
     }
@@ -134,22 +134,50 @@ template <class T>
 void Program<T>::backward_inputs(T* dx, Range rows) {
     const std::size_t n = rows.end - rows.begin;
     const auto at = [&](auto* array, std::size_t width) { return array + rows.begin * width; };
-    const Layer<T>& last = *layers_.back();
-    if (last.activation != Activation::identity) {
-        T* dy = at(gradients_.back(), last.out);
-        activation_backward(last.activation, dy, dy, at(outputs_.back(), last.out), n * last.out);
-    }
+    backward_output(rows);
     for (std::size_t i = layers_.size(); i-- > (dx ? 1 : untrained_ + 1);) {
         const Layer<T>&layer = *layers_[i], &below = *layers_[i - 1];
         layer.backward_input(at(gradients_[i - 1], below.out), at(gradients_[i], layer.out), at(outputs_[i - 1], below.out),
-                             below.activation, n);
+                             below.activation, n, {0, below.out});
     }
-    if (dx) layers_[0]->backward_input(at(dx, in()), at(gradients_[0], layers_[0]->out), at(x_, in()), Activation::identity, n);
+    if (dx)
+        layers_[0]->backward_input(at(dx, in()), at(gradients_[0], layers_[0]->out), at(x_, in()), Activation::identity, n,
+                                   {0, in()});
 }
 
 template <class T>
-void Program<T>::backward_parameters(std::size_t layer, bool accumulate, Team team) {
-    layers_[layer]->backward_parameters(gradients_[layer], layer == 0 ? x_ : outputs_[layer - 1], accumulate, batch_, team);
+void Program<T>::backward_parameters(std::size_t layer, bool accumulate, const ParameterShare& share) {
+    layers_[layer]->backward_parameters(gradients_[layer], layer == 0 ? x_ : outputs_[layer - 1], accumulate, batch_, share);
+}
+
+template <class T>
+ParameterShare Program<T>::share_of_parameters(std::size_t layer, Team team) const {
+    return {share_of(layers_[layer]->in, 1, team), {0, layers_[layer]->out}, share_of(layers_[layer]->out, 1, team)};
+}
+
+template <class T>
+void Program<T>::forward_units(Range units) {
+    layers_[0]->forward(outputs_[0], x_, batch_, units);
+}
+
+template <class T>
+void Program<T>::forward_output(Range rows) {
+    const Layer<T>& last = *layers_.back();
+    last.forward(outputs_.back() + rows.begin * last.out, outputs_[0] + rows.begin * last.in, rows.end - rows.begin, {0, last.out});
+}
+
+// From the gradient with respect to the output to the last layer's dz.
+template <class T>
+void Program<T>::backward_output(Range rows) {
+    const Layer<T>& last = *layers_.back();
+    if (last.activation == Activation::identity) return;
+    T* const dy = gradients_.back() + rows.begin * last.out;
+    activation_backward(last.activation, dy, dy, outputs_.back() + rows.begin * last.out, (rows.end - rows.begin) * last.out);
+}
+
+template <class T>
+void Program<T>::backward_units(Range units) {
+    layers_[1]->backward_input(gradients_[0], gradients_[1], outputs_[0], layers_[0]->activation, batch_, units);
 }
 
 template class Program<float>;

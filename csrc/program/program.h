@@ -51,7 +51,20 @@ class Program {
     void end() { batch_ = 0; }
     void forward(Range rows);
     void backward_inputs(T* dx, Range rows);  // dx (batch, in), or null where it is not wanted
-    void backward_parameters(std::size_t layer, bool accumulate, Team team);
+    void backward_parameters(std::size_t layer, bool accumulate, const ParameterShare& share);
+
+    // A team's shares of a layer's parameters: along the first dimension of each.
+    ParameterShare share_of_parameters(std::size_t layer, Team team) const;
+
+    // A net of one hidden layer may also be shared by that layer's units, which takes less from the other threads: with
+    // forward_units on all units, then forward_output and (from output_gradient) backward_output on all rows, then backward_units
+    // on all units, then backward_parameters. Between them all threads have to be done. The results are the same.
+    bool has_hidden_units() const { return layers_.size() == 2 && layers_[0]->has_units() && layers_[1]->has_units(); }
+    std::size_t hidden_units() const { return layers_[0]->out; }
+    void forward_units(Range units);
+    void forward_output(Range rows);
+    void backward_output(Range rows);
+    void backward_units(Range units);
 
     // (batch, out), in the workspace: the result of forward, and where the gradient with respect to it goes for backward.
     const T* output() const { return outputs_.back(); }

@@ -15,6 +15,8 @@ namespace {
 constexpr double kSmallStep = 8e3;
 constexpr double kTeamGuess = 80e3;  // where a team is what to begin with
 constexpr double kLargeStep = 400e3;
+// A hidden layer is shared by its units where there are so many for each thread; cut at whole cache lines.
+constexpr std::size_t kUnitsAThread = 32, kUnitGrain = 16;
 
 template <class T>
 constexpr InputDtype dtype_of = sizeof(T) == 4 ? InputDtype::float32_ : InputDtype::float64_;
@@ -33,10 +35,7 @@ LossRows<T> Trainer<T>::begin(const Batch& batch, std::int32_t* correct) {
     return {row_loss_.data(), nullptr, correct, program_->output(), batch.target, batch.rows, columns, T(1)};
 }
 
-// One step: the sum of the batch's losses before the update. A thread takes its rows through forward, loss and backward on its own;
-// when all have done so, each computes the gradients of its share of every parameter, and updates that share at once. A small step
-// runs so as one parallel region with one barrier; in a large one every product is shared in two dimensions instead, which packs
-// less.
+// One step: the sum of the batch's losses before the update.
 template <class T>
 double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
     LossRows<T> rows = begin(batch, correct);
@@ -49,18 +48,11 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
     const double ns = double(batch.rows) * program_->ns_per_row();
     const bool in_parts = optimizer_->updates_in_parts();
     const auto run = [&](Team team) {
-        const Range mine = share_of(batch.rows, 1, team);
-        if (mine.begin < mine.end) {
-            program_->forward(mine);
-            loss_rows(loss_, rows.part(mine.begin, mine.end));
-            program_->backward_inputs(nullptr, mine);
-        }
-        team.barrier();
-        for (std::size_t layer = program_->layers(); layer-- > 0;) {
-            program_->backward_parameters(layer, false, team);
-            if (team.parts > 1 && in_parts) update_share(layer, team);
-        }
-        if (team.parts == 1 && in_parts) optimizer_->update_all();
+        if (team.parts > 1 && in_parts && program_->has_hidden_units() &&
+            program_->hidden_units() >= kUnitsAThread * std::size_t(team.parts))
+            train_by_units(rows, team);
+        else
+            train_by_rows(rows, team, in_parts);
     };
     if (ns < kSmallStep || ns >= kLargeStep)
         run(Team{0, 1});
@@ -71,14 +63,59 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
     return sum_in_order(row_loss_.data(), batch.rows);
 }
 
+// A thread takes its rows through forward, loss and backward on its own; when all have done so, each computes the gradients of its
+// share of every parameter, and updates that share at once: one parallel region with one barrier. A large step runs so on a team of
+// one, and every product is shared in two dimensions instead, which packs less.
+template <class T>
+void Trainer<T>::train_by_rows(LossRows<T> rows, Team team, bool update) {
+    const Range mine = share_of(rows.rows, 1, team);
+    if (mine.begin < mine.end) {
+        program_->forward(mine);
+        loss_rows(loss_, rows.part(mine.begin, mine.end));
+        program_->backward_inputs(nullptr, mine);
+    }
+    team.barrier();
+    for (std::size_t layer = program_->layers(); layer-- > 0;) {
+        const ParameterShare share = program_->share_of_parameters(layer, team);
+        program_->backward_parameters(layer, false, share);
+        if (team.parts > 1 && update) update_share(layer, share);
+    }
+    if (team.parts == 1 && update) optimizer_->update_all();
+}
+
+// A thread takes its units of the hidden layer through both directions and updates what belongs to them; only for the output and
+// the loss it takes rows. Two barriers; but of the other threads it needs no more than their units of its rows, and their rows'
+// gradients of the output.
+template <class T>
+void Trainer<T>::train_by_units(LossRows<T> rows, Team team) {
+    const Range units = share_of(program_->hidden_units(), kUnitGrain, team), mine = share_of(rows.rows, 1, team);
+    program_->forward_units(units);
+    team.barrier();
+    if (mine.begin < mine.end) {
+        program_->forward_output(mine);
+        loss_rows(loss_, rows.part(mine.begin, mine.end));
+        program_->backward_output(mine);
+    }
+    team.barrier();
+    program_->backward_units(units);
+    const ParameterShare above{units, {0, rows.columns}, share_of(rows.columns, 1, team)}, own{{0, program_->in()}, units, units};
+    program_->backward_parameters(1, false, above);
+    update_share(1, above);
+    program_->backward_parameters(0, false, own);
+    update_share(0, own);
+}
+
 // The update of what backward_parameters gave this thread of a layer's gradients.
 template <class T>
-void Trainer<T>::update_share(std::size_t layer, Team team) {
+void Trainer<T>::update_share(std::size_t layer, const ParameterShare& share) {
     for (std::size_t i = program_->first_parameter(layer); i < program_->first_parameter(layer + 1); ++i) {
         const Parameter<T>& p = program_->parameters()[i];
-        const std::size_t row = p.size / p.shape[0];
-        const Range rows = share_of(p.shape[0], 1, team);
-        optimizer_->update(i, {rows.begin * row, rows.end * row});
+        if (p.shape.size() == 1)
+            optimizer_->update(i, share.elements);
+        else if (const std::size_t row = p.shape[1]; share.columns.end - share.columns.begin == row)
+            optimizer_->update(i, {share.rows.begin * row, share.rows.end * row});
+        else  // of all rows
+            optimizer_->update_columns(i, row, share.columns);
     }
 }
 

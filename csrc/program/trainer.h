@@ -65,7 +65,9 @@ class Trainer {
     double train(const Batch& batch, std::int32_t* correct);
     double measure(const Batch& batch, std::int32_t* correct);
     LossRows<T> begin(const Batch& batch, std::int32_t* correct);
-    void update_share(std::size_t layer, Team team);
+    void update_share(std::size_t layer, const ParameterShare& share);
+    void train_by_rows(LossRows<T> rows, Team team, bool update);
+    void train_by_units(LossRows<T> rows, Team team);
     template <class RunBatch>
     Totals for_each_batch(const Data<T>& data, const Pass& pass, RunBatch run);
 

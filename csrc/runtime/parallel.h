@@ -36,9 +36,13 @@ class OneThread {
 inline constexpr double kRegionShare = 8e3;
 int threads_for(double ns, double share = kRegionShare);
 
+// Where the threads of a team wait for each other.
+struct Meeting;
+
 // A thread's place in a team: its share of the work is `part` of `parts`.
 struct Team {
     int part, parts;
+    Meeting* meeting = nullptr;
 
     // Every thread of the team waits here for the others.
     void barrier() const;
