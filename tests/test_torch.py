@@ -717,7 +717,7 @@ def test_parameters_that_cannot_be_stepped(make: Any, message: str) -> None:
     [
         ({"lr": -1.0}, "lr is -1"),
         ({"lr": torch.ones(2)}, "lr is a Tensor"),
-        ({"betas": (0.9, 1.0)}, "beta2 is 1"),
+        ({"betas": (0.9, 1.0)}, r"betas\[1\] is 1"),
         ({"eps": "small"}, "eps is a str"),
         ({"state_dtype": "4bit"}, "state_dtype is '4bit'"),
         ({"seed": 0.5}, "seed"),
