@@ -72,8 +72,8 @@ TRAINSTEP_INLINE Tail<float> counted(std::size_t n, std::size_t i) {
 }
 
 // What is on its way from memory while the elements before it are calculated with: there is too much to do for the processor to
-// look that far ahead by itself. 67 million parameters, ns an element on two threads: without 0.47 (bfloat16) and 0.54 (8 bits), one
-// to four blocks ahead 0.43 to 0.45 and 0.47 to 0.49, eight 0.47 and 0.51.
+// look that far ahead by itself. 67 million parameters, ns an element on two threads: without 0.47 (bfloat16) and 0.54 (8 bits),
+// one to four blocks ahead 0.43 to 0.45 and 0.47 to 0.49, eight 0.47 and 0.51.
 constexpr std::size_t kAhead = 2 * kBlock;
 
 // What one block of a span leaves to the next.

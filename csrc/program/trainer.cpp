@@ -15,8 +15,8 @@ namespace {
 constexpr double kSmallStep = 8e3;
 constexpr double kTeamGuess = 80e3;  // where a team is what to begin with
 constexpr double kLargeStep = 400e3;
-// A hidden layer is shared by its units where there are so many for each thread (reasoned: two vectors, the width of a tile; 64 units
-// on two threads measured); cut at whole cache lines.
+// A hidden layer is shared by its units where there are so many for each thread (reasoned: two vectors, the width of a tile; 64
+// units on two threads measured); cut at whole cache lines.
 constexpr std::size_t kUnitsAThread = 32, kUnitGrain = 16;
 
 template <class T>
