@@ -1,9 +1,8 @@
 """Builds CMake presets and runs tests against each: ``python tests/run_preset.py clang|asan|tsan ...``.
 
 clang is the whole project by that compiler, with its OpenMP runtime. asan finds memory errors, undefined behaviour and leaks;
-tsan finds data races, with LLVM's OpenMP runtime and its tool Archer, which tells tsan what a parallel region orders. The
-interpreter is not instrumented, so the sanitizer's runtime is preloaded. What is suppressed stands in tests/suppressions/, with
-the reason. Exit status 1 where a test failed or a sanitizer found something.
+tsan finds data races. The interpreter is not instrumented, so the sanitizer's runtime is preloaded. What is suppressed stands in
+tests/suppressions/, with the reason. Exit status 1 where a test failed or a sanitizer found something.
 """
 
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CLANG = "clang++-19"
-ARCHER = Path("/usr/lib/llvm-19/lib/libarcher.so")
+LIBOMP = Path("/usr/lib/llvm-19/lib/libomp.so")
 SUPPRESSIONS = ROOT / "tests" / "suppressions"
 KERNELS = ["test_ops.py", "test_optim.py", "test_optim_dtypes.py", "test_optim_fused.py", "test_vmath.py"]
 PROGRAMS = ["test_capi.py", "test_nn.py", "test_trainer.py", "test_runtime.py", "test_concurrency.py"]
@@ -39,7 +38,7 @@ def missing() -> list[str]:
     """Debian packages that are not there."""
     if not shutil.which(CLANG):
         return ["clang-19", "libclang-rt-19-dev", "libomp-19-dev"]
-    found = {"libclang-rt-19-dev": Path(library("libclang_rt.tsan-x86_64.so")), "libomp-19-dev": ARCHER}
+    found = {"libclang-rt-19-dev": Path(library("libclang_rt.tsan-x86_64.so")), "libomp-19-dev": LIBOMP}
     return [package for package, path in found.items() if not path.exists()]
 
 
@@ -72,8 +71,7 @@ def environment(preset: str) -> dict[str, str]:
             "UBSAN_OPTIONS": "print_stacktrace=1",
         }
     return preload | {
-        "TSAN_OPTIONS": f"ignore_noninstrumented_modules=1:die_after_fork=0:suppressions={SUPPRESSIONS / 'threads.txt'}",
-        "OMP_TOOL_LIBRARIES": str(ARCHER),
+        "TSAN_OPTIONS": f"ignore_noninstrumented_modules=1:die_after_fork=0:suppressions={SUPPRESSIONS / 'threads.txt'}"
     }
 
 

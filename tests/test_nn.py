@@ -161,6 +161,25 @@ def test_bits_do_not_depend_on_threads(dtype: np.dtype, rng: np.random.Generator
     assert seen[0] == seen[2]
 
 
+@pytest.mark.parametrize("batch", [5, 300])  # 300: more than one block of the sums over the batch
+def test_gradients_of_narrow_layers(dtype: np.dtype, threads: int, batch: int, rng: np.random.Generator) -> None:
+    """Few columns of dw are calculated transposed; a sum that goes on from what is there is the same chain as one from nothing."""
+    for width in (1, 2, 3, 4, 6, 7, 9, 10, 12, 13):
+        model = network((70, 64, width), "tanh", dtype=dtype)
+        x, dy = rng.standard_normal((batch, 70)).astype(dtype), rng.standard_normal((batch, width)).astype(dtype)
+        _, gradients = reference_backward(model, reference_forward(model, x), dy)
+        model.forward(x, training=True)
+        model.backward(dy)
+        once = {name: g.copy() for name, g in model.gradients().items()}
+        for name, got in once.items():
+            assert_near(got, gradients[name], dtype, (width, name))
+        for g in model.gradients().values():
+            g[...] = 0
+        model.backward(dy, accumulate=True)
+        for name, g in model.gradients().items():
+            np.testing.assert_array_equal(g, once[name], err_msg=f"{width} {name}")
+
+
 def test_nan_and_infinity_go_through() -> None:
     model = Sequential(Dense(3, 4, activation="relu"), Dense(4, 2), dtype="float64")
     x = np.zeros((3, 3))

@@ -39,8 +39,8 @@ py::array dense_op(py::handle x_in, py::handle w_in, py::handle b_in, py::handle
         const T* bias = has_bias ? data<T>(b) : nullptr;
         py::array y = output<T>({me, "out"}, out, {batch, width}, {&x, &w, &b});
         without_gil_if(batch * in * width > kKeepGil * 16, [&, to = mutable_data<T>(y)] {
-            dense(to, data<T>(x), data<T>(w), bias, activation, std::size_t(batch), std::size_t(in), std::size_t(width),
-                  {0, std::size_t(width)});
+            dense<T>({to, std::size_t(width)}, {data<T>(x), std::size_t(in)}, data<T>(w), bias, activation, std::size_t(batch),
+                     std::size_t(in), std::size_t(width), {0, std::size_t(width)});
         });
         return y;
     });
@@ -92,11 +92,12 @@ py::tuple dense_backward_op(py::handle dy_in, py::handle x_in, py::handle w_in, 
         without_gil_if(batch * in * width > kKeepGil * 16, [&] {
             if (dz_to) activation_backward(activation, dz_to, data<T>(dy), data<T>(y), std::size_t(batch * width));
             const Range rows{0, std::size_t(in)}, columns{0, std::size_t(width)};
-            dense_backward_parameters(dw_to, db_to, dz_from, data<T>(x), false, std::size_t(batch), std::size_t(in),
-                                      std::size_t(width), {rows, columns, columns});
+            const Rows<const T> dz{dz_from, std::size_t(width)}, x_rows{data<T>(x), std::size_t(in)};
+            dense_backward_parameters<T>(dw_to, db_to, dz, x_rows, false, std::size_t(batch), std::size_t(width),
+                                         {rows, columns, columns});
             if (dx)
-                dense_backward_input(dx, dz_from, data<T>(x), data<T>(w), Activation::identity, std::size_t(batch), std::size_t(in),
-                                     std::size_t(width), rows);
+                dense_backward_input<T>({dx, std::size_t(in)}, dz, x_rows, data<T>(w), Activation::identity, std::size_t(batch),
+                                        std::size_t(width), rows);
         });
         return py::make_tuple(dx_result, dw, db);
     });

@@ -35,7 +35,7 @@ struct Gemm {
 }  // namespace trainstep
 
 #ifdef TRAINSTEP_ISA
-#include "kernels/loops.h"
+#include "kernels/transpose.h"
 
 namespace trainstep::TRAINSTEP_ISA {
 
@@ -179,8 +179,6 @@ struct MicroKernels {
 template <class T>
 inline constexpr MicroKernels<T> kMicroKernels{};
 
-TRAINSTEP_INLINE std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b; }
-
 // --- packing -----------------------------------------------------------------------------------------------------------------
 
 // A block of A as panels of kTileRows rows: panel[p * kTileRows + r]. Rows past m are left out, so the last panel is narrower.
@@ -197,39 +195,6 @@ void pack_a(T* packed, const T* a, std::size_t a_row, std::size_t a_k, std::size
                 for (std::size_t p = 0; p < k; ++p) packed[p * rows + r] = source[r * a_row + p];
         packed += rows * k;
     }
-}
-
-// The transpose of a width x width block of registers: out[i][j] = in[j][i]. log2(width) rounds, each of which swaps off-diagonal
-// blocks of half the size of the round before.
-template <class T, int half, int... i>
-TRAINSTEP_INLINE void swap_blocks(Vec<T>& x, Vec<T>& y, std::integer_sequence<int, i...>) {
-    constexpr int width = kWidth<T>;
-    const Vec<T> low = __builtin_shufflevector(x, y, (i & half ? width + (i ^ half) : i)...);
-    y = __builtin_shufflevector(x, y, (i & half ? width + i : (i ^ half))...);
-    x = low;
-}
-template <class T, int half>
-TRAINSTEP_INLINE void transpose_rounds(Vec<T>* rows) {
-    if constexpr (half > 0) {
-        constexpr int width = kWidth<T>;
-#pragma GCC unroll 16
-        for (int i = 0; i < width; ++i)
-            if (!(i & half)) swap_blocks<T, half>(rows[i], rows[i + half], std::make_integer_sequence<int, width>{});
-        transpose_rounds<T, half / 2>(rows);
-    }
-}
-// The transpose of a block of width rows of `columns` <= width elements, which `part` loads: columns rows of width elements.
-template <class T, class Part>
-TRAINSTEP_INLINE void transpose_block(T* out, std::size_t out_stride, const T* in, std::size_t in_stride, std::size_t columns,
-                                      Part part) {
-    constexpr int width = kWidth<T>;
-    Vec<T> rows[width];
-#pragma GCC unroll 16
-    for (int i = 0; i < width; ++i) rows[i] = get<T>(in + i * in_stride, part);
-    transpose_rounds<T, width / 2>(rows);
-#pragma GCC unroll 16
-    for (int i = 0; i < width; ++i)
-        if (std::size_t(i) < columns) store<T>(out + i * out_stride, rows[i]);
 }
 
 // A block of B as panels of kTileColumns columns, padded with zeros to whole tiles: panel[p * kTileColumns + j].
@@ -253,9 +218,8 @@ void pack_b(T* packed, const T* b, std::size_t b_k, std::size_t b_column, std::s
             std::size_t c = 0;
             for (; c + width <= here; c += width) {
                 const T* source = b + (j + c) * b_column;
-                for_each_vector<T>(k, [&](std::size_t p, auto part) __attribute__((always_inline)) {
-                    transpose_block<T>(packed + p * columns + c, columns, source + p, b_column, least(width, k - p), part);
-                });
+                for (std::size_t p = 0; p < k; p += width)
+                    transpose_in<T>(packed + p * columns + c, columns, source + p, b_column, width, least(width, k - p));
             }
             for (; c < here; ++c)
                 for (std::size_t p = 0; p < k; ++p) packed[p * columns + c] = b[(j + c) * b_column + p];
@@ -336,6 +300,38 @@ void gemv(const Gemm<T>& g, std::size_t m0, std::size_t m1) {
     }
 }
 
+// --- few columns, with factors that lie along A's rows: dw of a last layer -------------------------------------------------------
+
+// Vectors of C's rows would be filled to less than three quarters: the tile is calculated transposed, its rows along C's columns.
+// The chains are the same.
+template <class T>
+bool is_narrow(const Gemm<T>& g) {
+    return 4 * g.n <= 3 * std::size_t(kWidth<T>) && g.a_row == 1 && g.b_column == 1 && !g.bias &&
+           g.activation == Activation::identity && g.derivative == Activation::identity;
+}
+
+template <class T>
+void gemm_narrow(const Gemm<T>& g, std::size_t m0, std::size_t m1) {
+    constexpr std::size_t width = kWidth<T>, block = 4 * width;
+    static_assert(3 * width / 4 <= kTileRows);
+    alignas(64) T transposed[width * block];
+    for (std::size_t i = m0; i < m1; i += block) {
+        const std::size_t m = least(block, m1 - i);
+        for (std::size_t j = 0; g.accumulate && j < m; j += width)
+            transpose_in<T>(transposed + j, block, g.c + (i + j) * g.ldc, g.ldc, least(width, m - j), g.n);
+        for (std::size_t p = 0; p < g.k; p += kBlockK)
+            for (std::size_t j = 0; j < m; j += kTileColumns<T>) {
+                const std::size_t columns = least(kTileColumns<T>, m - j), last = (columns - 1) % width + 1;
+                const Panels<T> panels{g.b + p * g.b_k, 1, g.b_k, g.a + p * g.a_k + i + j, g.a_k, 0, least(kBlockK, g.k - p)};
+                kMicroKernels<T>.entries[last < width][(columns - 1) / width][g.n - 1](
+                    transposed + j, block, panels, Tail<T>{std::ptrdiff_t(last)}, last < width,
+                    {p > 0 || g.accumulate, nullptr, false, nullptr});
+            }
+        for (std::size_t j = 0; j < m; j += width)
+            transpose_out<T>(g.c + (i + j) * g.ldc, g.ldc, transposed + j, block, least(width, m - j), g.n);
+    }
+}
+
 // --- few rows of A against a large B: batch 1 ------------------------------------------------------------------------------------
 
 // B is read once and nothing is done twice with it, so its speed from memory is the limit: eight of its rows at a time, from end to
@@ -388,6 +384,7 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
         activate_block(row, 0, 1, m0, m1);
         return differentiate_block(row, 0, 1, m0, m1);
     }
+    if (is_narrow(g)) return gemm_narrow(g, m0, m1);
     constexpr std::size_t columns = kTileColumns<T>, width = kWidth<T>;
     T* const packed_a = scratch;
     T* const packed_b = scratch + kBlockM * kBlockK;
@@ -455,20 +452,20 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
     }
 }
 
-// db[n0 .. n1) = (or +=) the column sums of dz. Sums of 64 rows are added to sums of sums, so the rounding error grows with
-// 64 + rows / 64 and not with the rows.
+// db[n0 .. n1) = (or +=) the column sums of dz, whose rows begin `stride` elements apart. Sums of 64 rows are added to sums of
+// sums, so the rounding error grows with 64 + rows / 64 and not with the rows.
 template <class T>
-void column_sum(T* db, const T* dz, std::size_t rows, std::size_t columns, std::size_t n0, std::size_t n1, bool accumulate) {
+void column_sum(T* db, const T* dz, std::size_t stride, std::size_t rows, std::size_t n0, std::size_t n1, bool accumulate) {
     for_each_vector<T>(n1 - n0, [=](std::size_t j, auto part) __attribute__((always_inline)) {
         Vec<T> total = accumulate ? get<T>(db + n0 + j, part) : zero<T>();
         for (std::size_t i = 0; i < rows; i += 64) {
             const std::size_t end = least(rows, i + 64);
             Vec<T> even = zero<T>(), odd = zero<T>();
-            const T* row = dz + i * columns + n0 + j;
+            const T* row = dz + i * stride + n0 + j;
             std::size_t r = i;
-            for (; r + 2 <= end; r += 2, row += 2 * columns) {
+            for (; r + 2 <= end; r += 2, row += 2 * stride) {
                 even = even + get<T>(row, part);
-                odd = odd + get<T>(row + columns, part);
+                odd = odd + get<T>(row + stride, part);
             }
             if (r < end) even = even + get<T>(row, part);
             total = total + (even + odd);

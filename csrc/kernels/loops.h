@@ -6,6 +6,8 @@
 
 namespace trainstep::TRAINSTEP_ISA {
 
+TRAINSTEP_INLINE std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b; }
+
 // Calls body(i, full) for whole vectors and body(i, tail) for the rest; body reads and writes through get/put below.
 struct Full {};
 template <class T>

@@ -18,6 +18,8 @@ struct Elements {
     std::size_t n, rows = 1, stride = 0;
 };
 
+constexpr std::size_t kRowsAhead = 8;
+
 template <class T, class Body>
 __attribute__((noinline)) void step_elements(const Elements<T>& e_, Body& body_) {
     const Elements<T> e = e_;  // copies, which no store can change
@@ -32,6 +34,13 @@ __attribute__((noinline)) void step_elements(const Elements<T>& e_, Body& body_)
         e.n,
         [&](std::size_t i, auto part) __attribute__((always_inline)) {
             for (std::size_t row = 0, at = i; row < e.rows; ++row, at += e.stride) {
+                if (e.stride != 0) {  // a processor hardly foresees strides
+                    const std::size_t ahead = at + kRowsAhead * e.stride;
+                    __builtin_prefetch(e.w + ahead);
+                    __builtin_prefetch(e.g + ahead);
+                    for_each_state<Body::reads>([&](int s)
+                                                    __attribute__((always_inline)) { __builtin_prefetch(e.states[s] + ahead); });
+                }
                 Vec<T> w = get<T>(e.w + at, part), state[kMaxStates];
                 for_each_state<Body::reads>([&](int s)
                                                 __attribute__((always_inline)) { state[s] = get<T>(e.states[s] + at, part); });

@@ -38,8 +38,9 @@ struct Kernels {
     std::size_t gemm_scratch;
     std::size_t gemm_tile_rows, gemm_tile_columns;  // cuts between threads fall on multiples of these
 
-    // db[n] = sum over m of dz[m, n], for the columns [n0, n1) of the (rows, columns) array dz; = or, with accumulate, +=.
-    void (*column_sum)(T* db, const T* dz, std::size_t rows, std::size_t columns, std::size_t n0, std::size_t n1, bool accumulate);
+    // db[n] = sum over m of dz[m, n], for the columns [n0, n1); = or, with accumulate, +=. The rows of dz begin `stride` elements
+    // apart.
+    void (*column_sum)(T* db, const T* dz, std::size_t stride, std::size_t rows, std::size_t n0, std::size_t n1, bool accumulate);
 
     void (*loss[kLossCount])(const LossRows<T>& rows);
 

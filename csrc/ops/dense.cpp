@@ -55,51 +55,52 @@ void product(const Gemm<T>& g) {
 }
 
 template <class T>
-void dense(T* y, const T* x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in, std::size_t out,
-           Range units) {
+void dense(Rows<T> y, Rows<const T> x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in,
+           std::size_t out, Range units) {
     Gemm<T> g{};
-    g.c = y + units.begin, g.ldc = out, g.m = batch, g.n = units.end - units.begin, g.k = in;
-    g.a = x, g.a_row = in, g.a_k = 1;
+    g.c = y.at + units.begin, g.ldc = y.stride, g.m = batch, g.n = units.end - units.begin, g.k = in;
+    g.a = x.at, g.a_row = x.stride, g.a_k = 1;
     g.b = w + units.begin, g.b_k = out, g.b_column = 1;
     g.bias = b ? b + units.begin : nullptr, g.activation = activation;
     product(g);
 }
 
 template <class T>
-void dense_backward_parameters(T* dw, T* db, const T* dz, const T* x, bool accumulate, std::size_t batch, std::size_t in,
-                               std::size_t out, DenseShare share) {
+void dense_backward_parameters(T* dw, T* db, Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch, std::size_t out,
+                               DenseShare share) {
     const auto& [rows, columns, bias] = share;
     if (rows.begin < rows.end && columns.begin < columns.end) {
         Gemm<T> g{};
         g.c = dw + rows.begin * out + columns.begin, g.ldc = out;
         g.m = rows.end - rows.begin, g.n = columns.end - columns.begin, g.k = batch, g.accumulate = accumulate;
-        g.a = x + rows.begin, g.a_row = 1, g.a_k = in;
-        g.b = dz + columns.begin, g.b_k = out, g.b_column = 1;
+        g.a = x.at + rows.begin, g.a_row = 1, g.a_k = x.stride;
+        g.b = dz.at + columns.begin, g.b_k = dz.stride, g.b_column = 1;
         product(g);
     }
     if (!db) return;
     const auto column_sum = kernels().of<T>().column_sum;
     parallel_for(bias.end - bias.begin, 64, 0.1 * double(batch), [=, first = bias.begin](std::size_t n0, std::size_t n1) {
-        column_sum(db, dz, batch, out, first + n0, first + n1, accumulate);
+        column_sum(db, dz.at, dz.stride, batch, first + n0, first + n1, accumulate);
     });
 }
 
 template <class T>
-void dense_backward_input(T* dx, const T* dz, const T* x, const T* w, Activation below, std::size_t batch, std::size_t in,
+void dense_backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T> x, const T* w, Activation below, std::size_t batch,
                           std::size_t out, Range units) {
     Gemm<T> g{};
-    g.c = dx + units.begin, g.ldc = in, g.m = batch, g.n = units.end - units.begin, g.k = out;
-    g.a = dz, g.a_row = out, g.a_k = 1;
+    g.c = dx.at + units.begin, g.ldc = dx.stride, g.m = batch, g.n = units.end - units.begin, g.k = out;
+    g.a = dz.at, g.a_row = dz.stride, g.a_k = 1;
     g.b = w + units.begin * out, g.b_k = 1, g.b_column = out;
-    g.output = x + units.begin, g.derivative = below;
+    g.output = x.at + units.begin, g.derivative = below;
     product(g);
 }
 
-#define TRAINSTEP_INSTANTIATE(T)                                                                                                  \
-    template void product(const Gemm<T>&);                                                                                        \
-    template void dense(T*, const T*, const T*, const T*, Activation, std::size_t, std::size_t, std::size_t, Range);              \
-    template void dense_backward_parameters(T*, T*, const T*, const T*, bool, std::size_t, std::size_t, std::size_t, DenseShare); \
-    template void dense_backward_input(T*, const T*, const T*, const T*, Activation, std::size_t, std::size_t, std::size_t, Range);
+#define TRAINSTEP_INSTANTIATE(T)                                                                                               \
+    template void product(const Gemm<T>&);                                                                                     \
+    template void dense(Rows<T>, Rows<const T>, const T*, const T*, Activation, std::size_t, std::size_t, std::size_t, Range); \
+    template void dense_backward_parameters(T*, T*, Rows<const T>, Rows<const T>, bool, std::size_t, std::size_t, DenseShare); \
+    template void dense_backward_input(Rows<T>, Rows<const T>, Rows<const T>, const T*, Activation, std::size_t, std::size_t,  \
+                                       Range);
 TRAINSTEP_INSTANTIATE(float)
 TRAINSTEP_INSTANTIATE(double)
 #undef TRAINSTEP_INSTANTIATE

@@ -1,5 +1,5 @@
 // The dense layer on whole arrays: y = f(x @ w + b) and its gradients. x (batch, in), w (in, out), b (out), y (batch, out),
-// row-major.
+// row-major; the rows of x, y and their gradients may lie apart.
 #pragma once
 
 #include <cstddef>
@@ -9,14 +9,21 @@
 
 namespace trainstep {
 
+// A row-major array whose rows begin `stride` elements apart.
+template <class T>
+struct Rows {
+    T* at;
+    std::size_t stride;
+};
+
 // Any product, shared between threads in two dimensions.
 template <class T>
 void product(const Gemm<T>& g);
 
 // y = activation(x @ w + b); b may be null. `units`: only these columns of y.
 template <class T>
-void dense(T* y, const T* x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in, std::size_t out,
-           Range units);
+void dense(Rows<T> y, Rows<const T> x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in,
+           std::size_t out, Range units);
 
 // The gradients from dz, the gradient with respect to x @ w + b:
 //   dw = x^T @ dz;  db = sum over the batch of dz;  or, with accumulate, dw and db are added to. db may be null.
@@ -25,13 +32,13 @@ struct DenseShare {
     Range rows, columns, bias;
 };
 template <class T>
-void dense_backward_parameters(T* dw, T* db, const T* dz, const T* x, bool accumulate, std::size_t batch, std::size_t in,
-                               std::size_t out, DenseShare share);
+void dense_backward_parameters(T* dw, T* db, Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch, std::size_t out,
+                               DenseShare share);
 
 // dx = (dz @ w^T) * below'(x). below: the activation that made x, whose derivative dx is multiplied by on its way to memory, so
-// that it leaves as the dz of the layer below; identity for the plain dx. `units`: only these columns of dx.
+// that it leaves as the dz of the layer below; identity for the plain dx. x and dx lie alike. `units`: only these columns of dx.
 template <class T>
-void dense_backward_input(T* dx, const T* dz, const T* x, const T* w, Activation below, std::size_t batch, std::size_t in,
+void dense_backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T> x, const T* w, Activation below, std::size_t batch,
                           std::size_t out, Range units);
 
 }  // namespace trainstep

@@ -24,16 +24,16 @@ class DenseLayer final : public Layer<T> {
         if (has_bias_) b_ = weights[1], db_ = gradients[1];
     }
 
-    void forward(T* y, const T* x, std::size_t rows, Range units) const override {
+    void forward(Rows<T> y, Rows<const T> x, std::size_t rows, Range units) const override {
         dense(y, x, w_, b_, this->activation, rows, this->in, this->out, units);
     }
-    void backward_input(T* dx, const T* dz, const T* x, Activation below, std::size_t rows, Range units) const override {
-        dense_backward_input(dx, dz, x, w_, below, rows, this->in, this->out, units);
+    void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T> x, Activation below, std::size_t rows,
+                        Range units) const override {
+        dense_backward_input(dx, dz, x, w_, below, rows, this->out, units);
     }
-    void backward_parameters(const T* dz, const T* x, bool accumulate, std::size_t batch,
+    void backward_parameters(Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch,
                              const ParameterShare& share) const override {
-        dense_backward_parameters(dw_, db_, dz, x, accumulate, batch, this->in, this->out,
-                                  {share.rows, share.columns, share.elements});
+        dense_backward_parameters(dw_, db_, dz, x, accumulate, batch, this->out, {share.rows, share.columns, share.elements});
     }
     bool has_units() const override { return true; }
     double flops() const override { return 2.0 * double(this->in) * double(this->out); }

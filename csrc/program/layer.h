@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/activations.h"
+#include "ops/dense.h"
 #include "runtime/parallel.h"
 
 namespace trainstep {
@@ -49,17 +50,19 @@ class Layer {
 
     // Each row of y follows from the same row of x alone, so that threads can take rows each for themselves. `units`: only these
     // columns of y; all of them where the layer has no units.
-    virtual void forward(T* y, const T* x, std::size_t rows, Range units) const = 0;
+    virtual void forward(Rows<T> y, Rows<const T> x, std::size_t rows, Range units) const = 0;
 
     // dz: the gradient with respect to what the layer's activation is applied to. dx = the gradient with respect to x times
     // below'(x): the dz of the layer below, which ends in the activation `below`. Row by row, as forward. `units`: columns of dx.
-    virtual void backward_input(T* dx, const T* dz, const T* x, Activation below, std::size_t rows, Range units) const = 0;
+    virtual void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T> x, Activation below, std::size_t rows,
+                                Range units) const = 0;
 
     // The gradients of a share of the parameters from all rows of dz and x; with accumulate they are added to.
-    virtual void backward_parameters(const T* dz, const T* x, bool accumulate, std::size_t batch,
+    virtual void backward_parameters(Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch,
                                      const ParameterShare& share) const = 0;
 
-    // Whether columns of y, and of dx, can be calculated each for themselves.
+    // Whether columns of y, and of dx, can be calculated each for themselves. Only between two layers that have units do rows lie
+    // apart; where one has none, they lie end to end.
     virtual bool has_units() const { return false; }
 
     // Flops of one row of forward, for the cost model.

@@ -20,6 +20,15 @@ namespace {
 // One thread's speed in small and middle-sized products, for the cost model (bench/bench_dense.py).
 template <class T>
 constexpr double kFlopsPerNs = 320.0 / sizeof(T);
+
+template <class T>
+Rows<T> from(Rows<T> rows, std::size_t first) {
+    return {rows.at + first * rows.stride, rows.stride};
+}
+template <class T>
+Rows<const T> constant(Rows<T> rows) {
+    return {rows.at, rows.stride};
+}
 }  // namespace
 
 template <class T>
@@ -64,11 +73,21 @@ Program<T>::Program(const std::vector<LayerSpec>& specs) {
     gradients_.resize(layers_.size());
 }
 
+// Elements from one row of a layer's output to the next. Rows of a multiple of 256 bytes would fall on few sets of the caches: of a
+// block of columns only a part would stay in L1. (Two lines more, so that lines that are fetched in pairs belong to one thread.)
+template <class T>
+std::size_t Program<T>::stride(std::size_t layer) const {
+    constexpr std::size_t few_sets = 256 / sizeof(T), gap = kPair / sizeof(T);
+    const std::size_t width = layers_[layer]->out;
+    const bool may_lie_apart = layer + 1 < layers_.size() && layers_[layer]->has_units() && layers_[layer + 1]->has_units();
+    return may_lie_apart && width % few_sets == 0 ? width + gap : width;
+}
+
 template <class T>
 void Program<T>::reserve(std::size_t batch) {
     if (batch <= reserved_) return;
     std::size_t total = padded<T>(batch * in());
-    for (const auto& layer : layers_) total += 2 * padded<T>(batch * layer->out);
+    for (std::size_t i = 0; i < layers_.size(); ++i) total += 2 * padded<T>(batch * stride(i));
     reserved_ = batch_ = 0;  // what the last forward kept goes with the old workspace
     workspace_ = Arena(total * sizeof(T));
     T* at = workspace_.template as<T>();
@@ -79,8 +98,8 @@ void Program<T>::reserve(std::size_t batch) {
     };
     input_ = take(batch * in());
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-        outputs_[i] = take(batch * layers_[i]->out);
-        gradients_[i] = take(batch * layers_[i]->out);
+        outputs_[i] = {take(batch * stride(i)), stride(i)};
+        gradients_[i] = {take(batch * stride(i)), stride(i)};
     }
     reserved_ = batch;
 }
@@ -102,12 +121,9 @@ void Program<T>::begin(const T* x, std::size_t batch) {
 
 template <class T>
 void Program<T>::forward(Range rows) {
-    const T* x = x_ + rows.begin * in();
-    for (std::size_t i = 0; i < layers_.size(); ++i) {
-        T* y = outputs_[i] + rows.begin * layers_[i]->out;
-        layers_[i]->forward(y, x, rows.end - rows.begin, {0, layers_[i]->out});
-        x = y;
-    }
+    for (std::size_t i = 0; i < layers_.size(); ++i)
+        layers_[i]->forward(from(outputs_[i], rows.begin), from(input_of(i), rows.begin), rows.end - rows.begin,
+                            {0, layers_[i]->out});
 }
 
 template <class T>
@@ -115,17 +131,17 @@ void Program<T>::predict(T* y, const T* x, std::size_t rows) {
     constexpr std::size_t most = 512;  // rows: enough for the products, few enough for the cache
     const std::size_t block = std::min(rows, most);
     std::size_t widest = 0;
-    for (const auto& layer : layers_) widest = std::max(widest, layer->out);
+    for (std::size_t i = 0; i < layers_.size(); ++i) widest = std::max(widest, stride(i));
     const std::size_t size = padded<T>(block * widest);
     if (predict_workspace_.bytes() < 2 * size * sizeof(T)) predict_workspace_ = Arena(2 * size * sizeof(T));
     T* const buffers[2] = {predict_workspace_.template as<T>(), predict_workspace_.template as<T>() + size};
     for (std::size_t r = 0; r < rows; r += block) {
         const std::size_t batch = std::min(block, rows - r);
-        const T* from = x + r * in();
+        Rows<const T> from{x + r * in(), in()};
         for (std::size_t i = 0; i < layers_.size(); ++i) {
-            T* to = i + 1 == layers_.size() ? y + r * out() : buffers[i % 2];
+            const Rows<T> to{i + 1 == layers_.size() ? y + r * out() : buffers[i % 2], stride(i)};
             layers_[i]->forward(to, from, batch, {0, layers_[i]->out});
-            from = to;
+            from = {to.at, to.stride};
         }
     }
 }
@@ -133,37 +149,37 @@ void Program<T>::predict(T* y, const T* x, std::size_t rows) {
 template <class T>
 void Program<T>::backward_inputs(T* dx, Range rows) {
     const std::size_t n = rows.end - rows.begin;
-    const auto at = [&](auto* array, std::size_t width) { return array + rows.begin * width; };
     backward_output(rows);
     for (std::size_t i = layers_.size(); i-- > (dx ? 1 : untrained_ + 1);) {
         const Layer<T>&layer = *layers_[i], &below = *layers_[i - 1];
-        layer.backward_input(at(gradients_[i - 1], below.out), at(gradients_[i], layer.out), at(outputs_[i - 1], below.out),
-                             below.activation, n, {0, below.out});
+        layer.backward_input(from(gradients_[i - 1], rows.begin), constant(from(gradients_[i], rows.begin)),
+                             from(input_of(i), rows.begin), below.activation, n, {0, below.out});
     }
     if (dx)
-        layers_[0]->backward_input(at(dx, in()), at(gradients_[0], layers_[0]->out), at(x_, in()), Activation::identity, n,
-                                   {0, in()});
+        layers_[0]->backward_input(from(Rows<T>{dx, in()}, rows.begin), constant(from(gradients_[0], rows.begin)),
+                                   from(input_of(0), rows.begin), Activation::identity, n, {0, in()});
 }
 
 template <class T>
 void Program<T>::backward_parameters(std::size_t layer, bool accumulate, const ParameterShare& share) {
-    layers_[layer]->backward_parameters(gradients_[layer], layer == 0 ? x_ : outputs_[layer - 1], accumulate, batch_, share);
+    layers_[layer]->backward_parameters(constant(gradients_[layer]), input_of(layer), accumulate, batch_, share);
 }
 
 template <class T>
 ParameterShare Program<T>::share_of_parameters(std::size_t layer, Team team) const {
-    return {share_of(layers_[layer]->in, 1, team), {0, layers_[layer]->out}, share_of(layers_[layer]->out, 1, team)};
+    constexpr std::size_t line = 64 / sizeof(T);
+    return {share_of(layers_[layer]->in, 1, team), {0, layers_[layer]->out}, share_of(layers_[layer]->out, line, team)};
 }
 
 template <class T>
 void Program<T>::forward_units(Range units) {
-    layers_[0]->forward(outputs_[0], x_, batch_, units);
+    layers_[0]->forward(outputs_[0], input_of(0), batch_, units);
 }
 
 template <class T>
 void Program<T>::forward_output(Range rows) {
     const Layer<T>& last = *layers_.back();
-    last.forward(outputs_.back() + rows.begin * last.out, outputs_[0] + rows.begin * last.in, rows.end - rows.begin, {0, last.out});
+    last.forward(from(outputs_.back(), rows.begin), from(input_of(1), rows.begin), rows.end - rows.begin, {0, last.out});
 }
 
 // From the gradient with respect to the output to the last layer's dz.
@@ -171,13 +187,13 @@ template <class T>
 void Program<T>::backward_output(Range rows) {
     const Layer<T>& last = *layers_.back();
     if (last.activation == Activation::identity) return;
-    T* const dy = gradients_.back() + rows.begin * last.out;
-    activation_backward(last.activation, dy, dy, outputs_.back() + rows.begin * last.out, (rows.end - rows.begin) * last.out);
+    T* const dy = from(gradients_.back(), rows.begin).at;
+    activation_backward(last.activation, dy, dy, from(outputs_.back(), rows.begin).at, (rows.end - rows.begin) * last.out);
 }
 
 template <class T>
 void Program<T>::backward_units(Range units) {
-    layers_[1]->backward_input(gradients_[0], gradients_[1], outputs_[0], layers_[0]->activation, batch_, units);
+    layers_[1]->backward_input(gradients_[0], constant(gradients_[1]), input_of(1), layers_[0]->activation, batch_, units);
 }
 
 template class Program<float>;

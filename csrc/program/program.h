@@ -67,8 +67,8 @@ class Program {
     void backward_units(Range units);
 
     // (batch, out), in the workspace: the result of forward, and where the gradient with respect to it goes for backward.
-    const T* output() const { return outputs_.back(); }
-    T* output_gradient() { return gradients_.back(); }
+    const T* output() const { return outputs_.back().at; }
+    T* output_gradient() { return gradients_.back().at; }
 
     // y (rows, out) for any number of rows, in blocks that fit the cache. It has a workspace of its own: a pass that has begun goes
     // on.
@@ -95,6 +95,10 @@ class Program {
 
   private:
     void reserve(std::size_t batch);
+    std::size_t stride(std::size_t layer) const;
+    Rows<const T> input_of(std::size_t layer) const {
+        return layer == 0 ? Rows<const T>{x_, in()} : Rows<const T>{outputs_[layer - 1].at, outputs_[layer - 1].stride};
+    }
 
     std::vector<std::unique_ptr<Layer<T>>> layers_;
     std::vector<Parameter<T>> parameters_;
@@ -104,10 +108,10 @@ class Program {
     double ns_per_row_ = 0;
     Arena weight_arena_, gradient_arena_, buffer_arena_, workspace_, predict_workspace_;
 
-    std::size_t reserved_ = 0;   // rows that the workspace has room for
-    T* input_ = nullptr;         // (rows, in)
-    std::vector<T*> outputs_;    // one per layer: (rows, layer.out)
-    std::vector<T*> gradients_;  // dz of each layer, of the same shape
+    std::size_t reserved_ = 0;        // rows that the workspace has room for
+    T* input_ = nullptr;              // (rows, in)
+    std::vector<Rows<T>> outputs_;    // one per layer: (rows, layer.out)
+    std::vector<Rows<T>> gradients_;  // dz of each layer, of the same shape
 
     const T* x_ = nullptr;  // of the pass
     std::size_t batch_ = 0;

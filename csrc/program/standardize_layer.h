@@ -22,12 +22,14 @@ class StandardizeLayer final : public Layer<T> {
         std::fill(scale_, scale_ + this->in, T(1));
     }
 
-    void forward(T* y, const T* x, std::size_t rows, Range) const override { standardize(y, x, mean_, scale_, rows, this->in); }
-    void backward_input(T* dx, const T* dz, const T* x, Activation below, std::size_t rows, Range) const override {
-        standardize_backward(dx, dz, scale_, rows, this->in);
-        if (below != Activation::identity) activation_backward(below, dx, dx, x, rows * this->in);
+    void forward(Rows<T> y, Rows<const T> x, std::size_t rows, Range) const override {
+        standardize(y.at, x.at, mean_, scale_, rows, this->in);
     }
-    void backward_parameters(const T*, const T*, bool, std::size_t, const ParameterShare&) const override {}
+    void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T> x, Activation below, std::size_t rows, Range) const override {
+        standardize_backward(dx.at, dz.at, scale_, rows, this->in);
+        if (below != Activation::identity) activation_backward(below, dx.at, dx.at, x.at, rows * this->in);
+    }
+    void backward_parameters(Rows<const T>, Rows<const T>, bool, std::size_t, const ParameterShare&) const override {}
     double flops() const override { return 2.0 * double(this->in); }
 
   private:

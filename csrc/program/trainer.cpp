@@ -99,7 +99,8 @@ void Trainer<T>::train_by_units(LossRows<T> rows, Team team) {
     }
     team.barrier();
     program_->backward_units(units);
-    const ParameterShare above{units, {0, rows.columns}, share_of(rows.columns, 1, team)}, own{{0, program_->in()}, units, units};
+    const ParameterShare above{units, {0, rows.columns}, share_of(rows.columns, kUnitGrain, team)},
+        own{{0, program_->in()}, units, units};
     program_->backward_parameters(1, false, above);
     update_share(1, above);
     program_->backward_parameters(0, false, own);

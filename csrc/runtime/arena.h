@@ -15,6 +15,7 @@
 namespace trainstep {
 
 inline constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector
+inline constexpr std::size_t kPair = 128;  // lines that a processor may fetch together, though another thread writes one of them
 
 // n elements of T take this many, so that the next array starts on a cache line.
 template <class T>
@@ -29,8 +30,8 @@ class Arena {
     explicit Arena(std::size_t bytes) : bytes_(bytes) {
         if (bytes == 0) return;
         if (bytes > std::size_t(-1) / 2) throw std::bad_alloc();
-        const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-        data_ = std::aligned_alloc(kAlignment, rounded);
+        const std::size_t rounded = (bytes + kPair - 1) / kPair * kPair;
+        data_ = std::aligned_alloc(kPair, rounded);
         if (!data_) throw std::bad_alloc();
 #ifdef __linux__
         // As NumPy does for its large arrays: fewer TLB entries. A kernel that has no huge pages to give ignores it.

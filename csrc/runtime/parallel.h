@@ -1,4 +1,4 @@
-// The one way to run work on several threads. Nothing else in the library knows of OpenMP.
+// The one way to run work on several threads.
 //
 // Results never depend on the number of threads: the work is split over outputs, or over chunks whose bounds follow from the
 // problem alone. The number of threads follows from the work: a second thread is used when it saves more than it costs to wake.
@@ -33,7 +33,7 @@ class OneThread {
 // How many threads pay for work that takes one thread `ns` nanoseconds, where a thread's share must be at least `share` (what a
 // region costs, several times over). A team that has not run for some milliseconds sleeps, and waking it costs a hundred times more
 // than using a hot one.
-inline constexpr double kRegionShare = 8e3;
+inline constexpr double kRegionShare = 4e3;
 int threads_for(double ns, double share = kRegionShare);
 
 // Where the threads of a team wait for each other.
