@@ -64,7 +64,9 @@ inline constexpr std::size_t kResidentB = 16 * 1024;
 inline constexpr std::size_t kStreamedB = 256 * 1024;
 
 template <class T>
-inline constexpr std::size_t kGemmScratch = (kBlockM + kBlockN<T>)*kBlockK;
+inline constexpr std::size_t kPackedA = kBlockM * kBlockK + kWidth<T>;
+template <class T>
+inline constexpr std::size_t kGemmScratch = kPackedA<T> + kBlockN<T> * kBlockK;
 
 // How a micro-kernel finds its operands. Vector v of B's row p is at b + (v / kTileVectors) * b_panel + p * b_k + (v %
 // kTileVectors) * width.
@@ -181,48 +183,49 @@ inline constexpr MicroKernels<T> kMicroKernels{};
 
 // --- packing -----------------------------------------------------------------------------------------------------------------
 
-// A block of A as panels of kTileRows rows: panel[p * kTileRows + r]. Rows past m are left out, so the last panel is narrower.
+// A block of A as panels of kTileRows rows: panel[p * kTileRows + r]. Rows past m are left out, so the last panel is narrower. Whole
+// vectors are stored, of which the next one overwrites what is too much: there is room for one behind the last panel.
 template <class T>
 void pack_a(T* packed, const T* a, std::size_t a_row, std::size_t a_k, std::size_t m, std::size_t k) {
+    constexpr std::size_t width = kWidth<T>;
     for (std::size_t i = 0; i < m; i += kTileRows) {
         const std::size_t rows = m - i < kTileRows ? m - i : kTileRows;
         const T* source = a + i * a_row;
-        if (a_row == 1)
-            for (std::size_t p = 0; p < k; ++p)
-                for (std::size_t r = 0; r < rows; ++r) packed[p * rows + r] = source[p * a_k + r];
-        else
-            for (std::size_t r = 0; r < rows; ++r)
-                for (std::size_t p = 0; p < k; ++p) packed[p * rows + r] = source[r * a_row + p];
+        for (std::size_t r = (rows - 1) / width * width; r < rows; r -= width) {  // until it wraps
+            const std::size_t here = least(width, rows - r);
+            if (a_row == 1) {
+                const Tail<T> part{std::ptrdiff_t(here)};
+                for (std::size_t p = 0; p < k; ++p) store<T>(packed + p * rows + r, load_partial(source + p * a_k + r, part));
+            } else {
+                for (std::size_t p = 0; p < k; p += width)
+                    transpose_in<T>(packed + p * rows + r, rows, source + r * a_row + p, a_row, here, least(width, k - p));
+            }
+        }
         packed += rows * k;
     }
 }
 
-// A block of B as panels of kTileColumns columns, padded with zeros to whole tiles: panel[p * kTileColumns + j].
+// A block of B as panels of kTileColumns columns: panel[p * kTileColumns + j]. What fills a last vector up is of no meaning, and
+// vectors past the last column are not there.
 template <class T>
 void pack_b(T* packed, const T* b, std::size_t b_k, std::size_t b_column, std::size_t k, std::size_t n) {
     constexpr std::size_t columns = kTileColumns<T>, width = kWidth<T>;
     for (std::size_t j = 0; j < n; j += columns, packed += columns * k) {
         const std::size_t here = n - j < columns ? n - j : columns;
-        if (here < columns)
-            for (std::size_t i = 0; i < columns * k; ++i) packed[i] = T(0);
-        if (b_column == 1) {
-            for (std::size_t p = 0; p < k; ++p) {
-                const T* source = b + p * b_k + j;
-                T* to = packed + p * columns;
-                if (here == columns)
-                    for (int v = 0; v < kTileVectors; ++v) store<T>(to + v * width, load(source + v * width));
-                else
-                    for (std::size_t c = 0; c < here; ++c) to[c] = source[c];
-            }
-        } else {
-            std::size_t c = 0;
-            for (; c + width <= here; c += width) {
-                const T* source = b + (j + c) * b_column;
+        if (b_column == 1 && here == columns) {
+            for (std::size_t p = 0; p < k; ++p)
+                for (int v = 0; v < kTileVectors; ++v)
+                    store<T>(packed + p * columns + v * width, load(b + p * b_k + j + v * width));
+            continue;
+        }
+        for (std::size_t c = 0; c < here; c += width) {
+            const std::size_t some = least(width, here - c);
+            const Tail<T> part{std::ptrdiff_t(some)};
+            if (b_column == 1)
+                for (std::size_t p = 0; p < k; ++p) store<T>(packed + p * columns + c, load_partial(b + p * b_k + j + c, part));
+            else
                 for (std::size_t p = 0; p < k; p += width)
-                    transpose_in<T>(packed + p * columns + c, columns, source + p, b_column, width, least(width, k - p));
-            }
-            for (; c < here; ++c)
-                for (std::size_t p = 0; p < k; ++p) packed[p * columns + c] = b[(j + c) * b_column + p];
+                    transpose_in<T>(packed + p * columns + c, columns, b + (j + c) * b_column + p, b_column, some, least(width, k - p));
         }
     }
 }
@@ -387,7 +390,7 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
     if (is_narrow(g)) return gemm_narrow(g, m0, m1);
     constexpr std::size_t columns = kTileColumns<T>, width = kWidth<T>;
     T* const packed_a = scratch;
-    T* const packed_b = scratch + kBlockM * kBlockK;
+    T* const packed_b = scratch + kPackedA<T>;
     const std::size_t m = m1 - m0, n = n1 - n0;
     // Packing should pay when a panel is read often and its rows lie too far apart to be read in place: a row per page, or all rows
     // in one set of L1. The bounds are reasoned from L1 and L2 sizes; no benchmark has searched them yet.
