@@ -45,12 +45,16 @@ void product(const Gemm<T>& g) {
     }
     const Kernels<T>& k = kernels().of<T>();
     const double ns = 2.0 * double(g.m) * double(g.n) * double(g.k) / kFlopsPerNs * (sizeof(T) / 4.0);
-    run_team(threads_for(ns), [&](Team team) {
+    const auto block = [&](Range m, Range n) {
+        k.gemm(g, m.begin, m.end, n.begin, n.end, static_cast<T*>(thread_scratch(k.gemm_scratch * sizeof(T))));
+    };
+    const int threads = threads_for(ns);
+    if (threads == 1) return block({0, g.m}, {0, g.n});
+    run_team(threads, [&](Team team) {
         const Grid grid = grid_for(team.parts, g.m, g.n, k.gemm_tile_rows, k.gemm_tile_columns);
         const Range m = share_of(g.m, k.gemm_tile_rows, {team.part / grid.columns, grid.rows});
         const Range n = share_of(g.n, k.gemm_tile_columns, {team.part % grid.columns, grid.columns});
-        if (m.begin < m.end && n.begin < n.end)
-            k.gemm(g, m.begin, m.end, n.begin, n.end, static_cast<T*>(thread_scratch(k.gemm_scratch * sizeof(T))));
+        if (m.begin < m.end && n.begin < n.end) block(m, n);
     });
 }
 

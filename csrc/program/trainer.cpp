@@ -31,9 +31,9 @@ Trainer<T>::Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_
 template <class T>
 LossRows<T> Trainer<T>::begin(const Batch& batch, std::int32_t* correct) {
     const std::size_t columns = program_->out();
-    if (row_loss_.size() < batch.rows) row_loss_.resize(batch.rows);
+    if (row_loss_.bytes() < batch.rows * sizeof(T)) row_loss_ = Arena(batch.rows * sizeof(T));
     program_->begin(batch.x, batch.rows);
-    return {row_loss_.data(), nullptr, correct, program_->output(), batch.target, batch.rows, columns, T(1)};
+    return {row_loss_.template as<T>(), nullptr, correct, program_->output(), batch.target, batch.rows, columns, T(1)};
 }
 
 // One step: the sum of the batch's losses before the update.
@@ -61,7 +61,7 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
         team_trials_.run(available_threads(), ns, ns >= kTeamGuess, run);
     if (!in_parts) optimizer_->update_all();
     program_->end();
-    return sum_in_order(row_loss_.data(), batch.rows);
+    return sum_in_order(row_loss_.template as<T>(), batch.rows);
 }
 
 // A thread takes its rows through forward, loss and backward on its own; when all have done so, each computes the gradients of its
@@ -113,7 +113,7 @@ void Trainer<T>::update_share(std::size_t layer, const ParameterShare& share) {
     for (std::size_t i = program_->first_parameter(layer); i < program_->first_parameter(layer + 1); ++i) {
         const Parameter<T>& p = program_->parameters()[i];
         if (p.shape.size() == 1)
-            optimizer_->update(i, share.elements);
+            share.elements.begin < share.elements.end ? optimizer_->update(i, share.elements) : void();
         else if (const std::size_t row = p.shape[1]; share.columns.end - share.columns.begin == row)
             optimizer_->update(i, {share.rows.begin * row, share.rows.end * row});
         else  // of all rows
@@ -128,7 +128,7 @@ double Trainer<T>::measure(const Batch& batch, std::int32_t* correct) {
     program_->forward({0, batch.rows});
     loss_rows(loss_, rows);
     program_->end();
-    return sum_in_order(row_loss_.data(), batch.rows);
+    return sum_in_order(row_loss_.template as<T>(), batch.rows);
 }
 
 template <class T>

@@ -76,7 +76,7 @@ class Trainer {
     std::shared_ptr<Optimizer> optimizer_;
     TeamTrials team_trials_;  // of steps
     // One number a row of the largest batch.
-    std::vector<T> row_loss_;
+    Arena row_loss_;  // T; from a line on, so that threads write lines of their own
     std::vector<std::int32_t> row_correct_;
     std::vector<std::int64_t> label_buffer_;
     std::vector<T> target_buffer_;
