@@ -183,8 +183,8 @@ inline constexpr MicroKernels<T> kMicroKernels{};
 
 // --- packing -----------------------------------------------------------------------------------------------------------------
 
-// A block of A as panels of kTileRows rows: panel[p * kTileRows + r]. Rows past m are left out, so the last panel is narrower. Whole
-// vectors are stored, of which the next one overwrites what is too much: there is room for one behind the last panel.
+// A block of A as panels of kTileRows rows: panel[p * kTileRows + r]. Rows past m are left out, so the last panel is narrower.
+// Whole vectors are stored, of which the next one overwrites what is too much: there is room for one behind the last panel.
 template <class T>
 void pack_a(T* packed, const T* a, std::size_t a_row, std::size_t a_k, std::size_t m, std::size_t k) {
     constexpr std::size_t width = kWidth<T>;
@@ -225,7 +225,8 @@ void pack_b(T* packed, const T* b, std::size_t b_k, std::size_t b_column, std::s
                 for (std::size_t p = 0; p < k; ++p) store<T>(packed + p * columns + c, load_partial(b + p * b_k + j + c, part));
             else
                 for (std::size_t p = 0; p < k; p += width)
-                    transpose_in<T>(packed + p * columns + c, columns, b + (j + c) * b_column + p, b_column, some, least(width, k - p));
+                    transpose_in<T>(packed + p * columns + c, columns, b + (j + c) * b_column + p, b_column, some,
+                                    least(width, k - p));
         }
     }
 }
@@ -305,12 +306,16 @@ void gemv(const Gemm<T>& g, std::size_t m0, std::size_t m1) {
 
 // --- few columns, with factors that lie along A's rows: dw of a last layer -------------------------------------------------------
 
+template <class T>
+bool is_bare(const Gemm<T>& g) {
+    return !g.bias && g.activation == Activation::identity && g.derivative == Activation::identity;
+}
+
 // Vectors of C's rows would be filled to less than three quarters: the tile is calculated transposed, its rows along C's columns.
 // The chains are the same.
 template <class T>
 bool is_narrow(const Gemm<T>& g) {
-    return 4 * g.n <= 3 * std::size_t(kWidth<T>) && g.a_row == 1 && g.b_column == 1 && !g.bias &&
-           g.activation == Activation::identity && g.derivative == Activation::identity;
+    return 4 * g.n <= 3 * std::size_t(kWidth<T>) && g.a_row == 1 && g.b_column == 1 && is_bare(g);
 }
 
 template <class T>
@@ -359,6 +364,31 @@ void stream_b(const Panels<T>& p, std::size_t n, T* chains, std::size_t stride) 
     if (k0 < p.k) go_on(k0, p.k - k0);
 }
 
+// B^T lies row-major (dx from a weight): its blocks are transposed in registers, and go nowhere else.
+template <class T, int rows>
+void stream_b_transposed(const Panels<T>& p, std::size_t b_column, std::size_t n, T* chains, std::size_t stride) {
+    constexpr std::size_t width = kWidth<T>;
+    for (std::size_t j = 0; j < n; j += width) {
+        const std::size_t columns = least(width, n - j);
+        const T* const b = p.b + j * b_column;
+        Vec<T> acc[rows] = {};
+        const auto go_on = [&](std::size_t k, auto part, std::size_t count) __attribute__((always_inline)) {
+            Vec<T> block[width];
+#pragma GCC unroll 16
+            for (std::size_t i = 0; i < width; ++i) block[i] = get<T>(b + least(i, columns - 1) * b_column + k, part);
+            transpose<T>(block);
+#pragma GCC unroll 16
+            for (std::size_t q = 0; q < width; ++q)
+                if (q < count)
+                    for (int r = 0; r < rows; ++r) acc[r] = fma(set1<T>(p.a[r * p.a_row + (k + q) * p.a_k]), block[q], acc[r]);
+        };
+        std::size_t k = 0;
+        for (; k + width <= p.k; k += width) go_on(k, Full{}, width);
+        if (k < p.k) go_on(k, Tail<T>(std::ptrdiff_t(p.k - k)), p.k - k);
+        for (int r = 0; r < rows; ++r) store_partial(chains + r * stride + j, Tail<T>(std::ptrdiff_t(columns)), acc[r]);
+    }
+}
+
 // The same on its way to C.
 template <class T>
 void finish_rows(T* c, std::size_t ldc, const T* chains, std::size_t stride, std::size_t rows, std::size_t n,
@@ -376,6 +406,23 @@ void finish_rows(T* c, std::size_t ldc, const T* chains, std::size_t stride, std
     }
 }
 
+// --- short sums: dw of batch 1 -------------------------------------------------------------------------------------------------
+
+// Almost all of the time goes into writing C, row by row.
+template <class T, int k>
+void outer_product(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1) {
+    for (std::size_t i = m0; i < m1; ++i) {
+        const T* a = g.a + i * g.a_row;
+        T* c = g.c + i * g.ldc;
+        for_each_vector<T>(n1 - n0, [&](std::size_t j, auto part) __attribute__((always_inline)) {
+            Vec<T> sum = zero<T>();
+            for (int p = 0; p < k; ++p) sum = fma(set1<T>(a[p * g.a_k]), get<T>(g.b + p * g.b_k + n0 + j, part), sum);
+            if (g.accumulate) sum = sum + get<T>(c + n0 + j, part);
+            put<T>(c + n0 + j, part, sum);
+        });
+    }
+}
+
 // --- the loops around the micro-kernel ---------------------------------------------------------------------------------------
 
 template <class T>
@@ -388,15 +435,20 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
         return differentiate_block(row, 0, 1, m0, m1);
     }
     if (is_narrow(g)) return gemm_narrow(g, m0, m1);
+    if (g.k <= kShortRows && g.b_column == 1 && is_bare(g)) {
+        static_assert(kShortRows == 3);
+        return (g.k == 1 ? outer_product<T, 1> : g.k == 2 ? outer_product<T, 2> : outer_product<T, 3>)(g, m0, m1, n0, n1);
+    }
     constexpr std::size_t columns = kTileColumns<T>, width = kWidth<T>;
     T* const packed_a = scratch;
     T* const packed_b = scratch + kPackedA<T>;
     const std::size_t m = m1 - m0, n = n1 - n0;
     // Packing should pay when a panel is read often and its rows lie too far apart to be read in place: a row per page, or all rows
     // in one set of L1. The bounds are reasoned from L1 and L2 sizes; no benchmark has searched them yet.
-    const bool pack_the_b = g.b_column != 1 || (m > 2 * kTileRows && g.k * g.n * sizeof(T) > 64 * 1024);
+    const bool few_rows = m <= kShortRows;
+    const bool pack_the_b = (g.b_column != 1 && !few_rows) || (m > 2 * kTileRows && g.k * g.n * sizeof(T) > 64 * 1024);
     const bool pack_the_a = n > 4 * columns && m * g.k * sizeof(T) > 64 * 1024;
-    const bool stream_the_b = m <= kShortRows && !pack_the_b && g.k * n * sizeof(T) > kStreamedB;
+    const bool stream_the_b = few_rows && (g.b_column != 1 || g.k * n * sizeof(T) > kStreamedB);
 
     const bool relu_backward = g.derivative == Activation::relu;
 
@@ -436,10 +488,16 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
                         c, g.ldc, p, Tail<T>{std::ptrdiff_t(in_tail)}, partial, finish_at(c, jc + jr));
                 };
                 if (stream_the_b) {
-                    const Panels<T> p{g.a + ic * g.a_row + pc * g.a_k, g.a_row, g.a_k, g.b + pc * g.b_k + jc, g.b_k, 0, kc};
+                    const Panels<T> p{
+                        g.a + ic * g.a_row + pc * g.a_k, g.a_row, g.a_k, g.b + pc * g.b_k + jc * g.b_column, g.b_k, 0, kc};
                     T* const c = g.c + ic * g.ldc + jc;
                     static_assert(kShortRows == 3);
-                    (mc == 1 ? stream_b<T, 1> : mc == 2 ? stream_b<T, 2> : stream_b<T, 3>)(p, nc, packed_b, nc);
+                    if (g.b_column == 1)
+                        (mc == 1 ? stream_b<T, 1> : mc == 2 ? stream_b<T, 2> : stream_b<T, 3>)(p, nc, packed_b, nc);
+                    else
+                        (mc == 1   ? stream_b_transposed<T, 1>
+                         : mc == 2 ? stream_b_transposed<T, 2>
+                                   : stream_b_transposed<T, 3>)(p, g.b_column, nc, packed_b, nc);
                     finish_rows(c, g.ldc, packed_b, nc, mc, nc, finish_at(c, jc));
                 } else if (kc * nc * sizeof(T) <= kResidentB) {
                     for (std::size_t ir = 0; ir < mc; ir += kTileRows)
