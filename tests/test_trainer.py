@@ -433,6 +433,94 @@ def test_bits_do_not_depend_on_how_a_step_is_shared(
     assert trained[0] == trained[1] == trained[2] == trained[3]
 
 
+# --- gradients that reach no memory --------------------------------------------------------------------------------------------
+
+PARTWISE = [o for o in optim.__all__ if isinstance(c := getattr(optim, o), type) and issubclass(c, optim.Optimizer)]
+PARTWISE = [o for o in PARTWISE if o not in ("Optimizer", "LAMB", "LARS")]
+
+
+def fused_and_not(widths: tuple[int, ...], batch: int, make: Callable[[], optim.Optimizer], dtype: np.dtype, threads: int) -> None:
+    x, y = classes(2 * batch + 5, widths[0], widths[-1])
+    trained = []
+    with ts.num_threads(threads):
+        for fuse in (False, True):
+            trainer = ts.Trainer(network(widths, "relu", dtype=dtype), optimizer=make(), fuse_update=fuse)
+            history = trainer.fit(x, y, epochs=6, batch_size=batch).history
+            trained.append((bits(trainer.model), state_bits(trainer), history["loss"]))
+    assert trained[0] == trained[1], (widths, batch)
+
+
+@pytest.mark.parametrize(
+    ("widths", "batch"), [((64, 64, 10), 64), ((50, 100, 7), 161), ((20, 70, 150, 3), 128), ((530, 1100, 5), 40), ((7, 5, 3), 1)]
+)
+def test_a_fused_update_gives_the_same_bits(widths: tuple[int, ...], batch: int, dtype: np.dtype, threads: int) -> None:
+    """Small nets go alone, shared by units and by rows; 530 x 1100 has several tiles either way, the last ones smaller."""
+    fused_and_not(widths, batch, lambda: optim.AdamW(lr=0.01, weight_decay=0.1, l1=1e-4), dtype, threads)
+
+
+@pytest.mark.parametrize("name", PARTWISE)
+def test_a_fused_update_with_each_optimizer(name: str) -> None:
+    decay = {} if name == "Rprop" else {"weight_decay": 0.01}
+    fused_and_not((210, 530, 4), 300, lambda: getattr(optim, name)(**decay), np.dtype(np.float32), 2)
+
+
+def test_a_fused_step_keeps_no_gradients() -> None:
+    x, y = classes(64, 8, 3)
+    trainer = ts.Trainer(network((8, 6, 3), dtype="float32"), fuse_update=True)
+    trainer.step(x, y)
+    with pytest.raises(RuntimeError, match="gradients: the last training step kept none"):
+        trainer.model.gradients()
+    trainer.model.forward(x, training=True)
+    trainer.model.backward(np.ones((64, 3), np.float32))
+    assert all(np.isfinite(g).all() and g.any() for g in trainer.model.gradients().values())
+    trainer.step(x, y)
+    with pytest.raises(RuntimeError, match="fuse_update=False"):
+        trainer.model.gradients()
+
+
+def test_where_a_fused_update_is_the_default() -> None:
+    x, y = classes(200, 600, 10)
+
+    def keeps(
+        rows: int, widths: tuple[int, ...] = (600, 500, 10), optimizer: optim.Optimizer | None = None, ask: bool = False
+    ) -> bool:
+        model = network(widths, "relu", dtype="float32")
+        if ask:
+            model.gradients()
+        ts.Trainer(model, optimizer=optimizer).step(x[:rows, : widths[0]], y[:rows] % widths[-1])
+        try:
+            return any(g.any() for g in model.gradients().values())
+        except RuntimeError:
+            return False
+
+    assert not keeps(64)
+    assert keeps(8)
+    assert keeps(200)
+    assert keeps(64, (64, 64, 10))
+    assert keeps(64, ask=True)
+    assert keeps(64, optimizer=optim.LAMB())
+    assert keeps(64, optimizer=optim.Adam(state_dtype="bfloat16"))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        (lambda: optim.LAMB(), "LAMB, which needs whole gradients"),
+        (lambda: optim.LARS(lr=0.1), "LARS, which needs whole gradients"),
+        (lambda: optim.Adam(state_dtype="8bit"), "state_dtype is '8bit'"),
+        (lambda: optim.Adam(state_dtype="bfloat16"), "state_dtype is 'bfloat16'"),
+    ],
+)
+def test_what_cannot_be_fused_is_refused(optimizer: Callable[[], optim.Optimizer], words: str) -> None:
+    model, given = network((4, 3), dtype="float32"), optimizer()
+    with pytest.raises(ValueError, match=f"^Trainer: fuse_update is True, expected None or False with .*{words}"):
+        ts.Trainer(model, optimizer=given, fuse_update=True)
+    x, y = classes(10, 4, 3)
+    ts.Trainer(model, optimizer=given).step(x, y)  # it was left as it was
+    with pytest.raises(TypeError, match="^Trainer: fuse_update is a str, expected a bool"):
+        ts.Trainer(model, fuse_update="yes")  # type: ignore[arg-type]
+
+
 # --- interruptions -------------------------------------------------------------------------------------------------------------
 
 

@@ -43,6 +43,21 @@ py::list views(const std::shared_ptr<Program<T>>& program, const std::vector<Hel
     return result;
 }
 
+template <class T>
+py::list gradients(const std::shared_ptr<Program<T>>& program) {
+    {
+        const WithoutGil released;
+        const std::lock_guard held(program->lock);
+        if (program->fused)
+            throw std::runtime_error(
+                "gradients: the last training step kept none, for it updated each part of a weight as soon as its gradient was "
+                "there; "
+                "Trainer(..., fuse_update=False) keeps them, and so does asking for them before the first step");
+        program->keep_gradients();
+    }
+    return views(program, program->parameters(), &Parameter<T>::gradient);
+}
+
 // Inference on a whole table.
 template <class T>
 py::array predict(Program<T>& program, py::handle x_in, py::handle out) {
@@ -98,8 +113,14 @@ py::object backward(Program<T>& program, py::handle dy_in, bool need_dx, bool ac
     const WithoutGil released;
     std::copy(data<T>(dy), data<T>(dy) + dy.size(), program.output_gradient());
     program.backward_inputs(dx_to, {0, batch});
+    program.keep_gradients();
+    program.fused = false;
     for (std::size_t layer = program.layers(); layer-- > 0;)
-        program.backward_parameters(layer, accumulate, program.share_of_parameters(layer, {0, 1}));
+        for (std::size_t i = program.first_parameter(layer); i < program.first_parameter(layer + 1); ++i) {
+            const std::vector<std::size_t>& shape = program.parameters()[i].shape;
+            const ParameterShare all = program.share_of_parameters(layer, {0, 1});
+            program.backward_parameter(layer, i, accumulate, all.rows_of(shape), all.columns_of(shape));
+        }
     held.unlock();
     return dx;
 }
@@ -112,7 +133,7 @@ void bind_program(py::module_& m, const char* name) {
         .def_property_readonly("in_features", &P::in)
         .def_property_readonly("out_features", &P::out)
         .def("parameters", [](const std::shared_ptr<P>& self) { return views(self, self->parameters(), &Parameter<T>::weight); })
-        .def("gradients", [](const std::shared_ptr<P>& self) { return views(self, self->parameters(), &Parameter<T>::gradient); })
+        .def("gradients", gradients<T>)
         .def("buffers", [](const std::shared_ptr<P>& self) { return views(self, self->buffers(), &Buffer<T>::values); })
         .def("predict", predict<T>, py::arg("x"), py::arg("out") = py::none())
         .def("forward", forward<T>, py::arg("x"))
@@ -160,8 +181,12 @@ HeldData<T> hold(Site x_site, py::handle x_in, Site y_site, py::handle y_in, con
 template <class T>
 class BoundTrainer {
   public:
-    BoundTrainer(std::shared_ptr<Program<T>> program, py::handle loss, std::shared_ptr<Optimizer> optimizer)
-        : trainer_(std::move(program), Loss(name_index("Trainer", "loss", kLossNames, loss)), std::move(optimizer)) {}
+    BoundTrainer(std::shared_ptr<Program<T>> program, py::handle loss, std::shared_ptr<Optimizer> optimizer,
+                 std::optional<bool> fuse_update)
+        : trainer_(std::move(program), Loss(name_index("Trainer", "loss", kLossNames, loss)), std::move(optimizer),
+                   !fuse_update   ? FuseUpdate::where_it_pays
+                   : *fuse_update ? FuseUpdate::always
+                                  : FuseUpdate::never) {}
 
     double step(py::handle x, py::handle y) {
         const HeldData<T> batch = hold<T>({"step", "x"}, x, {"step", "y"}, y, trainer_.program(), trainer_.loss());
@@ -275,8 +300,8 @@ void bind_trainer(py::module_& m, const char* name) {
         return self.data.x.rows;
     });
     trainer
-        .def(py::init<std::shared_ptr<Program<T>>, py::handle, std::shared_ptr<Optimizer>>(), py::arg("program"), py::arg("loss"),
-             py::arg("optimizer"))
+        .def(py::init<std::shared_ptr<Program<T>>, py::handle, std::shared_ptr<Optimizer>, std::optional<bool>>(),
+             py::arg("program"), py::arg("loss"), py::arg("optimizer"), py::arg("fuse_update"))
         .def("step", &B::step, py::arg("x"), py::arg("y"))
         .def("data", &B::data, py::arg("x"), py::arg("y"), py::arg("function"), py::arg("x_name"), py::arg("y_name"))
         .def("fit_epoch", &B::fit_epoch, py::arg("data"), py::arg("batch_size"), py::arg("drop_last"), py::arg("order"),

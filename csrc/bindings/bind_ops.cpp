@@ -93,8 +93,8 @@ py::tuple dense_backward_op(py::handle dy_in, py::handle x_in, py::handle w_in, 
             if (dz_to) activation_backward(activation, dz_to, data<T>(dy), data<T>(y), std::size_t(batch * width));
             const Range rows{0, std::size_t(in)}, columns{0, std::size_t(width)};
             const Rows<const T> dz{dz_from, std::size_t(width)}, x_rows{data<T>(x), std::size_t(in)};
-            dense_backward_parameters<T>(dw_to, db_to, dz, x_rows, false, std::size_t(batch), std::size_t(width),
-                                         {rows, columns, columns});
+            dense_backward_weight<T>({dw_to, std::size_t(width)}, dz, x_rows, false, std::size_t(batch), rows, columns);
+            if (db_to) dense_backward_bias<T>(db_to, dz, false, std::size_t(batch), columns);
             if (dx)
                 dense_backward_input<T>({dx, std::size_t(in)}, dz, x_rows, data<T>(w), Activation::identity, std::size_t(batch),
                                         std::size_t(width), rows);

@@ -307,7 +307,7 @@ py::tuple used_names(const Optimizer& o, std::size_t i) {
 void bind_optim(py::module_& m) {
     m.attr("optimizers") = names_tuple(kOptimizerKindNames);
     py::dict states;
-    py::list low_bit;
+    py::list low_bit, whole_tensor;
     for (std::size_t k = 0; k < kOptimizerKindCount; ++k) {
         const py::str name(kOptimizerKindNames[k].data(), kOptimizerKindNames[k].size());
         py::list names;
@@ -315,9 +315,11 @@ void bind_optim(py::module_& m) {
             if (state.name) names.append(state.name);
         states[name] = py::tuple(names);
         if (fits_eight_bits(OptimizerKind(k))) low_bit.append(name);
+        if (has_trust_ratio(OptimizerKind(k))) whole_tensor.append(name);
     }
     m.attr("optimizer_states") = states;
     m.attr("low_bit_optimizers") = py::tuple(low_bit);
+    m.attr("whole_tensor_optimizers") = py::tuple(whole_tensor);
     py::class_<Optimizer, std::shared_ptr<Optimizer>>(m, "Optimizer")
         .def(py::init(&make_optimizer), py::arg("kind"), py::arg("who"), py::arg("groups"), py::arg("params"), py::arg("group_of"),
              py::arg("state_dtype"), py::arg("seed"))

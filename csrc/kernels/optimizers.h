@@ -89,8 +89,8 @@ struct StepTerms {
     bool adaptive = true;                     // radam: the variance of the step is bounded
 };
 
-// One span of an array to step: n elements, or n elements of each of `rows` rows that begin `stride` elements apart. More than one
-// row only where w, g and the states are all of T, and without zero_grads.
+// One span of an array to step: n elements, or n elements of each of `rows` rows that begin `stride` elements apart, those of g
+// `g_stride`. More than one row only where w, g and the states are all of T, and without zero_grads.
 template <class T>
 struct StepSpan {
     T* w;
@@ -100,7 +100,7 @@ struct StepSpan {
     std::uint8_t* exponents[kMaxStates];  // of states in eight bits
     StateFormat format;                   // of all states; in float64 native
     std::uint16_t* bfloat16;              // the parameter, where w is its float32 master; else null
-    std::size_t n, rows, stride;
+    std::size_t n, rows, stride, g_stride;
     OptimizerKind kind;
     const OptimizerOptions* options;
     const StepTerms* terms;

@@ -15,9 +15,12 @@ struct Elements {
     T* w;
     const T* g;
     T* states[kMaxStates];
-    std::size_t n, rows = 1, stride = 0;
+    std::size_t n, rows = 1, stride = 0, g_stride = 0;
 };
 
+// Rows of up to so many elements are gone down one vector after the other, wider ones along.
+template <class T>
+constexpr std::size_t kNarrowRows = 4 * kWidth<T>;
 constexpr std::size_t kRowsAhead = 8;
 
 template <class T, class Body>
@@ -33,18 +36,18 @@ __attribute__((noinline)) void step_elements(const Elements<T>& e_, Body& body_)
     for_each_vector<T>(
         e.n,
         [&](std::size_t i, auto part) __attribute__((always_inline)) {
-            for (std::size_t row = 0, at = i; row < e.rows; ++row, at += e.stride) {
+            for (std::size_t row = 0, at = i, at_g = i; row < e.rows; ++row, at += e.stride, at_g += e.g_stride) {
                 if (e.stride != 0) {  // a processor hardly foresees strides
                     const std::size_t ahead = at + kRowsAhead * e.stride;
                     __builtin_prefetch(e.w + ahead);
-                    __builtin_prefetch(e.g + ahead);
+                    __builtin_prefetch(e.g + at_g + kRowsAhead * e.g_stride);
                     for_each_state<Body::reads>([&](int s)
                                                     __attribute__((always_inline)) { __builtin_prefetch(e.states[s] + ahead); });
                 }
                 Vec<T> w = get<T>(e.w + at, part), state[kMaxStates];
                 for_each_state<Body::reads>([&](int s)
                                                 __attribute__((always_inline)) { state[s] = get<T>(e.states[s] + at, part); });
-                body(w, state, get<T>(e.g + at, part), part);
+                body(w, state, get<T>(e.g + at_g, part), part);
                 if constexpr (Body::writes_w) put<T>(e.w + at, part, w);
                 for_each_state<Body::writes>([&](int s)
                                                  __attribute__((always_inline)) { put<T>(e.states[s] + at, part, state[s]); });
@@ -282,9 +285,16 @@ TRAINSTEP_INLINE void step_span(const StepSpan<T>& s, Body& body) {
     constexpr Dtype own = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
     const bool low_bits = sizeof(T) == 4 && s.format != StateFormat::native, staged = s.g_dtype != own || s.bfloat16;
     if (!staged && !low_bits) {
-        Elements<T> e{s.w, static_cast<const T*>(s.g), {}, s.n, s.rows, s.stride};
+        Elements<T> e{s.w, static_cast<const T*>(s.g), {}, s.n, s.rows, s.stride, s.g_stride};
         for (int i = 0; i < kMaxStates; ++i) e.states[i] = static_cast<T*>(s.states[i]);
-        return step_elements<T>(e, body);
+        if (s.rows == 1 || s.n <= kNarrowRows<T>) return step_elements<T>(e, body);
+        e.rows = 1;
+        for (std::size_t row = 0; row < s.rows; ++row) {
+            step_elements<T>(e, body);
+            e.w += s.stride, e.g += s.g_stride;
+            for_each_state<Body::reads>([&](int i) __attribute__((always_inline)) { e.states[i] += s.stride; });
+        }
+        return;
     }
     alignas(64) T gradient[kBlock];
     LowBitPass pass;

@@ -46,7 +46,7 @@ void product(const Gemm<T>& g) {
     const Kernels<T>& k = kernels().of<T>();
     const double ns = 2.0 * double(g.m) * double(g.n) * double(g.k) / kFlopsPerNs * (sizeof(T) / 4.0);
     const auto block = [&](Range m, Range n) {
-        k.gemm(g, m.begin, m.end, n.begin, n.end, static_cast<T*>(thread_scratch(k.gemm_scratch * sizeof(T))));
+        k.gemm(g, m.begin, m.end, n.begin, n.end, static_cast<T*>(thread_scratch(Scratch::packing, k.gemm_scratch * sizeof(T))));
     };
     const int threads = threads_for(ns);
     if (threads == 1) return block({0, g.m}, {0, g.n});
@@ -70,22 +70,20 @@ void dense(Rows<T> y, Rows<const T> x, const T* w, const T* b, Activation activa
 }
 
 template <class T>
-void dense_backward_parameters(T* dw, T* db, Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch, std::size_t out,
-                               DenseShare share) {
-    const auto& [rows, columns, bias] = share;
-    if (rows.begin < rows.end && columns.begin < columns.end) {
-        Gemm<T> g{};
-        g.c = dw + rows.begin * out + columns.begin, g.ldc = out;
-        g.m = rows.end - rows.begin, g.n = columns.end - columns.begin, g.k = batch, g.accumulate = accumulate;
-        g.a = x.at + rows.begin, g.a_row = 1, g.a_k = x.stride;
-        g.b = dz.at + columns.begin, g.b_k = dz.stride, g.b_column = 1;
-        product(g);
-    }
-    if (!db) return;
+void dense_backward_weight(Rows<T> dw, Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch, Range in, Range out) {
+    Gemm<T> g{};
+    g.c = dw.at, g.ldc = dw.stride;
+    g.m = in.end - in.begin, g.n = out.end - out.begin, g.k = batch, g.accumulate = accumulate;
+    g.a = x.at + in.begin, g.a_row = 1, g.a_k = x.stride;
+    g.b = dz.at + out.begin, g.b_k = dz.stride, g.b_column = 1;
+    product(g);
+}
+
+template <class T>
+void dense_backward_bias(T* db, Rows<const T> dz, bool accumulate, std::size_t batch, Range out) {
     const auto column_sum = kernels().of<T>().column_sum;
-    parallel_for(bias.end - bias.begin, 64, 0.1 * double(batch), [=, first = bias.begin](std::size_t n0, std::size_t n1) {
-        column_sum(db, dz.at, dz.stride, batch, first + n0, first + n1, accumulate);
-    });
+    parallel_for(out.end - out.begin, 64, 0.1 * double(batch),
+                 [=](std::size_t n0, std::size_t n1) { column_sum(db, dz.at + out.begin, dz.stride, batch, n0, n1, accumulate); });
 }
 
 template <class T>
@@ -102,7 +100,8 @@ void dense_backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T> x, const T
 #define TRAINSTEP_INSTANTIATE(T)                                                                                               \
     template void product(const Gemm<T>&);                                                                                     \
     template void dense(Rows<T>, Rows<const T>, const T*, const T*, Activation, std::size_t, std::size_t, std::size_t, Range); \
-    template void dense_backward_parameters(T*, T*, Rows<const T>, Rows<const T>, bool, std::size_t, std::size_t, DenseShare); \
+    template void dense_backward_weight(Rows<T>, Rows<const T>, Rows<const T>, bool, std::size_t, Range, Range);               \
+    template void dense_backward_bias(T*, Rows<const T>, bool, std::size_t, Range);                                            \
     template void dense_backward_input(Rows<T>, Rows<const T>, Rows<const T>, const T*, Activation, std::size_t, std::size_t,  \
                                        Range);
 TRAINSTEP_INSTANTIATE(float)

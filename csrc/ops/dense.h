@@ -25,15 +25,13 @@ template <class T>
 void dense(Rows<T> y, Rows<const T> x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in,
            std::size_t out, Range units);
 
-// The gradients from dz, the gradient with respect to x @ w + b:
-//   dw = x^T @ dz;  db = sum over the batch of dz;  or, with accumulate, dw and db are added to. db may be null.
-// `share`: only these rows and columns of dw, and these elements of db.
-struct DenseShare {
-    Range rows, columns, bias;
-};
+// The gradients from dz, the gradient with respect to x @ w + b; or, with accumulate, what is there and they.
+//   dw = x^T @ dz: its rows and columns `in` and `out`, with the first of them at dw.at
+//   db = sum over the batch of dz: its elements `out`, with the first of them at db
 template <class T>
-void dense_backward_parameters(T* dw, T* db, Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch, std::size_t out,
-                               DenseShare share);
+void dense_backward_weight(Rows<T> dw, Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch, Range in, Range out);
+template <class T>
+void dense_backward_bias(T* db, Rows<const T> dz, bool accumulate, std::size_t batch, Range out);
 
 // dx = (dz @ w^T) * below'(x). below: the activation that made x, whose derivative dx is multiplied by on its way to memory, so
 // that it leaves as the dz of the layer below; identity for the plain dx. x and dx lie alike. `units`: only these columns of dx.

@@ -89,13 +89,18 @@ void optimizer_step_range(OptimizerKind kind, const StepArray& a, Range elements
         kernels().of<float>().optimizer[int(kind)](span<float>(kind, a, elements, zero_grads));
 }
 
-void optimizer_step_columns(OptimizerKind kind, const StepArray& a, std::size_t row, Range columns) {
+void optimizer_step_block(OptimizerKind kind, const StepArray& a, std::size_t row, Range rows, Range columns, const void* g,
+                          std::size_t g_stride) {
+    const std::size_t height = rows.end - rows.begin, width = columns.end - columns.begin, first = rows.begin * row + columns.begin;
     const auto run = [&]<class T>(StepSpan<T> s) {
-        s.rows = a.n / row;
-        s.stride = row;
+        s.g = const_cast<void*>(g);
+        s.g_dtype = a.w_dtype;
+        s.rows = height, s.stride = row, s.g_stride = g_stride;
+        if (width == row && g_stride == row) s.n = height * width, s.rows = 1;
         kernels().of<T>().optimizer[int(kind)](s);
     };
-    a.w_dtype == Dtype::float64 ? run(span<double>(kind, a, columns, false)) : run(span<float>(kind, a, columns, false));
+    const Range span_of_row{first, first + width};
+    a.w_dtype == Dtype::float64 ? run(span<double>(kind, a, span_of_row, false)) : run(span<float>(kind, a, span_of_row, false));
 }
 
 void optimizer_step(OptimizerKind kind, std::vector<StepArray>& arrays, const StepPlan& plan, std::vector<SquareSums>& sums,

@@ -59,8 +59,10 @@ void optimizer_step(OptimizerKind kind, std::vector<StepArray>& arrays, const St
 // Steps a range of one array, on the calling thread. Not for a rule with a trust ratio; of states in eight bits only whole blocks.
 void optimizer_step_range(OptimizerKind kind, const StepArray& array, Range elements, bool zero_grads = false);
 
-// The same for some columns of an array of rows of `row` elements; of states and gradients in the parameter's own dtype.
-void optimizer_step_columns(OptimizerKind kind, const StepArray& array, std::size_t row, Range columns);
+// The same for some rows and columns of an array whose rows are `row` elements long; of states in the parameter's own dtype. g: the
+// gradient of the block's first element, in that dtype too; its rows begin g_stride elements apart.
+void optimizer_step_block(OptimizerKind kind, const StepArray& array, std::size_t row, Range rows, Range columns, const void* g,
+                          std::size_t g_stride);
 
 // Whether a rule needs its whole tensors before it can step any element of them.
 bool has_trust_ratio(OptimizerKind kind);

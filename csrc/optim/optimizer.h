@@ -43,8 +43,9 @@ class Stepper {
     // The same in pieces, for who updates a part as soon as its gradient is there: begin_step once, then every element once.
     void begin_step(double scale = 1, double clip_value = 0);
     void update_all(bool zero_grads = false) { optimizer_step(kind_, arrays_, plan_, sums_, zero_grads); }
-    void update(std::size_t i, Range elements) { optimizer_step_range(kind_, arrays_[i], elements); }
-    void update_columns(std::size_t i, std::size_t row, Range columns) { optimizer_step_columns(kind_, arrays_[i], row, columns); }
+    void update(std::size_t i, std::size_t row, Range rows, Range columns, const void* g, std::size_t g_stride) {
+        optimizer_step_block(kind_, arrays_[i], row, rows, columns, g, g_stride);
+    }
 
     OptimizerKind kind() const { return kind_; }
     const std::vector<StepArray>& arrays() const { return arrays_; }

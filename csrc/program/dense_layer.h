@@ -19,9 +19,9 @@ class DenseLayer final : public Layer<T> {
         return specs;
     }
 
-    void place(const std::vector<T*>& weights, const std::vector<T*>& gradients, const std::vector<T*>&) override {
-        w_ = weights[0], dw_ = gradients[0];
-        if (has_bias_) b_ = weights[1], db_ = gradients[1];
+    void place(const std::vector<T*>& weights, const std::vector<T*>&) override {
+        w_ = weights[0];
+        if (has_bias_) b_ = weights[1];
     }
 
     void forward(Rows<T> y, Rows<const T> x, std::size_t rows, Range units) const override {
@@ -31,16 +31,17 @@ class DenseLayer final : public Layer<T> {
                         Range units) const override {
         dense_backward_input(dx, dz, x, w_, below, rows, this->out, units);
     }
-    void backward_parameters(Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch,
-                             const ParameterShare& share) const override {
-        dense_backward_parameters(dw_, db_, dz, x, accumulate, batch, this->out, {share.rows, share.columns, share.elements});
+    void backward_parameter(std::size_t parameter, Rows<T> g, Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch,
+                            Range rows, Range columns) const override {
+        parameter == 0 ? dense_backward_weight(g, dz, x, accumulate, batch, rows, columns)
+                       : dense_backward_bias(g.at, dz, accumulate, batch, columns);
     }
     bool has_units() const override { return true; }
     double flops() const override { return 2.0 * double(this->in) * double(this->out); }
 
   private:
     bool has_bias_;
-    T *w_ = nullptr, *b_ = nullptr, *dw_ = nullptr, *db_ = nullptr;
+    T *w_ = nullptr, *b_ = nullptr;
 };
 
 }  // namespace trainstep

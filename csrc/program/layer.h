@@ -32,9 +32,12 @@ struct ArraySpec {
     }
 };
 
-// A part of a layer's parameters: of a matrix these rows and columns, of a vector these elements.
+// A part of a layer's parameters: of a matrix these rows and columns, of a vector (one row) these elements.
 struct ParameterShare {
     Range rows, columns, elements;
+
+    Range rows_of(const std::vector<std::size_t>& shape) const { return shape.size() == 1 ? Range{0, 1} : rows; }
+    Range columns_of(const std::vector<std::size_t>& shape) const { return shape.size() == 1 ? elements : columns; }
 };
 
 // A layer maps x (batch, in) to y (batch, out), and ends in an activation (identity where it has none). Its parameters live in the
@@ -46,7 +49,7 @@ class Layer {
     virtual ~Layer() = default;
     virtual std::vector<ArraySpec> parameters() const = 0;
     virtual std::vector<ArraySpec> buffers() const { return {}; }
-    virtual void place(const std::vector<T*>& weights, const std::vector<T*>& gradients, const std::vector<T*>& buffers) = 0;
+    virtual void place(const std::vector<T*>& weights, const std::vector<T*>& buffers) = 0;
 
     // Each row of y follows from the same row of x alone, so that threads can take rows each for themselves. `units`: only these
     // columns of y; all of them where the layer has no units.
@@ -57,9 +60,10 @@ class Layer {
     virtual void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T> x, Activation below, std::size_t rows,
                                 Range units) const = 0;
 
-    // The gradients of a share of the parameters from all rows of dz and x; with accumulate they are added to.
-    virtual void backward_parameters(Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch,
-                                     const ParameterShare& share) const = 0;
+    // The gradient of rows and columns of a parameter from all rows of dz and x, the first element of them at g.at; with accumulate
+    // it is added to what is there. A vector is one row.
+    virtual void backward_parameter(std::size_t parameter, Rows<T> g, Rows<const T> dz, Rows<const T> x, bool accumulate,
+                                    std::size_t batch, Range rows, Range columns) const = 0;
 
     // Whether columns of y, and of dx, can be calculated each for themselves. Only between two layers that have units do rows lie
     // apart; where one has none, they lie end to end.

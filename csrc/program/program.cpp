@@ -47,16 +47,14 @@ Program<T>::Program(const std::vector<LayerSpec>& specs) {
         for (const ArraySpec& b : layers_.back()->buffers()) buffer_total += padded<T>(b.size());
     }
     weight_arena_ = Arena(total * sizeof(T));
-    gradient_arena_ = Arena(total * sizeof(T));
     buffer_arena_ = Arena(buffer_total * sizeof(T));
     std::size_t at = 0, buffer_at = 0;
     for (std::size_t i = 0; i < layers_.size(); ++i) {
         first_parameter_.push_back(parameters_.size());
-        std::vector<T*> weights, gradients, buffers;
+        std::vector<T*> weights, buffers;
         for (const ArraySpec& p : layers_[i]->parameters()) {
             weights.push_back(weight_arena_.template as<T>() + at);
-            gradients.push_back(gradient_arena_.template as<T>() + at);
-            parameters_.push_back({std::to_string(i) + "." + p.name, p.shape, p.size(), weights.back(), gradients.back()});
+            parameters_.push_back({std::to_string(i) + "." + p.name, p.shape, p.size(), weights.back(), nullptr});
             at += padded<T>(p.size());
         }
         for (const ArraySpec& b : layers_[i]->buffers()) {
@@ -64,13 +62,25 @@ Program<T>::Program(const std::vector<LayerSpec>& specs) {
             buffers_.push_back({std::to_string(i) + "." + b.name, b.shape, buffers.back()});
             buffer_at += padded<T>(b.size());
         }
-        layers_[i]->place(weights, gradients, buffers);
+        layers_[i]->place(weights, buffers);
         if (parameters_.empty()) ++untrained_;
-        ns_per_row_ += 3 * layers_[i]->flops() / kFlopsPerNs<T>;  // forward, and twice as much backward
+        ns_per_row_ += ns_per_row(i);
     }
     first_parameter_.push_back(parameters_.size());
     outputs_.resize(layers_.size());
     gradients_.resize(layers_.size());
+}
+
+template <class T>
+double Program<T>::ns_per_row(std::size_t layer) const {
+    return 3 * layers_[layer]->flops() / kFlopsPerNs<T>;  // forward, and twice as much backward
+}
+
+template <class T>
+void Program<T>::keep_gradients() {
+    if (keeps_gradients()) return;
+    gradient_arena_ = Arena(weight_arena_.bytes());
+    for (Parameter<T>& p : parameters_) p.gradient = gradient_arena_.template as<T>() + (p.weight - weight_arena_.template as<T>());
 }
 
 // Elements from one row of a layer's output to the next. Rows of a multiple of 256 bytes would fall on few sets of the caches: of a
@@ -161,8 +171,9 @@ void Program<T>::backward_inputs(T* dx, Range rows) {
 }
 
 template <class T>
-void Program<T>::backward_parameters(std::size_t layer, bool accumulate, const ParameterShare& share) {
-    layers_[layer]->backward_parameters(constant(gradients_[layer]), input_of(layer), accumulate, batch_, share);
+void Program<T>::backward_parameter(std::size_t layer, std::size_t i, Rows<T> g, bool accumulate, Range rows, Range columns) {
+    layers_[layer]->backward_parameter(i - first_parameter_[layer], g, constant(gradients_[layer]), input_of(layer), accumulate,
+                                       batch_, rows, columns);
 }
 
 template <class T>

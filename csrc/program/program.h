@@ -1,8 +1,8 @@
 // Program: a network planned once over flat memory, then run without allocating.
 //
-// The planner lays every parameter out in one arena, on cache-line bounds, and its gradient at the same offset of a second one.
-// What layers keep besides, their buffers, is in a third: no optimizer sees it. The workspace holds each layer's output and its
-// gradient, for the largest batch seen so far.
+// The planner lays every parameter out in one arena, on cache-line bounds, and its gradient at the same offset of a second one,
+// which is made when it is asked for. What layers keep besides, their buffers, is in a third: no optimizer sees it. The workspace
+// holds each layer's output and its gradient, for the largest batch seen so far.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,9 @@ struct Parameter {
     std::string name;  // "0.weight": the layer's index and the name within it
     std::vector<std::size_t> shape;
     std::size_t size;
-    T *weight, *gradient;
+    T *weight, *gradient;  // gradient: null before keep_gradients()
+
+    std::size_t row() const { return shape.back(); }  // elements of a row
 };
 
 // An array of a layer that is not trained, in its arena.
@@ -45,20 +47,34 @@ class Program {
     const std::vector<Buffer<T>>& buffers() const { return buffers_; }
 
     // A pass over a batch goes: begin, then forward on any ranges of rows, then (from output_gradient) backward_inputs on the same
-    // ranges, then, when all rows are done, backward_parameters. Each is one call for the whole batch, or is shared by a team.
+    // ranges, then, when all rows are done, backward_parameter. Each is one call for the whole batch, or is shared by a team.
     // x (batch, in) must live until end(), or until the next pass begins.
     void begin(const T* x, std::size_t batch);
     void end() { batch_ = 0; }
     void forward(Range rows);
     void backward_inputs(T* dx, Range rows);  // dx (batch, in), or null where it is not wanted
-    void backward_parameters(std::size_t layer, bool accumulate, const ParameterShare& share);
+    // The gradient of rows and columns of a layer's parameter i, with the first element of them at g.at.
+    void backward_parameter(std::size_t layer, std::size_t i, Rows<T> g, bool accumulate, Range rows, Range columns);
+    // The same in the arena of gradients.
+    void backward_parameter(std::size_t layer, std::size_t i, bool accumulate, Range rows, Range columns) {
+        backward_parameter(layer, i, gradient_at(i, rows, columns), accumulate, rows, columns);
+    }
+    Rows<T> gradient_at(std::size_t i, Range rows, Range columns) const {
+        const Parameter<T>& p = parameters_[i];
+        return {p.gradient + rows.begin * p.row() + columns.begin, p.row()};
+    }
+
+    // The arena of gradients. `fused`: the last step left none, for it updated each part of a parameter as its gradient was there.
+    void keep_gradients();
+    bool keeps_gradients() const { return gradient_arena_.bytes() > 0; }
+    bool fused = false;
 
     // A team's shares of a layer's parameters: along the first dimension of each.
     ParameterShare share_of_parameters(std::size_t layer, Team team) const;
 
     // A net of one hidden layer may also be shared by that layer's units, which takes less from the other threads: with
     // forward_units on all units, then forward_output and (from output_gradient) backward_output on all rows, then backward_units
-    // on all units, then backward_parameters. Between them all threads have to be done. The results are the same.
+    // on all units, then backward_parameter. Between them all threads have to be done. The results are the same.
     bool has_hidden_units() const { return layers_.size() == 2 && layers_[0]->has_units() && layers_[1]->has_units(); }
     std::size_t hidden_units() const { return layers_[0]->out; }
     void forward_units(Range units);
@@ -82,8 +98,9 @@ class Program {
     std::size_t first_parameter(std::size_t layer) const { return first_parameter_[layer]; }
     // Rows of the pass that has begun; 0 where there is none.
     std::size_t batch() const { return batch_; }
-    // One thread's time for forward and backward of a row, in ns.
+    // One thread's time for forward and backward of a row, in ns, of all layers or of one.
     double ns_per_row() const { return ns_per_row_; }
+    double ns_per_row(std::size_t layer) const;
     // A place in the workspace for an input that must be cast or gathered first: (batch, in).
     T* input_buffer(std::size_t batch) {
         reserve(batch);

@@ -17,7 +17,7 @@ class StandardizeLayer final : public Layer<T> {
     std::vector<ArraySpec> buffers() const override { return {{"mean", {this->in}}, {"scale", {this->in}}}; }
 
     // The identity, until the statistics of data are put in.
-    void place(const std::vector<T*>&, const std::vector<T*>&, const std::vector<T*>& buffers) override {
+    void place(const std::vector<T*>&, const std::vector<T*>& buffers) override {
         mean_ = buffers[0], scale_ = buffers[1];
         std::fill(scale_, scale_ + this->in, T(1));
     }
@@ -29,7 +29,7 @@ class StandardizeLayer final : public Layer<T> {
         standardize_backward(dx.at, dz.at, scale_, rows, this->in);
         if (below != Activation::identity) activation_backward(below, dx.at, dx.at, x.at, rows * this->in);
     }
-    void backward_parameters(Rows<const T>, Rows<const T>, bool, std::size_t, const ParameterShare&) const override {}
+    void backward_parameter(std::size_t, Rows<T>, Rows<const T>, Rows<const T>, bool, std::size_t, Range, Range) const override {}
     double flops() const override { return 2.0 * double(this->in); }
 
   private:

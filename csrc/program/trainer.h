@@ -38,10 +38,14 @@ struct Pass {
     void* air_context = nullptr;
 };
 
+// Whether a step puts each tile of a weight's gradient through the optimizer while it is in cache, so that gradients reach no
+// memory: where it pays and nobody has asked for gradients, always or never.
+enum class FuseUpdate { where_it_pays, always, never };
+
 template <class T>
 class Trainer {
   public:
-    Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer> optimizer);
+    Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer> optimizer, FuseUpdate fuse);
 
     // One step on a batch: the mean loss before the update.
     double step(const Data<T>& batch);
@@ -65,7 +69,9 @@ class Trainer {
     double train(const Batch& batch, std::int32_t* correct);
     double measure(const Batch& batch, std::int32_t* correct);
     LossRows<T> begin(const Batch& batch, std::int32_t* correct);
-    void update_share(std::size_t layer, const ParameterShare& share);
+    void learn(std::size_t layer, const ParameterShare& share, bool update);
+    void learn_in_tiles(std::size_t layer, std::size_t parameter, Range rows, Range columns);
+    bool fuses(std::size_t batch) const;
     void train_by_rows(LossRows<T> rows, Team team, bool update);
     void train_by_units(LossRows<T> rows, Team team);
     template <class RunBatch>
@@ -73,6 +79,7 @@ class Trainer {
 
     std::shared_ptr<Program<T>> program_;
     Loss loss_;
+    FuseUpdate fuse_;
     std::shared_ptr<Optimizer> optimizer_;
     TeamTrials team_trials_;  // of steps
     // One number a row of the largest batch.

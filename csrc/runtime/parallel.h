@@ -85,8 +85,9 @@ void parallel_for(std::size_t n, std::size_t grain, double ns_per_item, F&& body
     });
 }
 
-// A 64-byte aligned buffer of this thread, at least `bytes` long, that keeps its place until this thread asks for more. For the
-// packed panels of a product: one user at a time.
-void* thread_scratch(std::size_t bytes);
+// A 64-byte aligned buffer of this thread, at least `bytes` long, that keeps its place until this thread asks for more. Each has
+// one user at a time.
+enum class Scratch { packing, gradient };
+void* thread_scratch(Scratch use, std::size_t bytes);
 
 }  // namespace trainstep

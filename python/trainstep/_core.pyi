@@ -14,6 +14,7 @@ losses: tuple[str, ...]
 optimizers: tuple[str, ...]
 optimizer_states: dict[str, tuple[str, ...]]
 low_bit_optimizers: tuple[str, ...]
+whole_tensor_optimizers: tuple[str, ...]
 streams: tuple[str, ...]
 vmath_functions: tuple[str, ...]
 
@@ -118,7 +119,7 @@ class _Trainer:
         rows: int
 
     epochs: int
-    def __init__(self, program: Any, loss: str, optimizer: Any) -> None: ...
+    def __init__(self, program: Any, loss: str, optimizer: Any, fuse_update: bool | None) -> None: ...
     def step(self, x: Any, y: Any) -> float: ...
     def data(self, x: Any, y: Any, function: str, x_name: str, y_name: str) -> Data: ...
     def fit_epoch(

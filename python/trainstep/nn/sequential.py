@@ -292,7 +292,10 @@ class Sequential:
         return dict(self._program.parameters())
 
     def gradients(self) -> dict[str, Array]:
-        """Give the gradients of the last backward or training step: views, by the parameters' names."""
+        """Give the gradients of the last backward or training step: views, by the parameters' names.
+
+        RuntimeError after a step that kept none (``fuse_update`` of `Trainer`).
+        """
         return dict(self._program.gradients())
 
     def buffers(self) -> dict[str, Array]:
