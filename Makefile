@@ -87,10 +87,12 @@ bench: install $(PEERS)/bin/python
 	$(PEERS)/bin/python $(PIP) -r bench/requirements-peers.txt
 	mkdir -p bench/results
 	$(VENV)/bin/python bench/bench_train_step.py $(call results,train_step)
+	$(VENV)/bin/python bench/bench_fit.py $(call results,fit)
+	$(VENV)/bin/python bench/bench_predict.py $(call results,predict)
 	$(VENV)/bin/python bench/bench_call.py $(call results,call)
 	$(VENV)/bin/python bench/bench_dense.py --blocks 3 $(call results,dense)
 	$(VENV)/bin/python bench/bench_optimizers.py --blocks 5 $(call results,optimizers)
-	$(VENV)/bin/python bench/plot.py $(patsubst %,bench/results/%.json,train_step call dense optimizers)
+	$(VENV)/bin/python bench/plot.py $(patsubst %,bench/results/%.json,train_step fit predict call dense optimizers)
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/python $(PIP) --group lint

@@ -13,10 +13,10 @@ import pytest
 
 import trainstep as ts
 from trainstep import _core
-from trainstep.bench import calls, dense, harness, optimizers, roofline, suite, text, train_step, worker
+from trainstep.bench import calls, dense, fit, harness, optimizers, predict, roofline, suite, text, train_step, worker
 from trainstep.bench.peers import numpy as numpy_peer
 from trainstep.bench.peers import trainstep as trainstep_peer
-from trainstep.bench.tasks import DenseProblem, OptimizerProblem, TrainProblem
+from trainstep.bench.tasks import DenseProblem, FitProblem, OptimizerProblem, PredictProblem, TrainProblem
 
 SECONDS = 1e-4  # a sample's length: these tests look at shapes and signs
 QUICK = harness.Options(suite.PEERS, [1], seconds=0.002, blocks=2, cold_calls=1, warm_seconds=0.002, quick=True)
@@ -191,6 +191,34 @@ def test_contenders_make_the_products(peer: Any, kind: str, tmp_path: Path) -> N
     assert contender.losses(1) == pytest.approx(case.reference, rel=case.rtol)
     contender.results[-1][...] = 0  # and the number shows it where a result is not made
     assert contender.scalar(None) != pytest.approx(case.reference[0], rel=case.rtol)
+
+
+@pytest.mark.parametrize("peer", [trainstep_peer.TrainstepPredict, numpy_peer.NumpyPredict])
+@pytest.mark.parametrize("net", ["4-8-3:1", "4-8-3:1100", "70-520-600-3:700"])
+def test_contenders_answer_as_the_reference(peer: Any, net: str, tmp_path: Path) -> None:
+    case = predict.make_case(net, tmp_path)
+    contender = peer(PredictProblem.load(case.problem), "default", 1)
+    assert harness.relative_error(contender.losses(2), case.reference * 2) <= case.rtol
+    contender.problem.biases[-1][...] += 1e-3
+    assert peer is trainstep_peer.TrainstepPredict or harness.relative_error(contender.losses(1), case.reference) > case.rtol
+
+
+@pytest.mark.parametrize("text", ["4-8-3", "4-8-3:", "4-8-3:0", "4:1", "4-x-3:1"])
+def test_nets_to_ask_are_read(text: str) -> None:
+    assert predict.parse("784-128-10:1000") == ((784, 128, 10), 1000)
+    with pytest.raises(ValueError, match="is not like 784-128-10:1"):
+        predict.parse(text)
+
+
+def test_a_run_ends_as_the_reference(tmp_path: Path) -> None:
+    problem = fit.make_problem(train_step.Net((64, 16, 10), 200, "adam"), epochs=3)
+    problem.save(str(tmp_path / "fit.npz"))
+    problem = FitProblem.load(str(tmp_path / "fit.npz"))
+    loss = fit.reference_loss(problem)
+    contender = trainstep_peer.TrainstepFit(problem, "default", 1)
+    assert harness.relative_error(contender.losses(2), [loss, loss]) <= fit.RTOL
+    faster = trainstep_peer.TrainstepFit(replace(problem, lr=1.02 * problem.lr), "default", 1)
+    assert harness.relative_error(faster.losses(1), [loss]) > fit.RTOL
 
 
 def test_steps_of_optimizers_are_read() -> None:

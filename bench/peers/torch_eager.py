@@ -15,6 +15,8 @@ from trainstep.bench.tasks import (
     DenseTask,
     OptimizerProblem,
     OptimizerTask,
+    PredictProblem,
+    PredictTask,
     TrainProblem,
     TrainStep,
     tiny_arrays,
@@ -179,4 +181,32 @@ class EagerCalls(CallTask):
         }
 
 
-TASKS = {"train_step": EagerStep, "dense": EagerDense, "optimizers": EagerOptimizer, "calls": EagerCalls}
+class EagerPredict(PredictTask):
+    """Functions without autograd: eager, or traced and frozen by TorchScript."""
+
+    versions = staticmethod(torch_versions)
+    variants = ("eager", "frozen")
+
+    def __init__(self, problem: PredictProblem, variant: str, threads: int) -> None:
+        """Set the threads and make the network."""
+        super().__init__(problem, variant, threads)
+        torch.set_num_threads(threads)
+        torch.set_grad_enabled(False)
+        self.x = torch.from_numpy(problem.x)
+        modules: list[torch.nn.Module] = []
+        for w, b in zip(problem.weights, problem.biases, strict=True):
+            linear = torch.nn.Linear(*w.shape)
+            linear.weight.copy_(torch.from_numpy(w.T.copy()))
+            linear.bias.copy_(torch.from_numpy(b))
+            modules += [linear, torch.nn.ReLU()]
+        self.model: Any = torch.nn.Sequential(*modules[:-1]).eval()
+        if variant == "frozen":
+            self.model = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(self.model, self.x)))
+
+    def step(self) -> torch.Tensor:
+        """Ask the network."""
+        with torch.inference_mode():
+            return self.model(self.x)
+
+
+TASKS = {"train_step": EagerStep, "predict": EagerPredict, "dense": EagerDense, "optimizers": EagerOptimizer, "calls": EagerCalls}

@@ -21,6 +21,9 @@ namespace {
 template <class T>
 constexpr double kFlopsPerNs = 320.0 / sizeof(T);
 
+constexpr std::size_t kPredictRows = 512;  // a block of predict: enough for the products, few enough for the cache
+constexpr double kSharedProducts = 1e6;    // ns of such a block on one thread, from which on its products are shared (reasoned)
+
 template <class T>
 Rows<T> from(Rows<T> rows, std::size_t first) {
     return {rows.at + first * rows.stride, rows.stride};
@@ -138,22 +141,30 @@ void Program<T>::forward(Range rows) {
 
 template <class T>
 void Program<T>::predict(T* y, const T* x, std::size_t rows) {
-    constexpr std::size_t most = 512;  // rows: enough for the products, few enough for the cache
-    const std::size_t block = std::min(rows, most);
+    // Of a small net each thread takes blocks through all layers; of a large one every product is shared, and its weights packed
+    // once.
+    const double ns_per_row = ns_per_row_ / 3;
+    const int threads = kPredictRows * ns_per_row < kSharedProducts ? threads_for(double(rows) * ns_per_row) : 1;
+    const std::size_t share = (rows + std::size_t(threads) - 1) / std::size_t(threads), block = std::min(share, kPredictRows);
     std::size_t widest = 0;
     for (std::size_t i = 0; i < layers_.size(); ++i) widest = std::max(widest, stride(i));
     const std::size_t size = padded<T>(block * widest);
-    if (predict_workspace_.bytes() < 2 * size * sizeof(T)) predict_workspace_ = Arena(2 * size * sizeof(T));
-    T* const buffers[2] = {predict_workspace_.template as<T>(), predict_workspace_.template as<T>() + size};
-    for (std::size_t r = 0; r < rows; r += block) {
-        const std::size_t batch = std::min(block, rows - r);
-        Rows<const T> from{x + r * in(), in()};
-        for (std::size_t i = 0; i < layers_.size(); ++i) {
-            const Rows<T> to{i + 1 == layers_.size() ? y + r * out() : buffers[i % 2], stride(i)};
-            layers_[i]->forward(to, from, batch, {0, layers_[i]->out});
-            from = {to.at, to.stride};
+    if (predict_workspace_.bytes() < 2 * size * sizeof(T) * std::size_t(threads))
+        predict_workspace_ = Arena(2 * size * sizeof(T) * std::size_t(threads));
+    run_team(threads, [&](Team team) {
+        T* const own = predict_workspace_.template as<T>() + 2 * size * std::size_t(team.part);
+        T* const buffers[2] = {own, own + size};
+        const Range mine = share_of(rows, 1, team);
+        for (std::size_t r = mine.begin; r < mine.end; r += block) {
+            const std::size_t batch = std::min(block, mine.end - r);
+            Rows<const T> from{x + r * in(), in()};
+            for (std::size_t i = 0; i < layers_.size(); ++i) {
+                const Rows<T> to{i + 1 == layers_.size() ? y + r * out() : buffers[i % 2], stride(i)};
+                layers_[i]->forward(to, from, batch, {0, layers_[i]->out});
+                from = constant(to);
+            }
         }
-    }
+    });
 }
 
 template <class T>

@@ -17,6 +17,22 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
+def _named(weights: list[Array], biases: list[Array]) -> dict[str, Any]:
+    """Name a network's arrays for a file."""
+    return {f"weight{i}": w for i, w in enumerate(weights)} | {f"bias{i}": b for i, b in enumerate(biases)}
+
+
+def _layers(data: Any) -> tuple[list[Array], list[Array]]:
+    """Read them back: weights and biases."""
+    layers = range(sum(name.startswith("weight") for name in data.files))
+    return [data[f"weight{i}"] for i in layers], [data[f"bias{i}"] for i in layers]
+
+
+def _sizes(weights: list[Array]) -> list[int]:
+    """Return the widths from the input to the output."""
+    return [w.shape[0] for w in weights] + [weights[-1].shape[1]]
+
+
 @dataclass(frozen=True)
 class TrainProblem:
     """Batches that are trained on in turn, initial weights (in, out) and biases, an optimizer ("adam", "sgd") and its rate.
@@ -35,21 +51,18 @@ class TrainProblem:
     def load(path: str) -> TrainProblem:
         """Read the file that `save` wrote."""
         with np.load(path) as data:
-            layers = range(sum(name.startswith("weight") for name in data.files))
-            weights = [data[f"weight{i}"] for i in layers]
-            biases = [data[f"bias{i}"] for i in layers]
+            weights, biases = _layers(data)
             return TrainProblem(data["x"], data["y"], weights, biases, str(data["optimizer"]), float(data["lr"]))
 
     def save(self, path: str) -> None:
         """Write everything a peer needs, so that all of them start from the same bits."""
-        arrays: dict[str, Any] = {f"weight{i}": w for i, w in enumerate(self.weights)}
-        arrays |= {f"bias{i}": b for i, b in enumerate(self.biases)}
-        np.savez(path, x=self.x, y=self.y, optimizer=np.array(self.optimizer), lr=np.float64(self.lr), **arrays)
+        optimizer, lr = np.array(self.optimizer), np.float64(self.lr)
+        np.savez(path, x=self.x, y=self.y, optimizer=optimizer, lr=lr, **_named(self.weights, self.biases))
 
     @property
     def sizes(self) -> list[int]:
         """Widths from the input to the output, such as [784, 128, 10]."""
-        return [w.shape[0] for w in self.weights] + [self.weights[-1].shape[1]]
+        return _sizes(self.weights)
 
     @property
     def batch(self) -> int:
@@ -117,6 +130,98 @@ class TrainStep(Task):
         if not hasattr(self, "_pairs"):
             self._pairs = [(convert(x), convert(y)) for x, y in zip(self.problem.x, self.problem.y, strict=True)]
         self.batches: Iterator[tuple[Any, Any]] = cycle(self._pairs)
+
+
+@dataclass(frozen=True)
+class FitProblem:
+    """A whole training run: a table x float32 (rows, features) and labels, initial weights and biases, Adam's rate.
+
+    Batches follow each other in the table's order, `epochs` times; the last one of an epoch may be smaller.
+    """
+
+    x: Array
+    y: Array
+    weights: list[Array]
+    biases: list[Array]
+    batch: int
+    epochs: int
+    lr: float
+
+    @staticmethod
+    def load(path: str) -> FitProblem:
+        """Read the file that `save` wrote."""
+        with np.load(path) as data:
+            weights, biases = _layers(data)
+            return FitProblem(data["x"], data["y"], weights, biases, int(data["batch"]), int(data["epochs"]), float(data["lr"]))
+
+    def save(self, path: str) -> None:
+        """Write the arrays."""
+        numbers: dict[str, Any] = {"batch": np.int64(self.batch), "epochs": np.int64(self.epochs), "lr": np.float64(self.lr)}
+        np.savez(path, x=self.x, y=self.y, **numbers, **_named(self.weights, self.biases))
+
+    @property
+    def sizes(self) -> list[int]:
+        """Widths from the input to the output."""
+        return _sizes(self.weights)
+
+
+class FitTask(Task):
+    """A whole run from the initial weights; `step` returns the trained weights and biases, its number is their loss."""
+
+    problem_type = FitProblem
+    problem: FitProblem
+
+    def reset(self) -> None:
+        """Nothing: every run begins at the initial weights."""
+
+    def scalar(self, result: Any) -> float:
+        """Return the mean cross-entropy over the whole table, in float64."""
+        weights, biases = result
+        h: Array = self.problem.x.astype(np.float64)
+        for w, b in zip(weights[:-1], biases[:-1], strict=True):
+            h = np.maximum(h @ np.asarray(w, np.float64) + np.asarray(b, np.float64), 0)
+        z = h @ np.asarray(weights[-1], np.float64) + np.asarray(biases[-1], np.float64)
+        z -= z.max(axis=1, keepdims=True)
+        return float((np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(z)), self.problem.y]).mean())
+
+
+@dataclass(frozen=True)
+class PredictProblem:
+    """A trained network and what it is asked: x float32 (rows, features); probe: the signs of the float64 outputs."""
+
+    x: Array
+    weights: list[Array]
+    biases: list[Array]
+    probe: Array
+
+    @staticmethod
+    def load(path: str) -> PredictProblem:
+        """Read the file that `save` wrote."""
+        with np.load(path) as data:
+            return PredictProblem(data["x"], *_layers(data), data["probe"])
+
+    def save(self, path: str) -> None:
+        """Write the arrays."""
+        np.savez(path, x=self.x, probe=self.probe, **_named(self.weights, self.biases))
+
+    @property
+    def sizes(self) -> list[int]:
+        """Widths from the input to the output."""
+        return _sizes(self.weights)
+
+
+class PredictTask(Task):
+    """Inference: relu between the layers, nothing after the last. `step` returns the outputs, (rows, classes)."""
+
+    problem_type = PredictProblem
+    problem: PredictProblem
+
+    def reset(self) -> None:
+        """Nothing: a network that is asked does not change."""
+
+    def scalar(self, result: Any) -> float:
+        """Sum the outputs up, with the signs that they should have."""
+        return float((np.asarray(result, np.float64) * self.problem.probe).sum())
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from trainstep.bench.tasks import (
     DenseTask,
     OptimizerProblem,
     OptimizerTask,
+    PredictProblem,
+    PredictTask,
     TrainProblem,
     TrainStep,
     tiny_arrays,
@@ -341,4 +343,32 @@ class NumpyCalls(CallTask):
         }
 
 
-TASKS = {"train_step": NumpyStep, "dense": NumpyDense, "optimizers": NumpyOptimizer, "calls": NumpyCalls}
+class NumpyPredict(PredictTask):
+    """Products with `out=`, bias and relu in place."""
+
+    versions = staticmethod(NumpyStep.versions)
+
+    def __init__(self, problem: PredictProblem, variant: str, threads: int) -> None:
+        """Make the buffers."""
+        super().__init__(problem, variant, threads)
+        self.outputs = [np.empty((len(problem.x), n), np.float32) for n in problem.sizes[1:]]
+
+    def step(self) -> Array:
+        """Ask the network."""
+        h = self.problem.x
+        for i, (w, b, z) in enumerate(zip(self.problem.weights, self.problem.biases, self.outputs, strict=True)):
+            np.matmul(h, w, out=z)
+            z += b
+            if i + 1 < len(self.outputs):
+                np.maximum(z, 0, out=z)
+            h = z
+        return h
+
+
+TASKS = {
+    "train_step": NumpyStep,
+    "predict": NumpyPredict,
+    "dense": NumpyDense,
+    "optimizers": NumpyOptimizer,
+    "calls": NumpyCalls,
+}

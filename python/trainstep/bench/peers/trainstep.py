@@ -14,8 +14,11 @@ from trainstep.bench.tasks import (
     Call,
     CallTask,
     DenseTask,
+    FitTask,
     OptimizerProblem,
     OptimizerTask,
+    PredictProblem,
+    PredictTask,
     TrainProblem,
     TrainStep,
     tiny_arrays,
@@ -35,10 +38,7 @@ class TrainstepStep(TrainStep):
 
     def reset(self) -> None:
         """Write the initial weights through the views, which are not kept: a live view forbids cached forms."""
-        parameters = self.model.parameters()
-        for i, (w, b) in enumerate(zip(self.problem.weights, self.problem.biases, strict=True)):
-            parameters[f"{i}.weight"][...] = w
-            parameters[f"{i}.bias"][...] = b
+        fill(self.model, self.problem.weights, self.problem.biases)
         optimizer = OPTIMIZERS[self.problem.optimizer](lr=self.problem.lr)
         self.trainer = ts.Trainer(self.model, loss="softmax_cross_entropy", optimizer=optimizer)
         self.rewind()
@@ -58,6 +58,46 @@ def network(sizes: list[int]) -> ts.nn.Sequential:
     """Build a network with relu between its layers."""
     pairs = list(pairwise(sizes))
     return ts.nn.Sequential(*(ts.nn.Dense(i, o, activation="relu") for i, o in pairs[:-1]), ts.nn.Dense(*pairs[-1]), seed=0)
+
+
+def fill(model: ts.nn.Sequential, weights: list[Array], biases: list[Array]) -> None:
+    """Give a network its weights."""
+    parameters = model.parameters()
+    for i, (w, b) in enumerate(zip(weights, biases, strict=True)):
+        parameters[f"{i}.weight"][...] = w
+        parameters[f"{i}.bias"][...] = b
+
+
+class TrainstepFit(FitTask):
+    """`Trainer.fit`, with a trainer and an optimizer made anew."""
+
+    versions = staticmethod(TrainstepStep.versions)
+
+    def step(self) -> tuple[list[Array], list[Array]]:
+        """Train from the initial weights."""
+        p = self.problem
+        model = network(p.sizes)
+        fill(model, p.weights, p.biases)
+        trainer = ts.Trainer(model, loss="softmax_cross_entropy", optimizer=ts.optim.Adam(lr=p.lr))
+        trainer.fit(p.x, p.y, epochs=p.epochs, batch_size=p.batch, shuffle=False)
+        trained = list(model.parameters().values())
+        return trained[::2], trained[1::2]
+
+
+class TrainstepPredict(PredictTask):
+    """A call of the network."""
+
+    versions = staticmethod(TrainstepStep.versions)
+
+    def __init__(self, problem: PredictProblem, variant: str, threads: int) -> None:
+        """Build the network."""
+        super().__init__(problem, variant, threads)
+        self.model = network(problem.sizes)
+        fill(self.model, problem.weights, problem.biases)
+
+    def step(self) -> Array:
+        """Ask it."""
+        return self.model(self.problem.x)
 
 
 class TrainstepDense(DenseTask):
@@ -189,4 +229,11 @@ def required(function: Any) -> list[str]:
     return [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
 
 
-TASKS = {"train_step": TrainstepStep, "dense": TrainstepDense, "optimizers": TrainstepOptimizer, "calls": TrainstepCalls}
+TASKS = {
+    "train_step": TrainstepStep,
+    "fit": TrainstepFit,
+    "predict": TrainstepPredict,
+    "dense": TrainstepDense,
+    "optimizers": TrainstepOptimizer,
+    "calls": TrainstepCalls,
+}
