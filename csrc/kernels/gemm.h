@@ -1,7 +1,7 @@
 // The matrix product C = A @ B, blocked, with a prologue (packing) and an epilogue (bias, activation, or an activation's
 // derivative).
 //
-// Every element of C is one chain of fused multiply-adds over k within blocks of kBlockK, and the blocks are added in order. The
+// Every element of C is one chain of fused multiply-adds over k within blocks of at most kBlockK, which are added in order. The
 // chain depends neither on the tile that an element falls in, nor on whether operands were packed, nor on how C was shared between
 // threads. (A product of one column has chains of its own: gemv below.)
 #pragma once
@@ -47,17 +47,27 @@ inline constexpr int kTileRows = kVectorRegisters == 32 ? 12 : kHasFma ? 6 : 4;
 inline constexpr int kShortRows = 3;
 inline constexpr int kShortVectors = 4;
 
-// Cache blocks. A panel of B (kBlockK x tile) stays in L1 while the panels of A (kBlockM x kBlockK, in L2) pass by it.
-inline constexpr std::size_t kBlockK = 256;
+// Cache blocks. A panel of B (kBlockK x tile) stays in L1 while the panels of A (kBlockM x kBlockK, in L2) pass by it; the packed
+// block of B (kBlockK x kBlockN, half a MiB) stays in L2 beside them.
+inline constexpr std::size_t kBlockK = 264;
 inline constexpr std::size_t kBlockM = 16 * kTileRows;
 template <class T>
 inline constexpr std::size_t kTileColumns = kTileVectors * kWidth<T>;
 template <class T>
-inline constexpr std::size_t kBlockN = 4096 / sizeof(T);
+inline constexpr std::size_t kBlockN = 2048 / sizeof(T);
 
 // A block of B of at most so many bytes stays in L1 as a whole, beside a panel of A: then rows are the outer loop, and A is read
 // once.
 inline constexpr std::size_t kResidentB = 16 * 1024;
+
+// Multiply-adds of an element from which on a tile's time hides that of fetching C.
+inline constexpr std::size_t kLongChain = 64;
+
+// A sum over k is cut into the fewest blocks of at most kBlockK, all alike but for the last: elements of one.
+TRAINSTEP_INLINE std::size_t block_of_k(std::size_t k) {
+    const std::size_t blocks = (k + kBlockK - 1) / kBlockK;
+    return blocks <= 1 ? k : ((k + blocks - 1) / blocks + 7) / 8 * 8;
+}
 
 // A larger B, which few rows of A meet, is read from end to end. One row on one core of a Zen 4, us before and after: 1024 x 1024
 // 120 and 59, 784 x 512 24 and 19; 256 x 256 (256 KB) 2.8 and 3.1.
@@ -96,6 +106,9 @@ TRAINSTEP_INLINE void micro_kernel(T* c, std::size_t ldc, const Panels<T>& p, Ta
     constexpr int width = kWidth<T>;
     Vec<T> acc[rows][vectors] = {};
     const T *a = p.a, *b = p.b;
+    if (p.k >= kLongChain)  // C comes while the chains are calculated
+        for (int r = 0; r < rows; ++r)
+            for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + r * ldc + v * width);
     for (std::size_t k = p.k; k > 0; --k, a += p.a_k, b += p.b_k) {
         Vec<T> bv[vectors];
 #pragma GCC unroll 8
@@ -322,15 +335,16 @@ template <class T>
 void gemm_narrow(const Gemm<T>& g, std::size_t m0, std::size_t m1) {
     constexpr std::size_t width = kWidth<T>, block = 4 * width;
     static_assert(3 * width / 4 <= kTileRows);
+    const std::size_t block_k = block_of_k(g.k);
     alignas(64) T transposed[width * block];
     for (std::size_t i = m0; i < m1; i += block) {
         const std::size_t m = least(block, m1 - i);
         for (std::size_t j = 0; g.accumulate && j < m; j += width)
             transpose_in<T>(transposed + j, block, g.c + (i + j) * g.ldc, g.ldc, least(width, m - j), g.n);
-        for (std::size_t p = 0; p < g.k; p += kBlockK)
+        for (std::size_t p = 0; p < g.k; p += block_k)
             for (std::size_t j = 0; j < m; j += kTileColumns<T>) {
                 const std::size_t columns = least(kTileColumns<T>, m - j), last = (columns - 1) % width + 1;
-                const Panels<T> panels{g.b + p * g.b_k, 1, g.b_k, g.a + p * g.a_k + i + j, g.a_k, 0, least(kBlockK, g.k - p)};
+                const Panels<T> panels{g.b + p * g.b_k, 1, g.b_k, g.a + p * g.a_k + i + j, g.a_k, 0, least(block_k, g.k - p)};
                 kMicroKernels<T>.entries[last < width][(columns - 1) / width][g.n - 1](
                     transposed + j, block, panels, Tail<T>{std::ptrdiff_t(last)}, last < width,
                     {p > 0 || g.accumulate, nullptr, false, nullptr});
@@ -451,11 +465,12 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
     const bool stream_the_b = few_rows && (g.b_column != 1 || g.k * n * sizeof(T) > kStreamedB);
 
     const bool relu_backward = g.derivative == Activation::relu;
+    const std::size_t block_k = block_of_k(g.k);
 
     for (std::size_t jc = n0; jc < n1; jc += kBlockN<T>) {
         const std::size_t nc = least(kBlockN<T>, n1 - jc);
-        for (std::size_t pc = 0; pc < g.k; pc += kBlockK) {
-            const std::size_t kc = least(kBlockK, g.k - pc);
+        for (std::size_t pc = 0; pc < g.k; pc += block_k) {
+            const std::size_t kc = least(block_k, g.k - pc);
             const bool last_k = pc + kc >= g.k;
             if (pack_the_b) pack_b(packed_b, g.b + pc * g.b_k + jc * g.b_column, g.b_k, g.b_column, kc, nc);
             for (std::size_t ic = m0; ic < m1; ic += kBlockM) {
