@@ -22,8 +22,8 @@ constexpr std::size_t kUnitsAThread = 32, kUnitGrain = 16;
 // A tile of a gradient that never reaches memory, at most: in L2 beside the packed panels of its product (reasoned).
 constexpr std::size_t kTileRows = 192, kTileRowBytes = 2048;
 // Such tiles pay where the parameters do not fit L2 and the batch is neither so small that their rows should be longer nor so large
-// that packing the product's operands for each of them costs more than the bytes. 2 threads on a Zen 4, time without over time with:
-// 784-512-512-10 at batch 128 1.05, 2048-2048-10 at 32 1.10, 1024-1024-10 at 64 1.13; 784-2048-2048-10 at 256 0.98,
+// that packing the product's operands for each of them costs more than the bytes. 2 threads on a Zen 4, time without over time
+// with: 784-512-512-10 at batch 128 1.05, 2048-2048-10 at 32 1.10, 1024-1024-10 at 64 1.13; 784-2048-2048-10 at 256 0.98,
 // 4096-4096-4096-10 at 1024 0.98, 1024-1024-1024 at 1 0.96.
 constexpr std::size_t kFusedBytes = std::size_t{1} << 20, kLeastFusedBatch = 16, kMostFusedBatch = 128;
 
