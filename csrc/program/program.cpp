@@ -84,6 +84,7 @@ void Program<T>::keep_gradients() {
     if (keeps_gradients()) return;
     gradient_arena_ = Arena(weight_arena_.bytes());
     for (Parameter<T>& p : parameters_) p.gradient = gradient_arena_.template as<T>() + (p.weight - weight_arena_.template as<T>());
+    gradients_begin_ = gradient_arena_.as<char>();
 }
 
 // Elements from one row of a layer's output to the next. Rows of a multiple of 256 bytes would fall on few sets of the caches: of a
@@ -119,11 +120,9 @@ void Program<T>::reserve(std::size_t batch) {
 
 template <class T>
 bool Program<T>::owns(const void* first, const void* last) const {
-    const auto meets = [=](const Arena& arena) {
-        const char* begin = arena.template as<char>();
-        return first < begin + arena.bytes() && last > begin;
-    };
-    return meets(weight_arena_) || meets(gradient_arena_) || meets(buffer_arena_);
+    const auto meets = [=](const char* begin, std::size_t bytes) { return begin && first < begin + bytes && last > begin; };
+    return meets(weight_arena_.as<char>(), weight_arena_.bytes()) || meets(gradients_begin_, weight_arena_.bytes()) ||
+           meets(buffer_arena_.as<char>(), buffer_arena_.bytes());
 }
 
 template <class T>

@@ -5,6 +5,7 @@
 // holds each layer's output and its gradient, for the largest batch seen so far.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -124,6 +125,8 @@ class Program {
     std::size_t untrained_ = 0;  // layers before the first that has parameters: no gradient is wanted below it, unless dx is
     double ns_per_row_ = 0;
     Arena weight_arena_, gradient_arena_, buffer_arena_, workspace_, predict_workspace_;
+
+    std::atomic<const char*> gradients_begin_{nullptr};  // of gradient_arena_: owns() is asked without the lock
 
     std::size_t reserved_ = 0;        // rows that the workspace has room for
     T* input_ = nullptr;              // (rows, in)
