@@ -120,7 +120,7 @@ def test_dense_of_large_shapes(dtype: np.dtype, threads: int, shape: tuple[int, 
     check_dense_backward(dy, x, w, ops.dense(x, w, b, "tanh"), "tanh", need_dx=False)
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (517, 303), (300, 1100)], ids=str)
+@pytest.mark.parametrize("shape", [(64, 64), (517, 303), (300, 1100), (64, 10), (100, 1), (1000, 32), (2100, 7)], ids=str)
 def test_a_row_has_the_same_bits_in_any_batch(dtype: np.dtype, threads: int, shape: tuple[int, int]) -> None:
     """Few rows take other ways through a product than many: wider tiles, or a large w read from end to end."""
     x, w, b, _ = dense_problem(5, dtype, 30, *shape)
@@ -187,11 +187,12 @@ def test_rows_do_not_depend_on_their_batch(dtype: np.dtype, activation: str) -> 
 
 
 def test_columns_do_not_depend_on_the_width(dtype: np.dtype) -> None:
-    x, w, b, _ = dense_problem(5, dtype, 50, 300, 100)
-    y = ops.dense(x, w, b, "sigmoid")
-    # Products of one column are summed in another order.
-    for part in (slice(0, 2), slice(3, 7), slice(0, 17), slice(8, 99)):
-        assert_same_bits(ops.dense(x, w[:, part], b[part], "sigmoid"), np.ascontiguousarray(y[:, part]), part)
+    # Sums for one column, for up to 32 and for more are each cut in their own way.
+    for n, parts in ((100, (slice(0, 33), slice(3, 60), slice(8, 99))), (32, (slice(0, 2), slice(3, 7), slice(0, 17), slice(8, 32)))):
+        x, w, b, _ = dense_problem(5, dtype, 50, 300, n)
+        y = ops.dense(x, w, b, "sigmoid")
+        for part in parts:
+            assert_same_bits(ops.dense(x, w[:, part], b[part], "sigmoid"), np.ascontiguousarray(y[:, part]), (n, part))
 
 
 # --- activations ---------------------------------------------------------------------------------------------------------------

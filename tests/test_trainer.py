@@ -409,6 +409,9 @@ def test_bits_do_not_depend_on_threads(loss: str, dtype: np.dtype) -> None:
         ((64, 64, 10), 64),
         ((50, 100, 7), 161),
         ((97, 200, 2), 70),
+        ((70, 160, 32), 90),
+        ((41, 520, 17), 33),
+        ((60, 300, 1), 75),
         ((96, 80, 48, 10), 256),
         ((20, 7, 200, 150, 3), 128),
         ((33, 100, 50, 70), 200),
@@ -422,12 +425,15 @@ def test_bits_do_not_depend_on_how_a_step_is_shared(
 ) -> None:
     """Steps of these sizes run on one thread or on the team: 30 steps try both."""
     x, y = classes(2 * batch + 22, widths[0], widths[-1])
+    if widths[-1] == 1:
+        y = np.sin(x[:, :1])
     trained = []
     for n in (1, 2, 3, 5):
         layers = network(widths, "tanh", dtype=dtype).layers
         first = [ts.nn.Standardize(widths[0])] if standardize else []
         with ts.num_threads(n):
-            trainer = ts.Trainer(Sequential(*first, *layers, dtype=dtype.name, seed=1))
+            model = Sequential(*first, *layers, dtype=dtype.name, seed=1)
+            trainer = ts.Trainer(model, "mse" if widths[-1] == 1 else "softmax_cross_entropy")
             trainer.fit(x, y, epochs=10, batch_size=batch)
         trained.append((bits(trainer.model), state_bits(trainer)))
     assert trained[0] == trained[1] == trained[2] == trained[3]

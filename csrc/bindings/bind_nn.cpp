@@ -119,7 +119,9 @@ py::object backward(Program<T>& program, py::handle dy_in, bool need_dx, bool ac
         for (std::size_t i = program.first_parameter(layer); i < program.first_parameter(layer + 1); ++i) {
             const std::vector<std::size_t>& shape = program.parameters()[i].shape;
             const ParameterShare all = program.share_of_parameters(layer, {0, 1});
-            program.backward_parameter(layer, i, accumulate, all.rows_of(shape), all.columns_of(shape));
+            const Range rows = all.rows_of(shape), columns = all.columns_of(shape);
+            program.backward_parameter(layer, i, program.gradient_at(i, rows, columns), program.factors(layer), accumulate, rows,
+                                       columns);
         }
     held.unlock();
     return dx;

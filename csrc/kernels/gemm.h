@@ -1,9 +1,9 @@
 // The matrix product C = A @ B, blocked, with a prologue (packing) and an epilogue (bias, activation, or an activation's
 // derivative).
 //
-// Every element of C is one chain of fused multiply-adds over k within blocks of at most kBlockK, which are added in order. The
-// chain depends neither on the tile that an element falls in, nor on whether operands were packed, nor on how C was shared between
-// threads. (A product of one column has chains of its own: gemv below.)
+// Every element of C is a sum of chains of fused multiply-adds, each over a block of k, which are added in order. A chain depends
+// neither on the tile that an element falls in, nor on whether operands were packed, nor on how C was shared between threads. (Of a
+// product of one column a chain is a dot product over vectors: gemv below.)
 #pragma once
 
 #include <cstddef>
@@ -22,6 +22,7 @@ struct Gemm {
     const T* b;
     std::size_t b_k, b_column;  // B(p, j) = b[p * b_k + j * b_column]; one of them is 1
     std::size_t m, n, k;
+    std::size_t chain = 0;    // elements of k in a chain, at most kBlockK; 0: what block_of_k says
     bool accumulate = false;  // C += A @ B; not with an epilogue
     // Epilogue: c = activation(c + bias).
     const T* bias = nullptr;  // (n), or null
@@ -194,6 +195,19 @@ struct MicroKernels {
 template <class T>
 inline constexpr MicroKernels<T> kMicroKernels{};
 
+// How a tile of n columns is calculated: its kernels, by rows, and the tail of its last vector.
+template <class T>
+struct TileColumns {
+    const MicroKernel<T>* entries;
+    Tail<T> tail;
+    bool partial;
+
+    TileColumns(std::size_t n, bool packed)
+        : tail(std::ptrdiff_t((n - 1) % std::size_t(kWidth<T>) + 1)), partial(n % std::size_t(kWidth<T>) != 0) {
+        entries = kMicroKernels<T>.entries[partial && !packed][(n - 1) / std::size_t(kWidth<T>)];
+    }
+};
+
 // --- packing -----------------------------------------------------------------------------------------------------------------
 
 // A block of A as panels of kTileRows rows: panel[p * kTileRows + r]. Rows past m are left out, so the last panel is narrower.
@@ -240,6 +254,21 @@ void pack_b(T* packed, const T* b, std::size_t b_k, std::size_t b_column, std::s
                 for (std::size_t p = 0; p < k; p += width)
                     transpose_in<T>(packed + p * columns + c, columns, b + (j + c) * b_column + p, b_column, some,
                                     least(width, k - p));
+        }
+    }
+}
+
+// The same for few columns of a wider array, those of one thread: one vector after the other down the rows, so that the processor
+// does not fetch what lies beside them, which another thread may be writing.
+template <class T>
+void pack_b_share(T* packed, const T* b, std::size_t b_k, std::size_t k, std::size_t n) {
+    constexpr std::size_t columns = kTileColumns<T>, width = kWidth<T>, ahead = 8;
+    for (std::size_t j = 0; j < n; j += width) {
+        const Tail<T> part{std::ptrdiff_t(least(width, n - j))};
+        T* to = packed + j / columns * columns * k + j % columns;
+        for (std::size_t p = 0; p < k; ++p, to += columns) {
+            __builtin_prefetch(b + least(p + ahead, k - 1) * b_k + j);
+            store<T>(to, load_partial(b + p * b_k + j, part));
         }
     }
 }
@@ -302,17 +331,22 @@ bool is_one_column(const Gemm<T>& g) {
 
 template <class T>
 void gemv(const Gemm<T>& g, std::size_t m0, std::size_t m1) {
+    const std::size_t chain = g.chain ? g.chain : g.k;
     T chunk[64];  // results of a few rows, on their way to C
     for (std::size_t i = m0; i < m1; i += 64) {
         const std::size_t n = m1 - i < 64 ? m1 - i : 64;
-        std::size_t r = 0;
-        for (; r + 4 <= n; r += 4) dot_rows<T, 4>(chunk + r, g.a + (i + r) * g.a_row, g.a_row, g.b, g.k);
-        for (; r < n; ++r) dot_rows<T, 1>(chunk + r, g.a + (i + r) * g.a_row, g.a_row, g.b, g.k);
-        for (r = 0; r < n; ++r) {
-            T x = chunk[r];
-            if (g.accumulate) x = g.c[i + r] + x;
-            if (g.bias) x = x + g.bias[0];
-            g.c[i + r] = x;
+        for (std::size_t p = 0; p < g.k; p += chain) {
+            const T *a = g.a + i * g.a_row + p, *b = g.b + p;
+            const std::size_t k = least(chain, g.k - p);
+            std::size_t r = 0;
+            for (; r + 4 <= n; r += 4) dot_rows<T, 4>(chunk + r, a + r * g.a_row, g.a_row, b, k);
+            for (; r < n; ++r) dot_rows<T, 1>(chunk + r, a + r * g.a_row, g.a_row, b, k);
+            for (r = 0; r < n; ++r) {
+                T x = chunk[r];
+                if (p > 0 || g.accumulate) x = g.c[i + r] + x;
+                if (g.bias && p + k == g.k) x = x + g.bias[0];
+                g.c[i + r] = x;
+            }
         }
     }
 }
@@ -460,52 +494,36 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
     // Packing should pay when a panel is read often and its rows lie too far apart to be read in place: a row per page, or all rows
     // in one set of L1. The bounds are reasoned from L1 and L2 sizes; no benchmark has searched them yet.
     const bool few_rows = m <= kShortRows;
-    const bool pack_the_b = (g.b_column != 1 && !few_rows) || (m > 2 * kTileRows && g.k * g.n * sizeof(T) > 64 * 1024);
+    const bool large_b = g.k * g.n * sizeof(T) > 64 * 1024, share = g.b_column == 1 && g.b_k >= 2 * g.n && !large_b;
+    const bool pack_the_b = (g.b_column != 1 && !few_rows) || (m > 2 * kTileRows && (large_b || share));
     const bool pack_the_a = n > 4 * columns && m * g.k * sizeof(T) > 64 * 1024;
     const bool stream_the_b = few_rows && (g.b_column != 1 || g.k * n * sizeof(T) > kStreamedB);
 
     const bool relu_backward = g.derivative == Activation::relu;
-    const std::size_t block_k = block_of_k(g.k);
+    const std::size_t block_k = g.chain ? g.chain : block_of_k(g.k);
 
     for (std::size_t jc = n0; jc < n1; jc += kBlockN<T>) {
         const std::size_t nc = least(kBlockN<T>, n1 - jc);
         for (std::size_t pc = 0; pc < g.k; pc += block_k) {
             const std::size_t kc = least(block_k, g.k - pc);
             const bool last_k = pc + kc >= g.k;
-            if (pack_the_b) pack_b(packed_b, g.b + pc * g.b_k + jc * g.b_column, g.b_k, g.b_column, kc, nc);
+            if (pack_the_b && share)
+                pack_b_share(packed_b, g.b + pc * g.b_k + jc, g.b_k, kc, nc);
+            else if (pack_the_b)
+                pack_b(packed_b, g.b + pc * g.b_k + jc * g.b_column, g.b_k, g.b_column, kc, nc);
             for (std::size_t ic = m0; ic < m1; ic += kBlockM) {
                 const std::size_t mc = least(kBlockM, m1 - ic);
                 const std::size_t step = mc <= kShortRows ? kShortVectors * width : columns;  // columns of a tile
                 if (pack_the_a) pack_a(packed_a, g.a + ic * g.a_row + pc * g.a_k, g.a_row, g.a_k, mc, kc);
-                // One tile: rows [ir, ir + rows) and columns [jr, jr + nr) of this block of C.
-                const auto finish_at = [&](T* c, std::size_t j) __attribute__((always_inline)) {
-                    return Finish<T>{pc > 0 || g.accumulate, last_k && g.bias ? g.bias + j : nullptr,
-                                     last_k && g.activation == Activation::relu,
-                                     last_k && relu_backward ? g.output + (c - g.c) : nullptr};
-                };
-                const auto tile = [&](std::size_t ir, std::size_t jr) __attribute__((always_inline)) {
-                    const std::size_t rows = least(kTileRows, mc - ir), nr = least(step, nc - jr);
-                    const int vectors = int((nr + width - 1) / width);
-                    const std::size_t in_tail = nr - (vectors - 1) * width;
-                    const bool partial = in_tail < width;
-                    T* c = g.c + (ic + ir) * g.ldc + jc + jr;
-                    Panels<T> p;
-                    p.k = kc;
-                    if (pack_the_a)
-                        p.a = packed_a + ir * kc, p.a_row = 1, p.a_k = rows;
-                    else
-                        p.a = g.a + (ic + ir) * g.a_row + pc * g.a_k, p.a_row = g.a_row, p.a_k = g.a_k;
-                    if (pack_the_b)
-                        p.b = packed_b + jr * kc, p.b_k = columns, p.b_panel = columns * kc;
-                    else
-                        p.b = g.b + pc * g.b_k + jc + jr, p.b_k = g.b_k, p.b_panel = columns;
-                    kMicroKernels<T>.entries[partial && !pack_the_b][vectors - 1][rows - 1](
-                        c, g.ldc, p, Tail<T>{std::ptrdiff_t(in_tail)}, partial, finish_at(c, jc + jr));
-                };
+                // What the tiles of this block of C have in common; what differs is set for each of them.
+                T* const c = g.c + ic * g.ldc + jc;
+                const T* const a = pack_the_a ? packed_a : g.a + ic * g.a_row + pc * g.a_k;
+                const T* const b = pack_the_b ? packed_b : g.b + pc * g.b_k + jc * g.b_column;
+                const T* const bias = last_k && g.bias ? g.bias + jc : nullptr;
+                const T* const relu_output = last_k && relu_backward ? g.output + ic * g.ldc + jc : nullptr;
+                Finish<T> finish{pc > 0 || g.accumulate, bias, last_k && g.activation == Activation::relu, relu_output};
                 if (stream_the_b) {
-                    const Panels<T> p{
-                        g.a + ic * g.a_row + pc * g.a_k, g.a_row, g.a_k, g.b + pc * g.b_k + jc * g.b_column, g.b_k, 0, kc};
-                    T* const c = g.c + ic * g.ldc + jc;
+                    const Panels<T> p{a, g.a_row, g.a_k, b, g.b_k, 0, kc};
                     static_assert(kShortRows == 3);
                     if (g.b_column == 1)
                         (mc == 1 ? stream_b<T, 1> : mc == 2 ? stream_b<T, 2> : stream_b<T, 3>)(p, nc, packed_b, nc);
@@ -513,19 +531,49 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
                         (mc == 1   ? stream_b_transposed<T, 1>
                          : mc == 2 ? stream_b_transposed<T, 2>
                                    : stream_b_transposed<T, 3>)(p, g.b_column, nc, packed_b, nc);
-                    finish_rows(c, g.ldc, packed_b, nc, mc, nc, finish_at(c, jc));
-                } else if (kc * nc * sizeof(T) <= kResidentB) {
-                    for (std::size_t ir = 0; ir < mc; ir += kTileRows)
-                        for (std::size_t jr = 0; jr < nc; jr += step) tile(ir, jr);
+                    finish_rows(c, g.ldc, packed_b, nc, mc, nc, finish);
                 } else {
-                    for (std::size_t jr = 0; jr < nc; jr += step)
-                        for (std::size_t ir = 0; ir < mc; ir += kTileRows) tile(ir, jr);
+                    const std::size_t a_step = pack_the_a ? kc : g.a_row, b_step = pack_the_b ? kc : 1;
+                    Panels<T> p{a, pack_the_a ? 1 : g.a_row,     g.a_k,
+                                b, pack_the_b ? columns : g.b_k, pack_the_b ? columns * kc : columns,
+                                kc};
+                    const TileColumns<T> full(step, pack_the_b), last((nc - 1) % step + 1, pack_the_b);
+                    const auto tile = [&](std::size_t ir, std::size_t jr) __attribute__((always_inline)) {
+                        const std::size_t rows = least(kTileRows, mc - ir);
+                        p.a = a + ir * a_step, p.b = b + jr * b_step;
+                        if (pack_the_a) p.a_k = rows;
+                        if (bias) finish.bias = bias + jr;
+                        if (relu_output) finish.relu_output = relu_output + ir * g.ldc + jr;
+                        const TileColumns<T>& t = jr + step < nc ? full : last;
+                        t.entries[rows - 1](c + ir * g.ldc + jr, g.ldc, p, t.tail, t.partial, finish);
+                    };
+                    if (kc * nc * sizeof(T) <= kResidentB) {
+                        for (std::size_t ir = 0; ir < mc; ir += kTileRows)
+                            for (std::size_t jr = 0; jr < nc; jr += step) tile(ir, jr);
+                    } else {
+                        for (std::size_t jr = 0; jr < nc; jr += step)
+                            for (std::size_t ir = 0; ir < mc; ir += kTileRows) tile(ir, jr);
+                    }
                 }
                 if (last_k && g.activation != Activation::relu) activate_block(g, ic, ic + mc, jc, jc + nc);
                 if (last_k && !relu_backward) differentiate_block(g, ic, ic + mc, jc, jc + nc);
             }
         }
     }
+}
+
+// C and its epilogue from finished chains: the sum of `count` arrays (m, n), the first element of each `apart` behind that of the
+// one before.
+template <class T>
+void sum_chains(const Gemm<T>& g, const T* chains, std::size_t count, std::size_t apart) {
+    for (std::size_t i = 0; i < g.m; ++i, chains += g.n)
+        for_each_vector<T>(g.n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
+            Vec<T> x = get<T>(chains + j, part);
+            for (std::size_t p = 1; p < count; ++p) x = x + get<T>(chains + p * apart + j, part);
+            if (g.bias) x = x + get<T>(g.bias + j, part);
+            put<T>(g.c + i * g.ldc + j, part, x);
+        });
+    activate_block(g, 0, g.m, 0, g.n);
 }
 
 // db[n0 .. n1) = (or +=) the column sums of dz, whose rows begin `stride` elements apart. Sums of 64 rows are added to sums of

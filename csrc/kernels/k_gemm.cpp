@@ -11,6 +11,7 @@ void fill(Kernels<T>& k) {
     k.gemm_scratch = kGemmScratch<T>;
     k.gemm_tile_rows = kTileRows;
     k.gemm_tile_columns = kTileColumns<T>;
+    k.sum_chains = sum_chains<T>;
     k.column_sum = column_sum<T>;
 }
 

@@ -36,11 +36,13 @@ __attribute__((noinline)) void step_elements(const Elements<T>& e_, Body& body_)
     for_each_vector<T>(
         e.n,
         [&](std::size_t i, auto part) __attribute__((always_inline)) {
+            const std::size_t last = e.rows - 1;
             for (std::size_t row = 0, at = i, at_g = i; row < e.rows; ++row, at += e.stride, at_g += e.g_stride) {
-                if (e.stride != 0) {  // a processor hardly foresees strides
-                    const std::size_t ahead = at + kRowsAhead * e.stride;
+                if (e.stride != 0) {  // a processor hardly foresees strides; behind the last row there may be another thread's data
+                    const std::size_t rows_ahead = row + kRowsAhead < last ? kRowsAhead : last - row;
+                    const std::size_t ahead = at + rows_ahead * e.stride;
                     __builtin_prefetch(e.w + ahead);
-                    __builtin_prefetch(e.g + at_g + kRowsAhead * e.g_stride);
+                    __builtin_prefetch(e.g + at_g + rows_ahead * e.g_stride);
                     for_each_state<Body::reads>([&](int s)
                                                     __attribute__((always_inline)) { __builtin_prefetch(e.states[s] + ahead); });
                 }

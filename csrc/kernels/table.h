@@ -38,6 +38,9 @@ struct Kernels {
     std::size_t gemm_scratch;
     std::size_t gemm_tile_rows, gemm_tile_columns;  // cuts between threads fall on multiples of these
 
+    // The epilogue of a product whose chains lie each in an array of their own: C = activation(sum of them + bias).
+    void (*sum_chains)(const Gemm<T>& g, const T* chains, std::size_t count, std::size_t apart);
+
     // db[n] = sum over m of dz[m, n], for the columns [n0, n1); = or, with accumulate, +=. The rows of dz begin `stride` elements
     // apart.
     void (*column_sum)(T* db, const T* dz, std::size_t stride, std::size_t rows, std::size_t n0, std::size_t n1, bool accumulate);

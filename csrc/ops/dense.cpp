@@ -10,6 +10,10 @@ namespace {
 // One thread's speed in a blocked product, for the cost model; a slow level only makes threads pay sooner (bench/bench_dense.py).
 constexpr double kFlopsPerNs = 80;
 
+// A layer of few units after a wide one: its sums are cut into chains, a power of two of them, so that each thread can take some.
+constexpr std::size_t kFewUnits = 32, kMostChains = 8, kLeastChain = 32, kChainGrain = 16;
+constexpr std::size_t kMostInChain = 256;  // no more than the kernels' kBlockK
+
 std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
 // Cuts `parts` shares into rows x columns of shares, with the least of A and B read twice: the split whose largest share has the
@@ -58,6 +62,32 @@ void product(const Gemm<T>& g) {
     });
 }
 
+// 0: the sums are not cut for threads.
+std::size_t chain_of(std::size_t in, std::size_t out) {
+    if (out > kFewUnits) return 0;
+    std::size_t chains = kMostChains;
+    while (chains > 1 && in < chains * kLeastChain) chains /= 2;
+    const std::size_t chain = ceil_div(ceil_div(in, chains), kChainGrain) * kChainGrain;
+    return chains == 1 || chain > kMostInChain ? 0 : chain;
+}
+
+template <class T>
+void dense_chain(T* chain, Rows<const T> x, const T* w, std::size_t batch, std::size_t out, Range in) {
+    Gemm<T> g{};
+    g.c = chain, g.ldc = out, g.m = batch, g.n = out, g.k = g.chain = in.end - in.begin;
+    g.a = x.at + in.begin, g.a_row = x.stride, g.a_k = 1;
+    g.b = w + in.begin * out, g.b_k = out, g.b_column = 1;
+    product(g);
+}
+
+template <class T>
+void dense_from_chains(T* y, const T* chains, std::size_t apart, const T* b, Activation activation, std::size_t batch,
+                       std::size_t in, std::size_t out) {
+    Gemm<T> g{};
+    g.c = y, g.ldc = out, g.m = batch, g.n = out, g.bias = b, g.activation = activation;
+    kernels().of<T>().sum_chains(g, chains, ceil_div(in, chain_of(in, out)), apart);
+}
+
 template <class T>
 void dense(Rows<T> y, Rows<const T> x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in,
            std::size_t out, Range units) {
@@ -65,7 +95,7 @@ void dense(Rows<T> y, Rows<const T> x, const T* w, const T* b, Activation activa
     g.c = y.at + units.begin, g.ldc = y.stride, g.m = batch, g.n = units.end - units.begin, g.k = in;
     g.a = x.at, g.a_row = x.stride, g.a_k = 1;
     g.b = w + units.begin, g.b_k = out, g.b_column = 1;
-    g.bias = b ? b + units.begin : nullptr, g.activation = activation;
+    g.bias = b ? b + units.begin : nullptr, g.activation = activation, g.chain = chain_of(in, out);
     product(g);
 }
 
@@ -100,6 +130,8 @@ void dense_backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T> x, const T
 #define TRAINSTEP_INSTANTIATE(T)                                                                                               \
     template void product(const Gemm<T>&);                                                                                     \
     template void dense(Rows<T>, Rows<const T>, const T*, const T*, Activation, std::size_t, std::size_t, std::size_t, Range); \
+    template void dense_chain(T*, Rows<const T>, const T*, std::size_t, std::size_t, Range);                                   \
+    template void dense_from_chains(T*, const T*, std::size_t, const T*, Activation, std::size_t, std::size_t, std::size_t);   \
     template void dense_backward_weight(Rows<T>, Rows<const T>, Rows<const T>, bool, std::size_t, Range, Range);               \
     template void dense_backward_bias(T*, Rows<const T>, bool, std::size_t, Range);                                            \
     template void dense_backward_input(Rows<T>, Rows<const T>, Rows<const T>, const T*, Activation, std::size_t, std::size_t,  \

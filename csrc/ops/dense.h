@@ -25,6 +25,15 @@ template <class T>
 void dense(Rows<T> y, Rows<const T> x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in,
            std::size_t out, Range units);
 
+// The same in parts, of a layer with few units: chains of the sums over x's columns, each by itself (batch, out), without bias and
+// activation; and then y from all of them, one `apart` elements behind the other. chain_of: x's columns in a chain, or 0.
+std::size_t chain_of(std::size_t in, std::size_t out);
+template <class T>
+void dense_chain(T* chain, Rows<const T> x, const T* w, std::size_t batch, std::size_t out, Range in);
+template <class T>
+void dense_from_chains(T* y, const T* chains, std::size_t apart, const T* b, Activation activation, std::size_t batch,
+                       std::size_t in, std::size_t out);
+
 // The gradients from dz, the gradient with respect to x @ w + b; or, with accumulate, what is there and they.
 //   dw = x^T @ dz: its rows and columns `in` and `out`, with the first of them at dw.at
 //   db = sum over the batch of dz: its elements `out`, with the first of them at db

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/table.h"
+#include "runtime/arena.h"
 #include "runtime/parallel.h"
 
 namespace trainstep {
@@ -23,7 +24,7 @@ struct StepArray {
     StateFormat format = StateFormat::native;
     std::size_t n = 0;
     const OptimizerOptions* options = nullptr;
-    StepTerms terms;
+    alignas(kPair) StepTerms terms;  // apart from what stays
     std::uint32_t rounding_key = 0;  // of this step, for states in fewer bits
 };
 

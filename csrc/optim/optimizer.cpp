@@ -170,9 +170,11 @@ LowBitState Optimizer::low_bit(std::size_t i, int state) const {
 }
 
 void Optimizer::place(std::size_t i, void* w, void* g, Dtype g_dtype) {
-    arrays_[i].w = w;
-    arrays_[i].g = g;
-    arrays_[i].g_dtype = g_dtype;
+    StepArray& a = arrays_[i];
+    if (a.w == w && a.g == g && a.g_dtype == g_dtype) return;  // its lines stay with the threads that have them
+    a.w = w;
+    a.g = g;
+    a.g_dtype = g_dtype;
 }
 
 void Optimizer::set_scalars(std::size_t i, const StepScalars& scalars) {

@@ -1,6 +1,8 @@
 // Dense: y = activation(x @ weight + bias), weight (in, out), bias (out).
 #pragma once
 
+#include <algorithm>
+
 #include "ops/dense.h"
 #include "program/layer.h"
 
@@ -37,9 +39,22 @@ class DenseLayer final : public Layer<T> {
                        : dense_backward_bias(g.at, dz, accumulate, batch, columns);
     }
     bool has_units() const override { return true; }
+    std::size_t chain() const override { return chain_of(this->in, this->out); }
+    void forward_chains(T* chains, std::size_t apart, Rows<const T> x, std::size_t rows, Range inputs) const override {
+        for (std::size_t first = inputs.begin; first < inputs.end; first += chain())
+            dense_chain(chains + first / chain() * apart, x, w_, rows, this->out, {first, std::min(first + chain(), inputs.end)});
+        // Whoever makes y early goes on to update the parameters, while another still reads the bias.
+        if (has_bias_ && inputs.end == this->in) std::copy_n(b_, this->out, chains + last(apart));
+    }
+    void forward_from_chains(T* y, const T* chains, std::size_t apart, std::size_t rows) const override {
+        const T* const b = has_bias_ ? chains + last(apart) : nullptr;
+        dense_from_chains(y, chains, apart, b, this->activation, rows, this->in, this->out);
+    }
     double flops() const override { return 2.0 * double(this->in) * double(this->out); }
 
   private:
+    std::size_t last(std::size_t apart) const { return (this->chains() - 1) * apart; }
+
     bool has_bias_;
     T *w_ = nullptr, *b_ = nullptr;
 };

@@ -69,6 +69,17 @@ class Layer {
     // apart; where one has none, they lie end to end.
     virtual bool has_units() const { return false; }
 
+    // Forward in parts, of a layer that has units: its sums over x's columns are cut into chains of so many (0: they are not).
+    // forward_chains calculates those over `inputs`, cut at chains, each (rows, out) and `apart` elements behind the one before;
+    // forward_from_chains makes y of all of them. Parameters may change in between.
+    virtual std::size_t chain() const { return 0; }
+    virtual void forward_chains([[maybe_unused]] T* chains, [[maybe_unused]] std::size_t apart, [[maybe_unused]] Rows<const T> x,
+                                [[maybe_unused]] std::size_t rows, [[maybe_unused]] Range inputs) const {}
+    virtual void forward_from_chains([[maybe_unused]] T* y, [[maybe_unused]] const T* chains, [[maybe_unused]] std::size_t apart,
+                                     [[maybe_unused]] std::size_t rows) const {}
+    // How many arrays there are room for.
+    std::size_t chains() const { return chain() ? (in + chain() - 1) / chain() + 1 : 0; }
+
     // Flops of one row of forward, for the cost model.
     virtual double flops() const = 0;
 

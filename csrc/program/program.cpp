@@ -102,6 +102,7 @@ void Program<T>::reserve(std::size_t batch) {
     if (batch <= reserved_) return;
     std::size_t total = padded<T>(batch * in());
     for (std::size_t i = 0; i < layers_.size(); ++i) total += 2 * padded<T>(batch * stride(i));
+    total += chains() * (chain_size(batch) + 2 * kApart<T>);
     reserved_ = batch_ = 0;  // what the last forward kept goes with the old workspace
     workspace_ = Arena(total * sizeof(T));
     T* at = workspace_.template as<T>();
@@ -112,9 +113,11 @@ void Program<T>::reserve(std::size_t batch) {
     };
     input_ = take(batch * in());
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-        outputs_[i] = {take(batch * stride(i)), stride(i)};
-        gradients_[i] = {take(batch * stride(i)), stride(i)};
+        const std::size_t gaps = i == 0 ? chains() * kApart<T> : 0;
+        outputs_[i] = {take(batch * stride(i) + gaps), stride(i)};
+        gradients_[i] = {take(batch * stride(i) + gaps), stride(i)};
     }
+    chains_ = at;
     reserved_ = batch;
 }
 
@@ -169,7 +172,7 @@ void Program<T>::predict(T* y, const T* x, std::size_t rows) {
 template <class T>
 void Program<T>::backward_inputs(T* dx, Range rows) {
     const std::size_t n = rows.end - rows.begin;
-    backward_output(rows);
+    backward_output(from(gradients_.back(), rows.begin).at, from(outputs_.back(), rows.begin).at, n);
     for (std::size_t i = layers_.size(); i-- > (dx ? 1 : untrained_ + 1);) {
         const Layer<T>&layer = *layers_[i], &below = *layers_[i - 1];
         layer.backward_input(from(gradients_[i - 1], rows.begin), constant(from(gradients_[i], rows.begin)),
@@ -181,9 +184,9 @@ void Program<T>::backward_inputs(T* dx, Range rows) {
 }
 
 template <class T>
-void Program<T>::backward_parameter(std::size_t layer, std::size_t i, Rows<T> g, bool accumulate, Range rows, Range columns) {
-    layers_[layer]->backward_parameter(i - first_parameter_[layer], g, constant(gradients_[layer]), input_of(layer), accumulate,
-                                       batch_, rows, columns);
+void Program<T>::backward_parameter(std::size_t layer, std::size_t i, Rows<T> g, const Factors& factors, bool accumulate,
+                                    Range rows, Range columns) {
+    layers_[layer]->backward_parameter(i - first_parameter_[layer], g, factors.dz, factors.x, accumulate, batch_, rows, columns);
 }
 
 template <class T>
@@ -194,27 +197,26 @@ ParameterShare Program<T>::share_of_parameters(std::size_t layer, Team team) con
 
 template <class T>
 void Program<T>::forward_units(Range units) {
-    layers_[0]->forward(outputs_[0], input_of(0), batch_, units);
+    const Rows<T> hidden = units_in(outputs_[0], units);
+    layers_[0]->forward(hidden, input_of(0), batch_, units);
+    layers_[1]->forward_chains(chains_, chain_size(batch_), constant(hidden), batch_, units);
 }
 
 template <class T>
-void Program<T>::forward_output(Range rows) {
+void Program<T>::output_from_chains(T* y) const {
+    layers_[1]->forward_from_chains(y, chains_, chain_size(batch_), batch_);
+}
+
+template <class T>
+void Program<T>::backward_output(T* dy, const T* y, std::size_t rows) const {
     const Layer<T>& last = *layers_.back();
-    last.forward(from(outputs_.back(), rows.begin), from(input_of(1), rows.begin), rows.end - rows.begin, {0, last.out});
-}
-
-// From the gradient with respect to the output to the last layer's dz.
-template <class T>
-void Program<T>::backward_output(Range rows) {
-    const Layer<T>& last = *layers_.back();
-    if (last.activation == Activation::identity) return;
-    T* const dy = from(gradients_.back(), rows.begin).at;
-    activation_backward(last.activation, dy, dy, from(outputs_.back(), rows.begin).at, (rows.end - rows.begin) * last.out);
+    if (last.activation != Activation::identity) activation_backward(last.activation, dy, dy, y, rows * last.out);
 }
 
 template <class T>
-void Program<T>::backward_units(Range units) {
-    layers_[1]->backward_input(gradients_[0], constant(gradients_[1]), input_of(1), layers_[0]->activation, batch_, units);
+void Program<T>::backward_units(const T* dz, Range units) {
+    layers_[1]->backward_input(units_in(gradients_[0], units), Rows<const T>{dz, out()}, constant(units_in(outputs_[0], units)),
+                               layers_[0]->activation, batch_, units);
 }
 
 template class Program<float>;

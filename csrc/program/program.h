@@ -54,12 +54,15 @@ class Program {
     void end() { batch_ = 0; }
     void forward(Range rows);
     void backward_inputs(T* dx, Range rows);  // dx (batch, in), or null where it is not wanted
-    // The gradient of rows and columns of a layer's parameter i, with the first element of them at g.at.
-    void backward_parameter(std::size_t layer, std::size_t i, Rows<T> g, bool accumulate, Range rows, Range columns);
-    // The same in the arena of gradients.
-    void backward_parameter(std::size_t layer, std::size_t i, bool accumulate, Range rows, Range columns) {
-        backward_parameter(layer, i, gradient_at(i, rows, columns), accumulate, rows, columns);
-    }
+    // The gradient of rows and columns of a layer's parameter i from that layer's input and dz, with the first element of them at
+    // g.at.
+    struct Factors {
+        Rows<const T> x, dz;
+    };
+    void backward_parameter(std::size_t layer, std::size_t i, Rows<T> g, const Factors& factors, bool accumulate, Range rows,
+                            Range columns);
+    Factors factors(std::size_t layer) const { return {input_of(layer), {gradients_[layer].at, gradients_[layer].stride}}; }
+    // Where it lies in the arena of gradients.
     Rows<T> gradient_at(std::size_t i, Range rows, Range columns) const {
         const Parameter<T>& p = parameters_[i];
         return {p.gradient + rows.begin * p.row() + columns.begin, p.row()};
@@ -73,18 +76,27 @@ class Program {
     // A team's shares of a layer's parameters: along the first dimension of each.
     ParameterShare share_of_parameters(std::size_t layer, Team team) const;
 
-    // A net of one hidden layer may also be shared by that layer's units, which takes less from the other threads: with
-    // forward_units on all units, then forward_output and (from output_gradient) backward_output on all rows, then backward_units
-    // on all units, then backward_parameter. Between them all threads have to be done. The results are the same.
-    bool has_hidden_units() const { return layers_.size() == 2 && layers_[0]->has_units() && layers_[1]->has_units(); }
+    // A net of one hidden layer and few outputs may also be shared by the hidden units, cut at multiples of unit_chain() (0: it may
+    // not), which takes little from the other threads: with forward_units on all units; when all threads have done so, with
+    // output_from_chains, backward_output, backward_units and backward_parameter, where each has an output and its gradient of its
+    // own. The results are the same.
+    std::size_t unit_chain() const { return has_hidden_units() ? layers_[1]->chain() : 0; }
     std::size_t hidden_units() const { return layers_[0]->out; }
     void forward_units(Range units);
-    void forward_output(Range rows);
-    void backward_output(Range rows);
-    void backward_units(Range units);
+    void output_from_chains(T* y) const;  // (batch, out)
+    void backward_units(const T* dz, Range units);
+    // What these units' parameters of both layers follow from; `dz` is the output's.
+    Factors unit_factors(std::size_t layer, const T* dz, Range units) const {
+        const Rows<T> own = units_in(layer == 0 ? gradients_[0] : outputs_[0], units);
+        return layer == 0 ? Factors{input_of(0), {own.at, own.stride}} : Factors{{own.at, own.stride}, {dz, out()}};
+    }
+
+    // From the gradient with respect to rows of the output, y, to the last layer's dz, in place.
+    void backward_output(T* dy, const T* y, std::size_t rows) const;
 
     // (batch, out), in the workspace: the result of forward, and where the gradient with respect to it goes for backward.
     const T* output() const { return outputs_.back().at; }
+    T* output_place() { return outputs_.back().at; }
     T* output_gradient() { return gradients_.back().at; }
 
     // y (rows, out) for any number of rows, in blocks that fit the cache. It has a workspace of its own: a pass that has begun goes
@@ -114,6 +126,14 @@ class Program {
   private:
     void reserve(std::size_t batch);
     std::size_t stride(std::size_t layer) const;
+    bool has_hidden_units() const { return layers_.size() == 2 && layers_[0]->has_units() && layers_[1]->has_units(); }
+    // Where columns `units` of a hidden array lie when threads share its units: end to end, and apart from the other threads'. As a
+    // whole array, so that its column units.begin is the first of them.
+    Rows<T> units_in(Rows<T> hidden, Range units) const {
+        return {hidden.at + units.begin * batch_ + units.begin / unit_chain() * kApart<T> - units.begin, units.end - units.begin};
+    }
+    std::size_t chains() const { return has_hidden_units() ? layers_[1]->chains() : 0; }
+    std::size_t chain_size(std::size_t batch) const { return padded<T>(batch * out()) + kApart<T>; }
     Rows<const T> input_of(std::size_t layer) const {
         return layer == 0 ? Rows<const T>{x_, in()} : Rows<const T>{outputs_[layer - 1].at, outputs_[layer - 1].stride};
     }
@@ -132,6 +152,7 @@ class Program {
     T* input_ = nullptr;              // (rows, in)
     std::vector<Rows<T>> outputs_;    // one per layer: (rows, layer.out)
     std::vector<Rows<T>> gradients_;  // dz of each layer, of the same shape
+    T* chains_ = nullptr;             // (chains(), rows, out), apart from each other
 
     const T* x_ = nullptr;  // of the pass
     std::size_t batch_ = 0;

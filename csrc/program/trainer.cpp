@@ -15,10 +15,6 @@ namespace {
 constexpr double kSmallStep = 8e3;
 constexpr double kTeamGuess = 80e3;  // where a team is what to begin with
 constexpr double kLargeStep = 400e3;
-// A hidden layer is shared by its units where there are so many for each thread (reasoned: two vectors, the width of a tile; 64
-// units on two threads measured); cut at whole cache lines.
-constexpr std::size_t kUnitsAThread = 32, kUnitGrain = 16;
-
 // A tile of a gradient that never reaches memory, at most: in L2 beside the packed panels of its product (reasoned).
 constexpr std::size_t kTileRows = 192, kTileRowBytes = 2048;
 // Such tiles pay where the parameters do not fit L2 and the batch is neither so small that their rows should be longer nor so large
@@ -60,8 +56,8 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
     const double ns = double(batch.rows) * program_->ns_per_row();
     const bool in_parts = optimizer_->updates_in_parts();
     const auto run = [&](Team team) {
-        if (team.parts > 1 && in_parts && program_->has_hidden_units() &&
-            program_->hidden_units() >= kUnitsAThread * std::size_t(team.parts))
+        const std::size_t chain = program_->unit_chain();
+        if (team.parts > 1 && in_parts && chain > 0 && program_->hidden_units() > chain * std::size_t(team.parts - 1))
             train_by_units(rows, team);
         else
             train_by_rows(rows, team, in_parts);
@@ -89,60 +85,67 @@ void Trainer<T>::train_by_rows(LossRows<T> rows, Team team, bool update) {
     team.barrier();
     const bool fused = program_->fused, in_turn = team.parts > 1 || fused;  // each part of a parameter after its gradient
     for (std::size_t layer = program_->layers(); layer-- > 0;) {
-        const auto learn_in = [&](Team t) { learn(layer, program_->share_of_parameters(layer, t), in_turn && update); };
+        const auto learn_in = [&](Team t) {
+            learn(layer, program_->factors(layer), program_->share_of_parameters(layer, t), in_turn && update);
+        };
         team.parts == 1 && fused ? run_team(threads_for(double(rows.rows) * program_->ns_per_row(layer) / 3), learn_in)
                                  : learn_in(team);
     }
     if (!in_turn && update) optimizer_->update_all();
 }
 
-// A thread takes its units of the hidden layer through both directions and updates what belongs to them; only for the output and
-// the loss it takes rows. Two barriers; but of the other threads it needs no more than their units of its rows, and their rows'
-// gradients of the output.
+// A thread takes its units of the hidden layer through both directions and updates what belongs to them. Of the other threads it
+// needs their parts of the sums over units that are the output, no more; output and loss, of few columns, every thread calculates
+// for all rows, which takes less time than handing them over.
 template <class T>
 void Trainer<T>::train_by_units(LossRows<T> rows, Team team) {
-    const Range units = share_of(program_->hidden_units(), kUnitGrain, team), mine = share_of(rows.rows, 1, team);
+    const Range units = share_of(program_->hidden_units(), program_->unit_chain(), team);
     program_->forward_units(units);
     team.barrier();
-    if (mine.begin < mine.end) {
-        program_->forward_output(mine);
-        loss_rows(loss_, rows.part(mine.begin, mine.end));
-        program_->backward_output(mine);
+    T* output = program_->output_place();
+    if (team.part > 0) {  // what counts is part 0's
+        const std::size_t size = padded<T>(rows.rows * rows.columns);
+        output = static_cast<T*>(thread_scratch(Scratch::output, (2 * size + rows.rows) * sizeof(T)));
+        rows.pred = output, rows.dpred = output + size, rows.loss = output + 2 * size, rows.correct = nullptr;
     }
-    team.barrier();
-    program_->backward_units(units);
-    const ParameterShare above{units, {0, rows.columns}, share_of(rows.columns, kUnitGrain, team)},
+    program_->output_from_chains(output);
+    loss_rows(loss_, rows);
+    program_->backward_output(rows.dpred, output, rows.rows);
+    program_->backward_units(rows.dpred, units);
+    const std::size_t line = 64 / sizeof(T);
+    const ParameterShare above{units, {0, rows.columns}, share_of(rows.columns, line, team)},
         own{{0, program_->in()}, units, units};
-    learn(1, above, true);
-    learn(0, own, true);
+    learn(1, program_->unit_factors(1, rows.dpred, units), above, true);
+    learn(0, program_->unit_factors(0, rows.dpred, units), own, true);
 }
 
 // The gradients of a share of a layer's parameters, and with `update` at once what they do to that share.
 template <class T>
-void Trainer<T>::learn(std::size_t layer, const ParameterShare& share, bool update) {
+void Trainer<T>::learn(std::size_t layer, const Factors& factors, const ParameterShare& share, bool update) {
     for (std::size_t i = program_->first_parameter(layer); i < program_->first_parameter(layer + 1); ++i) {
         const Parameter<T>& p = program_->parameters()[i];
         const Range rows = share.rows_of(p.shape), columns = share.columns_of(p.shape);
         if (rows.begin == rows.end || columns.begin == columns.end) continue;
         if (program_->fused) {
-            learn_in_tiles(layer, i, rows, columns);
+            learn_in_tiles(layer, i, factors, rows, columns);
         } else {
-            program_->backward_parameter(layer, i, false, rows, columns);
-            if (update) optimizer_->update(i, p.row(), rows, columns, program_->gradient_at(i, rows, columns).at, p.row());
+            const Rows<T> g = program_->gradient_at(i, rows, columns);
+            program_->backward_parameter(layer, i, g, factors, false, rows, columns);
+            if (update) optimizer_->update(i, p.row(), rows, columns, g.at, g.stride);
         }
     }
 }
 
 // The same without a place for the gradient: a tile of it is put through the optimizer while it is in L2.
 template <class T>
-void Trainer<T>::learn_in_tiles(std::size_t layer, std::size_t parameter, Range rows, Range columns) {
+void Trainer<T>::learn_in_tiles(std::size_t layer, std::size_t parameter, const Factors& factors, Range rows, Range columns) {
     constexpr std::size_t most_columns = kTileRowBytes / sizeof(T);
     const std::size_t width = std::min(columns.end - columns.begin, most_columns);
     T* const tile = static_cast<T*>(thread_scratch(Scratch::gradient, kTileRows * kTileRowBytes));
     for (std::size_t c = columns.begin; c < columns.end; c += width)
         for (std::size_t r = rows.begin; r < rows.end; r += kTileRows) {
             const Range own_rows{r, std::min(r + kTileRows, rows.end)}, own_columns{c, std::min(c + width, columns.end)};
-            program_->backward_parameter(layer, parameter, Rows<T>{tile, width}, false, own_rows, own_columns);
+            program_->backward_parameter(layer, parameter, Rows<T>{tile, width}, factors, false, own_rows, own_columns);
             optimizer_->update(parameter, program_->parameters()[parameter].row(), own_rows, own_columns, tile, width);
         }
 }

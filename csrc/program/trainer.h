@@ -60,6 +60,7 @@ class Trainer {
     Loss loss() const { return loss_; }
 
   private:
+    using Factors = typename Program<T>::Factors;
     struct Batch {
         const T* x;
         Target<T> target;
@@ -69,8 +70,8 @@ class Trainer {
     double train(const Batch& batch, std::int32_t* correct);
     double measure(const Batch& batch, std::int32_t* correct);
     LossRows<T> begin(const Batch& batch, std::int32_t* correct);
-    void learn(std::size_t layer, const ParameterShare& share, bool update);
-    void learn_in_tiles(std::size_t layer, std::size_t parameter, Range rows, Range columns);
+    void learn(std::size_t layer, const Factors& factors, const ParameterShare& share, bool update);
+    void learn_in_tiles(std::size_t layer, std::size_t parameter, const Factors& factors, Range rows, Range columns);
     bool fuses(std::size_t batch) const;
     void train_by_rows(LossRows<T> rows, Team team, bool update);
     void train_by_units(LossRows<T> rows, Team team);

@@ -24,6 +24,11 @@ constexpr std::size_t padded(std::size_t n) {
     return (n + line - 1) / line * line;
 }
 
+// Elements between what two threads write: a processor fetches some lines ahead of those that it reads, and would take them from
+// the other.
+template <class T>
+inline constexpr std::size_t kApart = 1024 / sizeof(T);
+
 class Arena {
   public:
     Arena() = default;

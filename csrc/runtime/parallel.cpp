@@ -115,7 +115,7 @@ int threads_for(double, double) { return 1; }
 void run_team(int threads, TeamBody body, void* context) { run_on_workers(threads, body, context); }
 
 void* thread_scratch(Scratch use, std::size_t bytes) {
-    thread_local Arena buffers[2];
+    thread_local Arena buffers[3];
     Arena& buffer = buffers[int(use)];
     if (buffer.bytes() < bytes) buffer = Arena(bytes);
     return buffer.data();

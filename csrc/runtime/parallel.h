@@ -87,7 +87,7 @@ void parallel_for(std::size_t n, std::size_t grain, double ns_per_item, F&& body
 
 // A 64-byte aligned buffer of this thread, at least `bytes` long, that keeps its place until this thread asks for more. Each has
 // one user at a time.
-enum class Scratch { packing, gradient };
+enum class Scratch { packing, gradient, output };
 void* thread_scratch(Scratch use, std::size_t bytes);
 
 }  // namespace trainstep
