@@ -347,3 +347,36 @@ print(small, tasks() - before)
 def test_the_package_prints_nothing_when_imported(tmp_path: Path) -> None:
     assert output_of(f"import os; os.chdir({str(tmp_path)!r}); import trainstep") == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_the_table_of_threads_has_no_cliff() -> None:
+    """More work gets as many threads or more, none of them less than its share, and large work gets all."""
+    share = 4e3
+    works = np.geomspace(10, 1e8, 400)
+    for most in (1, 2, 3, 7, 16, 64):
+        chosen = [_core.threads_worth(ns, share, most) for ns in works]
+        assert chosen == sorted(chosen)
+        assert all(n == 1 or ns / n >= share for n, ns in zip(chosen, works, strict=True))
+        assert all(n == most or ns / (n + 1) < share or ns < 2 * share for n, ns in zip(chosen, works, strict=True))
+        assert chosen[0] == 1
+        assert chosen[-1] == most
+
+
+@needs_threads
+@needs_linux
+def test_regions_can_be_made_to_take_all_threads() -> None:
+    """For the benchmark that shows what the choice costs; the results are the same."""
+    code = (
+        LARGE_PRODUCT
+        + """
+import os
+tasks = lambda: len(os.listdir("/proc/self/task"))
+alone = ts.ops.dense(x[:2], w[:, :40].copy())
+before = tasks()
+ts._core.share_always(True)
+shared = ts.ops.dense(x[:2], w[:, :40].copy())
+print(tasks() - before, (alone == shared).all())
+"""
+    )
+    env = CLEAN | {"TRAINSTEP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "1"}
+    assert output_of(code, env) == "2 True"

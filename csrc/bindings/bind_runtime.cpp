@@ -63,6 +63,8 @@ void bind_runtime(py::module_& m) {
             return set_num_threads(n);
         },
         py::arg("n"));
+    m.def("threads_worth", threads_worth, py::arg("ns"), py::arg("share"), py::arg("most"));
+    m.def("share_always", share_always, py::arg("on"));
     m.def(
         "philox4x32",
         [](std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) {

@@ -62,8 +62,10 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
         else
             train_by_rows(rows, team, in_parts);
     };
-    if (ns < kSmallStep || ns >= kLargeStep)
+    if (ns >= kLargeStep || (ns < kSmallStep && !shares_always()))
         run(Team{0, 1});
+    else if (shares_always())
+        run_team(available_threads(), run);
     else
         team_trials_.run(available_threads(), ns, ns >= kTeamGuess, run);
     if (!in_parts) optimizer_->update_all();

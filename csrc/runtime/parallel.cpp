@@ -1,5 +1,6 @@
 #include "runtime/parallel.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -10,7 +11,6 @@
 #ifdef _OPENMP
 #include <omp.h>
 
-#include <atomic>
 #include <chrono>
 #endif
 
@@ -89,12 +89,12 @@ OneThread::OneThread() { ++on_one_thread; }
 OneThread::~OneThread() { --on_one_thread; }
 
 int threads_for(double ns, double share) {
-    if (ns < 2 * share) return 1;
+    const bool always = shares_always();
+    if (ns < 2 * share && !always) return 1;
     const int n = available_threads();
-    if (n == 1) return 1;
+    if (n == 1 || always) return n;
     if (ns < n * kColdShare && workers_sleep(n) && !savings.worth_waking(Clock::now(), ns * (1 - 1.0 / n))) share = kColdShare;
-    const double shares = ns / share;
-    return shares < n ? (shares < 2 ? 1 : int(shares)) : n;
+    return threads_worth(ns, share, n);
 }
 
 #else  // without OpenMP there is one thread
@@ -111,6 +111,13 @@ OneThread::~OneThread() = default;
 int threads_for(double, double) { return 1; }
 
 #endif
+
+namespace {
+std::atomic<bool> always_shared{false};
+}
+
+void share_always(bool on) { always_shared = on; }
+bool shares_always() { return always_shared.load(std::memory_order_relaxed); }
 
 void run_team(int threads, TeamBody body, void* context) { run_on_workers(threads, body, context); }
 

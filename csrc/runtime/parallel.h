@@ -36,6 +36,16 @@ class OneThread {
 inline constexpr double kRegionShare = 4e3;
 int threads_for(double ns, double share = kRegionShare);
 
+// The same where nothing sleeps: of `most` threads, as many as get a whole share each.
+inline int threads_worth(double ns, double share, int most) {
+    const double shares = ns / share;
+    return shares < 2 ? 1 : shares < most ? int(shares) : most;
+}
+
+// To measure what the cost model decides: while this is on, every region gets all threads, however small its work.
+void share_always(bool on);
+bool shares_always();
+
 // Where the threads of a team wait for each other.
 struct Meeting;
 
