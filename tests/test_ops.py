@@ -129,6 +129,22 @@ def test_a_row_has_the_same_bits_in_any_batch(dtype: np.dtype, threads: int, sha
         np.testing.assert_array_equal(ops.dense(x[:rows], w, b, "relu"), together[:rows])
 
 
+@pytest.mark.parametrize("caches", [(1, 1), (16 * 1024, 128 * 1024), (2**20, 2**24)], ids=str)
+def test_products_do_not_depend_on_the_caches(dtype: np.dtype, threads: int, caches: tuple[int, int]) -> None:
+    """They are cut for the caches of the machine, but no sum is."""
+    x, w, b, dy = dense_problem(5, dtype, 130, 300, 1100)
+    here = _core.caches()
+    assert all(size >= 4096 for size in here)
+    y, gradients = ops.dense(x, w, b, "tanh"), ops.dense_backward(dy, x, w)
+    try:
+        _core.set_caches(*caches)
+        assert_same_bits(ops.dense(x, w, b, "tanh"), y, caches)
+        for mine, wanted in zip(ops.dense_backward(dy, x, w), gradients, strict=True):
+            assert_same_bits(mine, wanted, caches)
+    finally:
+        _core.set_caches(*here)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("need_dx", [False, True])
 def test_dense_with_every_activation(dtype: np.dtype, threads: int, activation: str, need_dx: bool) -> None:

@@ -3,6 +3,7 @@
 
 #include "bindings/arrays.h"
 #include "bindings/bind.h"
+#include "runtime/caches.h"
 #include "runtime/isa.h"
 #include "runtime/parallel.h"
 #include "runtime/philox.h"
@@ -64,6 +65,8 @@ void bind_runtime(py::module_& m) {
         },
         py::arg("n"));
     m.def("threads_worth", threads_worth, py::arg("ns"), py::arg("share"), py::arg("most"));
+    m.def("set_caches", [](std::size_t l1, std::size_t l2) { set_caches({l1, l2}); }, py::arg("l1"), py::arg("l2"));
+    m.def("caches", [] { return py::make_tuple(caches().l1, caches().l2); });
     m.def("share_always", share_always, py::arg("on"));
     m.def(
         "philox4x32",

@@ -33,6 +33,13 @@ struct Gemm {
     Activation derivative = Activation::identity;
 };
 
+// How a product is cut for the caches of a core, in bytes. No result depends on it.
+struct GemmBlocks {
+    std::size_t
+        resident_b;  // a block of B so large stays in L1 beside a panel of A: then rows are the outer loop, and A is read once
+    std::size_t packed_b;  // a block of B so large stays in L2 when it is packed
+};
+
 }  // namespace trainstep
 
 #ifdef TRAINSTEP_ISA
@@ -49,17 +56,16 @@ inline constexpr int kShortRows = 3;
 inline constexpr int kShortVectors = 4;
 
 // Cache blocks. A panel of B (kBlockK x tile) stays in L1 while the panels of A (kBlockM x kBlockK, in L2) pass by it; the packed
-// block of B (kBlockK x kBlockN, half a MiB) stays in L2 beside them.
+// block of B (kBlockK x columns_of_block) stays in L2 beside them. The sums are cut at kBlockK, so it is the same everywhere.
 inline constexpr std::size_t kBlockK = 264;
 inline constexpr std::size_t kBlockM = 16 * kTileRows;
 template <class T>
 inline constexpr std::size_t kTileColumns = kTileVectors * kWidth<T>;
 template <class T>
-inline constexpr std::size_t kBlockN = 2048 / sizeof(T);
-
-// A block of B of at most so many bytes stays in L1 as a whole, beside a panel of A: then rows are the outer loop, and A is read
-// once.
-inline constexpr std::size_t kResidentB = 16 * 1024;
+TRAINSTEP_INLINE std::size_t columns_of_block(const GemmBlocks& blocks) {
+    const std::size_t tiles = blocks.packed_b / (kBlockK * sizeof(T) * kTileColumns<T>);
+    return (tiles > 0 ? tiles : 1) * kTileColumns<T>;
+}
 
 // A larger B, which few rows of A meet, is read from end to end. One row on one core of a Zen 4, us before and after: 1024 x 1024
 // 120 and 59, 784 x 512 24 and 19; 256 x 256 (256 KB) 2.8 and 3.1.
@@ -77,7 +83,9 @@ TRAINSTEP_INLINE std::size_t block_of_k(std::size_t k) {
 template <class T>
 inline constexpr std::size_t kPackedA = kBlockM * kBlockK + kWidth<T>;
 template <class T>
-inline constexpr std::size_t kGemmScratch = kPackedA<T> + kBlockN<T> * kBlockK;
+std::size_t gemm_scratch(const GemmBlocks& blocks) {
+    return kPackedA<T> + columns_of_block<T>(blocks) * kBlockK;
+}
 
 // How a micro-kernel finds its operands. Vector v of B's row p is at b + (v / kTileVectors) * b_panel + p * b_k + (v %
 // kTileVectors) * width.
@@ -474,7 +482,7 @@ void outer_product(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t
 // --- the loops around the micro-kernel ---------------------------------------------------------------------------------------
 
 template <class T>
-void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1, T* scratch) {
+void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1, const GemmBlocks& blocks, T* scratch) {
     if (is_one_column(g)) {
         gemv(g, m0, m1);
         Gemm<T> row = g;  // a column of C is contiguous: for the epilogue it is one row of m elements
@@ -502,8 +510,9 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
     const bool relu_backward = g.derivative == Activation::relu;
     const std::size_t block_k = g.chain ? g.chain : block_of_k(g.k);
 
-    for (std::size_t jc = n0; jc < n1; jc += kBlockN<T>) {
-        const std::size_t nc = least(kBlockN<T>, n1 - jc);
+    const std::size_t block_n = columns_of_block<T>(blocks);
+    for (std::size_t jc = n0; jc < n1; jc += block_n) {
+        const std::size_t nc = least(block_n, n1 - jc);
         for (std::size_t pc = 0; pc < g.k; pc += block_k) {
             const std::size_t kc = least(block_k, g.k - pc);
             const bool last_k = pc + kc >= g.k;
@@ -547,7 +556,7 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
                         const TileColumns<T>& t = jr + step < nc ? full : last;
                         t.entries[rows - 1](c + ir * g.ldc + jr, g.ldc, p, t.tail, t.partial, finish);
                     };
-                    if (kc * nc * sizeof(T) <= kResidentB) {
+                    if (kc * nc * sizeof(T) <= blocks.resident_b) {
                         for (std::size_t ir = 0; ir < mc; ir += kTileRows)
                             for (std::size_t jr = 0; jr < nc; jr += step) tile(ir, jr);
                     } else {

@@ -8,7 +8,7 @@ namespace {
 template <class T>
 void fill(Kernels<T>& k) {
     k.gemm = gemm<T>;
-    k.gemm_scratch = kGemmScratch<T>;
+    k.gemm_scratch = gemm_scratch<T>;
     k.gemm_tile_rows = kTileRows;
     k.gemm_tile_columns = kTileColumns<T>;
     k.sum_chains = sum_chains<T>;

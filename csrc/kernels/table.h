@@ -33,9 +33,10 @@ struct Kernels {
     void (*standardize)(T* y, const T* x, const T* mean, const T* scale, std::size_t rows, std::size_t columns);
     void (*standardize_backward)(T* dx, const T* dy, const T* scale, std::size_t rows, std::size_t columns);
 
-    // The block of rows [m0, m1) and columns [n0, n1) of a product. scratch: gemm_scratch elements.
-    void (*gemm)(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1, T* scratch);
-    std::size_t gemm_scratch;
+    // The block of rows [m0, m1) and columns [n0, n1) of a product. scratch: gemm_scratch(blocks) elements.
+    void (*gemm)(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1, const GemmBlocks& blocks,
+                 T* scratch);
+    std::size_t (*gemm_scratch)(const GemmBlocks& blocks);
     std::size_t gemm_tile_rows, gemm_tile_columns;  // cuts between threads fall on multiples of these
 
     // The epilogue of a product whose chains lie each in an array of their own: C = activation(sum of them + bias).
