@@ -90,13 +90,9 @@ def choice_over_best(make: Callable[[], Callable[[], object]], threads: int) -> 
 
 
 def product_of(width: int, batch: int) -> Callable[[], Callable[[], object]]:
-    """Return a maker of calls (batch, width) @ (width, width)."""
-
-    def make() -> Callable[[], object]:
-        x, w, y = (np.ones(shape, np.float32) for shape in ((batch, width), (width, width), (batch, width)))
-        return lambda: ts.ops.dense(x, w, out=y)
-
-    return make
+    """Return a maker of calls (batch, width) @ (width, width), all on the same arrays."""
+    x, w, y = (np.ones(shape, np.float32) for shape in ((batch, width), (width, width), (batch, width)))
+    return lambda: lambda: ts.ops.dense(x, w, out=y)
 
 
 def step_of(width: int, batch: int) -> Callable[[], Callable[[], object]]:

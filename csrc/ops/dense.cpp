@@ -10,6 +10,8 @@ namespace {
 
 // One thread's speed in a blocked product, for the cost model; a slow level only makes threads pay sooner (bench/bench_dense.py).
 constexpr double kFlopsPerNs = 80;
+constexpr double kReadPerNs = 40, kWrittenPerNs = 20;  // bytes: B, which binds where A has few rows, and C
+constexpr double kTileInK = 8;                         // what a tile costs by itself, in elements of k
 
 // A layer of few units after a wide one: its sums are cut into chains, a power of two of them, so that each thread can take some.
 constexpr std::size_t kFewUnits = 32, kMostChains = 8, kLeastChain = 32, kChainGrain = 16;
@@ -52,7 +54,10 @@ void product(const Gemm<T>& g) {
         return product(row);
     }
     const Kernels<T>& k = kernels().of<T>();
-    const double ns = 2.0 * double(g.m) * double(g.n) * double(g.k) / kFlopsPerNs * (sizeof(T) / 4.0);
+    constexpr std::size_t line = 64 / sizeof(T);  // columns are calculated in whole vectors
+    const double flops = 2.0 * double(g.m) * double(ceil_div(g.n, line) * line) * (double(g.k) + kTileInK);
+    const double read = double(g.k) * double(g.n) * sizeof(T), written = double(g.m) * double(g.n) * sizeof(T);
+    const double ns = flops / kFlopsPerNs * (sizeof(T) / 4.0) + read / kReadPerNs + written / kWrittenPerNs;
     const auto block = [&](Range m, Range n) {
         const GemmBlocks blocks = blocks_here();
         void* const scratch = thread_scratch(Scratch::packing, k.gemm_scratch(blocks) * sizeof(T));

@@ -45,6 +45,7 @@ class Program {
     std::size_t in() const { return layers_.front()->in; }
     std::size_t out() const { return layers_.back()->out; }
     const std::vector<Parameter<T>>& parameters() const { return parameters_; }
+    std::size_t parameter_bytes() const { return weight_arena_.bytes(); }  // with what lies between them
     const std::vector<Buffer<T>>& buffers() const { return buffers_; }
 
     // A pass over a batch goes: begin, then forward on any ranges of rows, then (from output_gradient) backward_inputs on the same

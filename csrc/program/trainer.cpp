@@ -12,9 +12,12 @@ namespace {
 // thread or on all as trials show: what two cores hand each other (new parameters, the other rows' activations) can cost what the
 // second one saves. Above, its products are shared one by one. Where that bound lies best has not been searched: each thread of a
 // region packs all of a layer's weights for its rows.
-constexpr double kSmallStep = 8e3;
+constexpr double kSmallStep = 4e3;
 constexpr double kTeamGuess = 80e3;  // where a team is what to begin with
 constexpr double kLargeStep = 400e3;
+// One thread's time for the update of an element (Adam, in cache).
+constexpr double kUpdateNs = 0.35;
+
 // A tile of a gradient that never reaches memory, at most: in L2 beside the packed panels of its product (reasoned).
 constexpr std::size_t kTileRows = 192, kTileRowBytes = 2048;
 // Such tiles pay where the parameters do not fit L2 and the batch is neither so small that their rows should be longer nor so large
@@ -53,7 +56,7 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
     for (std::size_t i = 0; i < parameters.size(); ++i)  // any gradient but null will do where none is kept
         optimizer_->place(i, parameters[i].weight, program_->fused ? parameters[i].weight : parameters[i].gradient, dtype);
     optimizer_->begin_step();
-    const double ns = double(batch.rows) * program_->ns_per_row();
+    const double ns = double(batch.rows) * program_->ns_per_row() + kUpdateNs * double(program_->parameter_bytes() / sizeof(T));
     const bool in_parts = optimizer_->updates_in_parts();
     const auto run = [&](Team team) {
         const std::size_t chain = program_->unit_chain();
@@ -157,9 +160,7 @@ bool Trainer<T>::fuses(std::size_t batch) const {
     if (fuse_ != FuseUpdate::where_it_pays) return fuse_ == FuseUpdate::always;
     if (batch < kLeastFusedBatch || batch > kMostFusedBatch || program_->keeps_gradients() || !optimizer_->updates_in_parts())
         return false;
-    std::size_t bytes = 0;
-    for (const Parameter<T>& p : program_->parameters()) bytes += p.size * sizeof(T);
-    return bytes >= kFusedBytes;
+    return program_->parameter_bytes() >= kFusedBytes;
 }
 
 // The sum of the batch's losses, with nothing changed.

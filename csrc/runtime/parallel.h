@@ -33,7 +33,7 @@ class OneThread {
 // How many threads pay for work that takes one thread `ns` nanoseconds, where a thread's share must be at least `share` (what a
 // region costs, several times over). A team that has not run for some milliseconds sleeps, and waking it costs a hundred times more
 // than using a hot one.
-inline constexpr double kRegionShare = 4e3;
+inline constexpr double kRegionShare = 1.25e3;
 int threads_for(double ns, double share = kRegionShare);
 
 // The same where nothing sleeps: of `most` threads, as many as get a whole share each.
