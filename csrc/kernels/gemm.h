@@ -546,7 +546,8 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
                     Panels<T> p{a, pack_the_a ? 1 : g.a_row,     g.a_k,
                                 b, pack_the_b ? columns : g.b_k, pack_the_b ? columns * kc : columns,
                                 kc};
-                    const TileColumns<T> full(step, pack_the_b), last((nc - 1) % step + 1, pack_the_b);
+                    const TileColumns<T> full(step, pack_the_b),
+                        last(((nc - 1) & (step - 1)) + 1, pack_the_b);  // step: a power of two
                     const auto tile = [&](std::size_t ir, std::size_t jr) __attribute__((always_inline)) {
                         const std::size_t rows = least(kTileRows, mc - ir);
                         p.a = a + ir * a_step, p.b = b + jr * b_step;

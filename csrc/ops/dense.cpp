@@ -75,11 +75,11 @@ void product(const Gemm<T>& g) {
 
 // 0: the sums are not cut for threads.
 std::size_t chain_of(std::size_t in, std::size_t out) {
-    if (out > kFewUnits) return 0;
+    if (out > kFewUnits || in < 2 * kLeastChain) return 0;
     std::size_t chains = kMostChains;
-    while (chains > 1 && in < chains * kLeastChain) chains /= 2;
+    while (in < chains * kLeastChain) chains /= 2;
     const std::size_t chain = ceil_div(ceil_div(in, chains), kChainGrain) * kChainGrain;
-    return chains == 1 || chain > kMostInChain ? 0 : chain;
+    return chain > kMostInChain ? 0 : chain;
 }
 
 template <class T>

@@ -17,14 +17,8 @@ Caches sizes_here() {
     return sizes;
 }
 
-Caches& known() {
-    static Caches sizes = sizes_here();
-    return sizes;
-}
-
 }  // namespace
 
-const Caches& caches() { return known(); }
-void set_caches(const Caches& sizes) { known() = sizes; }
+Caches core_caches = sizes_here();
 
 }  // namespace trainstep

@@ -10,9 +10,10 @@ struct Caches {
     std::size_t l1 = 32 * 1024, l2 = 1024 * 1024;  // where the system does not say
 };
 
-const Caches& caches();
+extern Caches core_caches;  // set when the library is loaded
+inline const Caches& caches() { return core_caches; }
 
 // For tests: what caches() tells from now on.
-void set_caches(const Caches& sizes);
+inline void set_caches(const Caches& sizes) { core_caches = sizes; }
 
 }  // namespace trainstep
