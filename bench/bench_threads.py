@@ -126,6 +126,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=ts.get_num_threads(), help="default: all")
     parser.add_argument("--only", choices=("idling", "products", "steps"), help="this table alone")
     given = parser.parse_args()
+    if not 1 <= given.threads <= 4096:
+        parser.error(f"--threads is {given.threads}, expected 1 to 4096")
     print(f"float32, {ts.config()['isa']}\n")
     if given.only in (None, "idling"):
         print_idling(given.threads)
