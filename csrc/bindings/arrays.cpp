@@ -148,7 +148,10 @@ py::array labels(Site site, py::handle object, py::ssize_t rows, py::ssize_t cla
     const bool as_it_is = kind == 'i' && a.itemsize() == sizeof(std::int64_t) && a.dtype().byteorder() == '=';
     py::array result = contiguous_or_copy(as_it_is ? a : py::array(a.attr("astype")("int64")));
     const std::int64_t* label = data<std::int64_t>(result);
-    for (py::ssize_t i = 0; i < rows; ++i)
+    const auto most = std::uint64_t(classes - 1);
+    std::uint64_t outside = 0;  // its top bit is set by a label below 0, or above the last class
+    for (py::ssize_t i = 0; i < rows; ++i) outside |= std::uint64_t(label[i]) | (most - std::uint64_t(label[i]));
+    for (py::ssize_t i = 0; outside >> 63 != 0 && i < rows; ++i)
         if (label[i] < 0 || label[i] >= classes)
             value_error(site, "holds " + std::to_string(label[i]) + " at row " + std::to_string(i) + ", expected 0 <= label < " +
                                   std::to_string(classes));

@@ -466,16 +466,22 @@ void finish_rows(T* c, std::size_t ldc, const T* chains, std::size_t stride, std
 
 // Almost all of the time goes into writing C, row by row.
 template <class T, int k>
-void outer_product(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1) {
+void outer_product(const Gemm<T>& g_, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1) {
+    const Gemm<T> g = g_;  // a copy, which no store can change
+    const T* const b = g.b + n0;
     for (std::size_t i = m0; i < m1; ++i) {
-        const T* a = g.a + i * g.a_row;
-        T* c = g.c + i * g.ldc;
-        for_each_vector<T>(n1 - n0, [&](std::size_t j, auto part) __attribute__((always_inline)) {
-            Vec<T> sum = zero<T>();
-            for (int p = 0; p < k; ++p) sum = fma(set1<T>(a[p * g.a_k]), get<T>(g.b + p * g.b_k + n0 + j, part), sum);
-            if (g.accumulate) sum = sum + get<T>(c + n0 + j, part);
-            put<T>(c + n0 + j, part, sum);
-        });
+        T* const c = g.c + i * g.ldc + n0;
+        Vec<T> a[k];
+        for (int p = 0; p < k; ++p) a[p] = set1<T>(g.a[i * g.a_row + p * g.a_k]);
+        const auto write_row = [&](auto accumulate) __attribute__((always_inline)) {
+            for_each_vector<T>(n1 - n0, [&](std::size_t j, auto part) __attribute__((always_inline)) {
+                Vec<T> sum = zero<T>();
+                for (int p = 0; p < k; ++p) sum = fma(a[p], get<T>(b + p * g.b_k + j, part), sum);
+                if (accumulate) sum = sum + get<T>(c + j, part);
+                put<T>(c + j, part, sum);
+            });
+        };
+        g.accumulate ? write_row(std::true_type{}) : write_row(std::false_type{});
     }
 }
 

@@ -23,39 +23,41 @@ template <class T>
 constexpr std::size_t kNarrowRows = 4 * kWidth<T>;
 constexpr std::size_t kRowsAhead = 8;
 
-template <class T, class Body>
+template <bool in_rows, class T, class Body>
 __attribute__((noinline)) void step_elements(const Elements<T>& e_, Body& body_) {
     const Elements<T> e = e_;  // copies, which no store can change
     Body body = body_;
-    // Arrays of NumPy often lie 16 bytes behind a cache line, and states are laid out as their parameter is.
-    constexpr std::size_t bytes = kVectorBytes;
-    const std::size_t ahead = (bytes - reinterpret_cast<std::uintptr_t>(e.w) % bytes) % bytes;
-    const bool aligned = Body::writes_w && e.n >= kBlock && ahead % sizeof(T) == 0;  // sums do not depend on addresses
-    // Rows inside: a thread that steps some columns of an array then goes in even strides, and its processor does not fetch ahead
-    // what another thread steps.
-    for_each_vector<T>(
-        e.n,
-        [&](std::size_t i, auto part) __attribute__((always_inline)) {
-            const std::size_t last = e.rows - 1;
+    const auto step = [&](std::size_t at, std::size_t at_g, auto part) __attribute__((always_inline)) {
+        Vec<T> w = get<T>(e.w + at, part), state[kMaxStates];
+        for_each_state<Body::reads>([&](int s) __attribute__((always_inline)) { state[s] = get<T>(e.states[s] + at, part); });
+        body(w, state, get<T>(e.g + at_g, part), part);
+        if constexpr (Body::writes_w) put<T>(e.w + at, part, w);
+        for_each_state<Body::writes>([&](int s) __attribute__((always_inline)) { put<T>(e.states[s] + at, part, state[s]); });
+    };
+    if constexpr (in_rows) {
+        // Rows inside: a thread that steps some columns of an array then goes in even strides, and its processor does not fetch
+        // ahead what another thread steps. It hardly foresees strides; behind the last row there may be another thread's data.
+        const std::size_t ahead = kRowsAhead * e.stride, ahead_g = kRowsAhead * e.g_stride;
+        for_each_vector<T>(e.n, [&](std::size_t i, auto part) __attribute__((always_inline)) {
             for (std::size_t row = 0, at = i, at_g = i; row < e.rows; ++row, at += e.stride, at_g += e.g_stride) {
-                if (e.stride != 0) {  // a processor hardly foresees strides; behind the last row there may be another thread's data
-                    const std::size_t rows_ahead = row + kRowsAhead < last ? kRowsAhead : last - row;
-                    const std::size_t ahead = at + rows_ahead * e.stride;
-                    __builtin_prefetch(e.w + ahead);
-                    __builtin_prefetch(e.g + at_g + rows_ahead * e.g_stride);
+                if (row + kRowsAhead < e.rows) {
+                    __builtin_prefetch(e.w + at + ahead);
+                    __builtin_prefetch(e.g + at_g + ahead_g);
                     for_each_state<Body::reads>([&](int s)
-                                                    __attribute__((always_inline)) { __builtin_prefetch(e.states[s] + ahead); });
+                                                    __attribute__((always_inline)) { __builtin_prefetch(e.states[s] + at + ahead); });
                 }
-                Vec<T> w = get<T>(e.w + at, part), state[kMaxStates];
-                for_each_state<Body::reads>([&](int s)
-                                                __attribute__((always_inline)) { state[s] = get<T>(e.states[s] + at, part); });
-                body(w, state, get<T>(e.g + at_g, part), part);
-                if constexpr (Body::writes_w) put<T>(e.w + at, part, w);
-                for_each_state<Body::writes>([&](int s)
-                                                 __attribute__((always_inline)) { put<T>(e.states[s] + at, part, state[s]); });
+                step(at, at_g, part);
             }
-        },
-        aligned ? ahead / sizeof(T) : 0);
+        });
+    } else {
+        // Arrays of NumPy often lie 16 bytes behind a cache line, and states are laid out as their parameter is.
+        constexpr std::size_t bytes = kVectorBytes;
+        const std::size_t ahead = (bytes - reinterpret_cast<std::uintptr_t>(e.w) % bytes) % bytes;
+        const bool aligned = Body::writes_w && e.n >= kBlock && ahead % sizeof(T) == 0;  // sums do not depend on addresses
+        for_each_vector<T>(
+            e.n, [&](std::size_t i, auto part) __attribute__((always_inline)) { step(i, i, part); },
+            aligned ? ahead / sizeof(T) : 0);
+    }
     body_ = body;
 }
 
@@ -289,10 +291,9 @@ TRAINSTEP_INLINE void step_span(const StepSpan<T>& s, Body& body) {
     if (!staged && !low_bits) {
         Elements<T> e{s.w, static_cast<const T*>(s.g), {}, s.n, s.rows, s.stride, s.g_stride};
         for (int i = 0; i < kMaxStates; ++i) e.states[i] = static_cast<T*>(s.states[i]);
-        if (s.rows == 1 || s.n <= kNarrowRows<T>) return step_elements<T>(e, body);
-        e.rows = 1;
+        if (s.rows > 1 && s.n <= kNarrowRows<T>) return step_elements<true>(e, body);
         for (std::size_t row = 0; row < s.rows; ++row) {
-            step_elements<T>(e, body);
+            step_elements<false>(e, body);
             e.w += s.stride, e.g += s.g_stride;
             for_each_state<Body::reads>([&](int i) __attribute__((always_inline)) { e.states[i] += s.stride; });
         }
@@ -322,7 +323,7 @@ TRAINSTEP_INLINE void step_span(const StepSpan<T>& s, Body& body) {
                 e.states[i] = static_cast<T*>(s.states[i]) + first;
                 prefetch_block(e.states[i], sizeof(T), 0);
             });
-            step_elements<T>(e, body);
+            step_elements<false>(e, body);
         } else if constexpr (sizeof(T) == 4) {
             LowBitElements e{w, g, {}, {}, count, {s.place.key, s.place.block + std::uint32_t(first / kBlock)}};
             for_each_state<Body::reads>([&](int i) __attribute__((always_inline)) {

@@ -188,7 +188,6 @@ void Optimizer::count_steps() {
     steps.store(most, std::memory_order_relaxed);
 }
 
-// Everything that a step may still lack, before anything is written.
 void Optimizer::prepare() {
     allocate_states();
     if (kind() != OptimizerKind::rprop) return;
@@ -196,8 +195,7 @@ void Optimizer::prepare() {
         if (arrays_[i].g && scalars_[i].step == 0) fill(arrays_[i], low_bit(i, 1), arrays_[i].states[1], arrays_[i].options->lr);
 }
 
-void Optimizer::begin_step() {
-    prepare();
+void Optimizer::begin_prepared_step() {
     Stepper::begin_step();
     count_steps();
 }

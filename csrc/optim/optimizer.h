@@ -86,7 +86,9 @@ class Optimizer : public Stepper {
     void place(std::size_t i, void* w, void* g, Dtype g_dtype);
 
     double step(const StepRequest& request);
-    void begin_step();
+    // A step in pieces: first whatever it may still lack, before anything is written (may throw); then its terms.
+    void prepare();
+    void begin_prepared_step();
     // Whether any ranges may be updated on their own: rounding goes by blocks, and a trust ratio by the whole tensor.
     bool updates_in_parts() const { return format_ == StateFormat::native && !has_trust_ratio(kind()); }
 
@@ -109,7 +111,6 @@ class Optimizer : public Stepper {
     std::mutex lock;
 
   private:
-    void prepare();
     void count_steps();
 
     StateFormat format_;

@@ -42,7 +42,8 @@ StepTerms next_step(OptimizerKind kind, const OptimizerOptions& o, StepScalars& 
         terms.shrink = 1 - o.lr * o.weight_decay;
     else if (kind != lamb && kind != lars)  // their decay is a part of the direction
         terms.coupled = o.weight_decay;
-    const double bias1 = o.bias_correction ? 1 - power(o.beta1, t) : 1, bias2 = o.bias_correction ? 1 - power(o.beta2, t) : 1;
+    const bool corrects = o.bias_correction && (kind == adam || kind == adamax || kind == nadam || kind == radam || kind == lamb);
+    const double bias1 = corrects ? 1 - power(o.beta1, t) : 1, bias2 = corrects ? 1 - power(o.beta2, t) : 1;
     terms.correction1 = 1 / bias1;
     terms.correction2 = 1 / bias2;
     terms.step_size = o.lr / bias1;

@@ -55,15 +55,18 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
     constexpr Dtype dtype = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
     for (std::size_t i = 0; i < parameters.size(); ++i)  // any gradient but null will do where none is kept
         optimizer_->place(i, parameters[i].weight, program_->fused ? parameters[i].weight : parameters[i].gradient, dtype);
-    optimizer_->begin_step();
+    optimizer_->prepare();
     const double ns = double(batch.rows) * program_->ns_per_row() + kUpdateNs * double(program_->parameter_bytes() / sizeof(T));
     const bool in_parts = optimizer_->updates_in_parts();
+    double loss = 0;
     const auto run = [&](Team team) {
+        if (team.part == 0) optimizer_->begin_prepared_step();  // here, while the work comes to the other threads
         const std::size_t chain = program_->unit_chain();
         if (team.parts > 1 && in_parts && chain > 0 && program_->hidden_units() > chain * std::size_t(team.parts - 1))
             train_by_units(rows, team);
         else
             train_by_rows(rows, team, in_parts);
+        if (team.part == 0) loss = sum_in_order(rows.loss, rows.rows);  // while they come to their ends
     };
     if (ns >= kLargeStep || (ns < kSmallStep && !shares_always()))
         run(Team{0, 1});
@@ -73,7 +76,7 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
         team_trials_.run(available_threads(), ns, ns >= kTeamGuess, run);
     if (!in_parts) optimizer_->update_all();
     program_->end();
-    return sum_in_order(row_loss_.template as<T>(), batch.rows);
+    return loss;
 }
 
 // A thread takes its rows through forward, loss and backward on its own; when all have done so, each computes the gradients of its

@@ -10,6 +10,7 @@
 #include <vector>
 
 #ifdef __linux__
+#include <linux/membarrier.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -18,12 +19,6 @@
 #endif
 
 namespace trainstep {
-
-// Where the threads of a team wait for each other.
-struct Meeting {
-    alignas(128) std::atomic<int> arrived{0};
-    alignas(128) std::atomic<unsigned> round{0};
-};
 
 namespace {
 
@@ -41,15 +36,58 @@ void pause() {
 #endif
 }
 
-// Returns when `value` is no longer `old`.
-template <class T>
-void await_change(const std::atomic<T>& value, T old) {
-    for (int looks = 0; looks < kLooks; ++looks) {
-        if (value.load(std::memory_order_acquire) != old) return;
-        pause();
-    }
-    value.wait(old, std::memory_order_acquire);
+// Who falls asleep says so and then looks once more at what it waits for; who has something for it writes that and then looks
+// whether anybody sleeps. Neither may look before the other can see what it wrote. Those who wake are in a hurry and those who fall
+// asleep are not: so the latter have the kernel put a fence on every core that runs a thread of this process, where it can.
+#if defined(__linux__) && defined(SYS_membarrier)
+const bool has_membarrier = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0) == 0;
+void fence_all_cores() {
+    if (has_membarrier) syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0);
 }
+#else
+constexpr bool has_membarrier = false;
+void fence_all_cores() {}
+#endif
+
+// A number that one thread counts up and others wait for.
+class Count {
+  public:
+    unsigned now() const { return value_.load(std::memory_order_relaxed); }
+    bool reached(unsigned value) const { return int(value_.load(std::memory_order_acquire) - value) >= 0; }
+
+    // Who has waited for it sees what was written before.
+    void set(unsigned value) {
+        if (has_membarrier) {
+            value_.store(value, std::memory_order_release);
+            std::atomic_signal_fence(std::memory_order_seq_cst);
+        } else {
+            value_.exchange(value);
+        }
+        if (sleepers_.load() == 0) return;
+        value_.exchange(value);  // before notify_all looks who waits
+        value_.notify_all();
+    }
+
+    // Looks for a while, and then sleeps.
+    void await(unsigned value) {
+        for (int looks = 0; looks < kLooks; ++looks) {
+            if (reached(value)) return;
+            pause();
+        }
+        sleep_until(value);
+    }
+
+    void sleep_until(unsigned value) {
+        ++sleepers_;
+        fence_all_cores();
+        for (unsigned seen; int((seen = value_.load()) - value) < 0;) value_.wait(seen);
+        --sleepers_;
+    }
+
+  private:
+    std::atomic<unsigned> value_{0};
+    std::atomic<int> sleepers_{0};
+};
 
 thread_local bool is_in_team = false;
 
@@ -58,17 +96,32 @@ struct InTeam {
     ~InTeam() { is_in_team = false; }
 };
 
-// One worker, with what it is to do next: all in one line, which goes from the caller's core to the worker's and back.
+// What a thread of a team tells the others.
+struct alignas(128) Signals {
+    Count arrived;  // at barriers
+    Count done;     // a worker's: of what was posted to it
+};
+
+// A worker, and in one line, which goes from the caller's core to the worker's, what it is to do next.
 struct alignas(128) Worker {
-    std::atomic<unsigned> posted{0};  // changes when there is work
-    std::atomic<bool> asleep{false};
+    Count posted;
     TeamBody body = nullptr;
     void* context = nullptr;
     Team team{};
 #ifdef __linux__
     std::atomic<pid_t> tid{0};
 #endif
+    Signals signals;
 };
+
+}  // namespace
+
+// The signals of part 0, 1, ...
+struct Meeting {
+    std::vector<Signals*> of;
+};
+
+namespace {
 
 class Workers {
   public:
@@ -81,18 +134,20 @@ class Workers {
         }
         const int parts = threads <= int(crew_.size()) + 1 ? threads : int(crew_.size()) + 1;
         if (parts > 1 && sleep(parts)) keep_off_this_core(parts);
-        running_.store(parts - 1, std::memory_order_relaxed);
+        const unsigned round = caller_.arrived.now();
         for (int part = 1; part < parts; ++part) {
             Worker& w = *crew_[std::size_t(part - 1)];
-            w.body = body, w.context = context, w.team = {part, parts, &meeting_};
-            w.posted.store(w.posted.load(std::memory_order_relaxed) + 1);  // before `asleep` is read, as there after it is written
-            if (w.asleep.load()) w.posted.notify_one();
+            w.body = body, w.context = context, w.team = {part, parts, &meeting_, round};
+            w.posted.set(w.posted.now() + 1);
         }
         {
             const InTeam inside;
-            body(context, Team{0, parts, &meeting_});
+            body(context, Team{0, parts, &meeting_, round});
         }
-        for (int left; (left = running_.load(std::memory_order_acquire)) != 0;) await_change(running_, left);
+        for (int part = 1; part < parts; ++part) {
+            Worker& w = *crew_[std::size_t(part - 1)];
+            w.signals.done.await(w.posted.now());
+        }
     }
 
     // By anybody, so a guess.
@@ -102,6 +157,7 @@ class Workers {
     bool hire() {
         Worker* const w = new Worker;
         crew_.push_back(w);
+        meeting_.of.push_back(&w->signals);
         const int number = int(crew_.size());
         ++awake_;
 #ifdef __linux__
@@ -117,6 +173,7 @@ class Workers {
             started = false;
             --awake_;
             crew_.pop_back();
+            meeting_.of.pop_back();
             delete w;
         }
 #ifdef __linux__
@@ -131,25 +188,23 @@ class Workers {
 #ifdef __linux__
         w.tid = pid_t(syscall(SYS_gettid));
 #endif
-        for (unsigned done = 0;; ++done) {
-            await_work(w, done);
+        for (unsigned next = 1;; ++next) {
+            await_work(w, next);
             w.body(w.context, w.team);
-            if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
+            w.signals.done.set(next);
         }
     }
 
-    void await_work(Worker& w, unsigned done) {
+    void await_work(Worker& w, unsigned next) {
         const auto start = Clock::now();
         do {
             for (int looks = 0; looks < kLooks; ++looks) {
-                if (w.posted.load(std::memory_order_acquire) != done) return;
+                if (w.posted.reached(next)) return;
                 pause();
             }
         } while (Clock::now() - start < kStaysAwake);
         --awake_;
-        w.asleep.store(true);
-        w.posted.wait(done);
-        w.asleep.store(false, std::memory_order_relaxed);
+        w.posted.sleep_until(next);
         ++awake_;
     }
 
@@ -191,8 +246,8 @@ class Workers {
     std::vector<Worker*> crew_;  // never fewer: they live as long as the process
     std::atomic<int> awake_{0};
     int kept_off_ = -1;
-    Meeting meeting_;
-    alignas(128) std::atomic<int> running_{0};
+    Signals caller_;
+    Meeting meeting_{{&caller_}};
 };
 
 std::atomic<bool> were_used{false}, lost_in_fork{false};
@@ -222,14 +277,12 @@ bool workers_lost_in_fork() { return lost_in_fork; }
 
 void Team::barrier() const {
     if (parts == 1) return;
-    const unsigned round = meeting->round.load(std::memory_order_relaxed);
-    if (meeting->arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == parts) {
-        meeting->arrived.store(0, std::memory_order_relaxed);
-        meeting->round.store(round + 1, std::memory_order_release);
-        meeting->round.notify_all();
-        return;
-    }
-    await_change(meeting->round, round);
+    Signals& own = *meeting->of[std::size_t(part)];
+    // Who was not in the teams before has fallen behind part 0, which is in all of them.
+    const unsigned next = (own.arrived.reached(round) ? own.arrived.now() : round) + 1;
+    own.arrived.set(next);
+    for (int other = 0; other < parts; ++other)
+        if (other != part) meeting->of[std::size_t(other)]->arrived.await(next);
 }
 
 }  // namespace trainstep
