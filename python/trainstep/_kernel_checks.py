@@ -52,8 +52,8 @@ def checks() -> Iterator[Check]:
     for name in _core.vmath_functions:
         yield Check(name, unit, (2, of_float64), partial(_vmath, name))
     for name in _core.activations:
-        yield Check(f"{name} forward", "ULP", (2, 4), partial(_activation, name))
-        yield Check(f"{name} backward", "ULP", (3, 4), partial(_activation_backward, name))
+        yield Check(f"{name} forward", *_forward_unit(name), partial(_activation, name))
+        yield Check(f"{name} backward", *_backward_unit(name), partial(_activation_backward, name))
     yield Check("standardize", "ULP", (2, 2), _standardize)
     yield Check("standardize_backward", "ULP", (2, 2), _standardize_backward)
     for name in _core.losses:
@@ -142,21 +142,75 @@ def _vmath(name: str, dtype: np.dtype[Any], rng: np.random.Generator) -> Iterato
         yield Case(f"{n} elements", partial(_one, _core.vmath, name, x[part]), [exact[part]])
 
 
+Unit = tuple[str, tuple[float, float]]
+
+
+def _forward_unit(name: str) -> Unit:
+    if name in _core.activations_by_rows:
+        return "eps of the row", (4, 4)
+    # Of these y nearly vanishes where x is far below 0, by factors that are rounded where they are near 0 or 1.
+    return ("eps |x|", (4, 4)) if name in _core.activations_of_input else ("ULP", (4, 5))
+
+
+def _backward_unit(name: str) -> Unit:
+    if name in _core.activations_by_rows:
+        return "eps of the row", (4, 4)
+    # Of the second kind the derivative is a sum that cancels: at a minimum of f, or with a constant that no dtype holds.
+    return ("eps |dy|", (6, 6)) if name in (*_core.activations_of_input, "selu") else ("ULP", (4, 5))
+
+
+def _activation_sizes(name: str) -> Iterator[tuple[int, ...]]:
+    if name in _core.activations_by_rows:
+        yield from (*product((1, 3), range(1, 70)), (MANY // 67, 67), (2, MANY // 2))
+    else:
+        yield from ((n,) for n in (*range(0, 70), MANY))
+
+
+def _activation_options(name: str) -> Iterator[tuple[float | None, dict[str, float]]]:
+    """Give the default and another value, for the core and for the reference."""
+    yield None, {}
+    if name in _core.activation_parameters:
+        yield OPTION, {_core.activation_parameters[name][0]: OPTION}
+
+
+def _size_of(name: str, a: Array) -> Array:
+    """Return |a|, or the largest of its row where these depend on each other; for infinities and NaN 1."""
+    size = np.abs(np.where(np.isfinite(a), a, 1).astype(np.float64))
+    return np.broadcast_to(size.max(axis=-1, keepdims=True), size.shape) if name in _core.activations_by_rows else size
+
+
 def _activation(name: str, dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
-    forward, exact = getattr(ops, name), getattr(reference, name)
+    forward = reference.ACTIVATIONS[name][0]
     info = np.finfo(dtype)
-    rules = np.array([info.smallest_subnormal, info.tiny, info.max, np.inf, np.nan], dtype)
-    drawn = (4 * rng.standard_normal(n) for n in (*range(0, 70), MANY))
-    for x in (rules, -rules, *(x.astype(dtype) for x in drawn)):
-        yield Case(f"{len(x):,} elements", partial(_one, forward, x), [exact(x.astype(np.float64))])
+    rules = np.array([0, info.smallest_subnormal, info.tiny, 1e4, info.max, np.inf, np.nan], dtype)
+    drawn = [(4 * rng.standard_normal(shape)).astype(dtype) for shape in _activation_sizes(name)]
+    tails = rng.uniform(-40, 40, (300, 10)).astype(dtype)
+    for (parameter, options), x in product(_activation_options(name), (rules, -rules, rules[:, None], tails, *drawn)):
+        exact = forward(x.astype(np.float64), **options)
+        scale = _size_of(name, x) + (info.tiny if name in _core.activations_of_input else 1 + _size_of(name, exact))
+        scales = None if _forward_unit(name)[0] == "ULP" else [scale]
+        yield Case(f"{x.shape}, {options}", partial(_one, _core.activation, name, x, None, parameter), [exact], scales)
 
 
 def _activation_backward(name: str, dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
-    forward, backward, exact = getattr(ops, name), getattr(ops, name + "_backward"), getattr(reference, name + "_backward")
-    for n in (*range(0, 70), MANY):
-        x, dy = rng.standard_normal((2, n)).astype(dtype)
-        y = forward(4 * x)
-        yield Case(f"{n:,} elements", partial(_one, backward, dy, y), [exact(dy.astype(np.float64), y.astype(np.float64))])
+    backward = reference.ACTIVATIONS[name][1]
+    sizes = list(_activation_sizes(name))
+    for (parameter, options), shape in product(_activation_options(name), sizes):
+        x, dy = rng.standard_normal((2, *shape)).astype(dtype)
+        x *= 4
+        source = x if name in _core.activations_of_input else _core.activation(name, x, None, parameter)
+        exact = backward(dy.astype(np.float64), source.astype(np.float64), **options)
+        scales = None if _backward_unit(name)[0] == "ULP" else [_slope_scale(name, dy)]
+        run = partial(_one, _core.activation_backward, name, dy, source, None, parameter)
+        yield Case(f"{shape}, {options}", run, [exact], scales)
+
+
+def _slope_scale(name: str, dy: Array) -> Array:
+    """Return what an error of dz = dy * f'(z) is measured in where it is no ULP; a row's sums are those of all its dy."""
+    if name in _core.activations_by_rows:
+        total: Array = np.broadcast_to(np.abs(dy.astype(np.float64)).sum(axis=-1, keepdims=True), dy.shape)
+        return total
+    return np.abs(dy.astype(np.float64))
 
 
 def _tables(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[tuple[str, Array, Array, Array]]:
@@ -315,16 +369,20 @@ def _dense(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
         bias = b if i % 2 else None
         x64, w64, b64 = x.astype(np.float64), w.astype(np.float64), None if bias is None else bias.astype(np.float64)
         exact = reference.dense(x64, w64, b64, activation)
-        scale = np.abs(x64) @ np.abs(w64) + (0 if b64 is None else np.abs(b64)) + np.abs(exact)
+        terms = np.abs(x64) @ np.abs(w64) + (0 if b64 is None else np.abs(b64))
+        scale = _size_of(activation or "identity", terms) + np.abs(exact)
         yield Case(what, partial(_one, ops.dense, x, w, bias, activation), [exact], [scale])
 
 
 def _dense_backward(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
     for what, activation, (x, w, b, dy) in _dense_problems(dtype, rng):
-        y = ops.dense(x, w, b, activation)
+        name = activation or "identity"
+        y = ops.dense(x, w, b, None if name in _core.activations_of_input else activation)
         x64, w64, y64, dy64 = (a.astype(np.float64) for a in (x, w, y, dy))
         exact = reference.dense_backward(dy64, x64, w64, y64, activation)
-        dz = np.abs(dy64 if activation is None else getattr(reference, activation + "_backward")(dy64, y64))
+        dz = np.abs(reference.ACTIVATIONS[name][1](dy64, y64))
+        if _backward_unit(name)[0] != "ULP":
+            dz = dz + _slope_scale(name, dy)
         scale = (dz @ np.abs(w64).T, np.abs(x64).T @ dz, dz.sum(axis=0))
         yield Case(what, partial(ops.dense_backward, dy, x, w, y, activation), exact, scale)
 
@@ -456,9 +514,9 @@ def _reference_steps(model: nn.Sequential, loss: str, optimizer: optim.Optimizer
         gradients: dict[str, Any] = {}
         for i, layer in reversed(list(enumerate(layers))):
             w = p[f"{i}.weight"]
-            dy, gradients[f"{i}.weight"], gradients[f"{i}.bias"] = reference.dense_backward(
-                dy, ys[i], w, ys[i + 1], layer.activation
-            )
+            of_input = layer.activation in _core.activations_of_input
+            y = reference.dense(ys[i], w, p[f"{i}.bias"]) if of_input else ys[i + 1]
+            dy, gradients[f"{i}.weight"], gradients[f"{i}.bias"] = reference.dense_backward(dy, ys[i], w, y, layer.activation)
         for name, w in p.items():
             update(w, gradients[name], *states[name], step=step, **options)
     return [*losses, *p.values()]

@@ -22,15 +22,39 @@ __all__ = [
     "clip_by_value_",
     "dense",
     "dense_backward",
+    "elu",
+    "elu_backward",
+    "gelu",
+    "gelu_backward",
     "global_norm",
+    "hardsigmoid",
+    "hardsigmoid_backward",
+    "hardswish",
+    "hardswish_backward",
+    "hardtanh",
+    "hardtanh_backward",
     "identity",
     "identity_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "mish",
+    "mish_backward",
     "mse",
     "relu",
     "relu_backward",
+    "selu",
+    "selu_backward",
     "sigmoid",
     "sigmoid_backward",
+    "silu",
+    "silu_backward",
+    "softmax",
+    "softmax_backward",
     "softmax_cross_entropy",
+    "softplus",
+    "softplus_backward",
     "standardize",
     "standardize_backward",
     "tanh",
@@ -77,6 +101,46 @@ def relu_backward(dy: Any, y: Any, *, out: Array | None = None) -> Array:  # noq
     return _core.activation_backward("relu", dy, y, out)
 
 
+@documented_by(reference.leaky_relu, __name__)
+def leaky_relu(x: Any, negative_slope: float = 0.01, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation("leaky_relu", x, out, negative_slope)
+
+
+@documented_by(reference.leaky_relu_backward, __name__)
+def leaky_relu_backward(dy: Any, y: Any, negative_slope: float = 0.01, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation_backward("leaky_relu", dy, y, out, negative_slope)
+
+
+@documented_by(reference.hardtanh, __name__)
+def hardtanh(x: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation("hardtanh", x, out)
+
+
+@documented_by(reference.hardtanh_backward, __name__)
+def hardtanh_backward(dy: Any, y: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation_backward("hardtanh", dy, y, out)
+
+
+@documented_by(reference.hardsigmoid, __name__)
+def hardsigmoid(x: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation("hardsigmoid", x, out)
+
+
+@documented_by(reference.hardsigmoid_backward, __name__)
+def hardsigmoid_backward(dy: Any, y: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation_backward("hardsigmoid", dy, y, out)
+
+
+@documented_by(reference.hardswish, __name__)
+def hardswish(x: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation("hardswish", x, out)
+
+
+@documented_by(reference.hardswish_backward, __name__)
+def hardswish_backward(dy: Any, x: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation_backward("hardswish", dy, x, out)
+
+
 @documented_by(reference.sigmoid, __name__)
 def sigmoid(x: Any, *, out: Array | None = None) -> Array:  # noqa: D103
     return _core.activation("sigmoid", x, out)
@@ -95,6 +159,86 @@ def tanh(x: Any, *, out: Array | None = None) -> Array:  # noqa: D103
 @documented_by(reference.tanh_backward, __name__)
 def tanh_backward(dy: Any, y: Any, *, out: Array | None = None) -> Array:  # noqa: D103
     return _core.activation_backward("tanh", dy, y, out)
+
+
+@documented_by(reference.elu, __name__)
+def elu(x: Any, alpha: float = 1.0, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation("elu", x, out, alpha)
+
+
+@documented_by(reference.elu_backward, __name__)
+def elu_backward(dy: Any, y: Any, alpha: float = 1.0, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation_backward("elu", dy, y, out, alpha)
+
+
+@documented_by(reference.selu, __name__)
+def selu(x: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation("selu", x, out)
+
+
+@documented_by(reference.selu_backward, __name__)
+def selu_backward(dy: Any, y: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation_backward("selu", dy, y, out)
+
+
+@documented_by(reference.softplus, __name__)
+def softplus(x: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation("softplus", x, out)
+
+
+@documented_by(reference.softplus_backward, __name__)
+def softplus_backward(dy: Any, y: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation_backward("softplus", dy, y, out)
+
+
+@documented_by(reference.silu, __name__)
+def silu(x: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation("silu", x, out)
+
+
+@documented_by(reference.silu_backward, __name__)
+def silu_backward(dy: Any, x: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation_backward("silu", dy, x, out)
+
+
+@documented_by(reference.gelu, __name__)
+def gelu(x: Any, approximate: str = "none", *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation(reference.activations.gelu_form("gelu", approximate), x, out)
+
+
+@documented_by(reference.gelu_backward, __name__)
+def gelu_backward(dy: Any, x: Any, approximate: str = "none", *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation_backward(reference.activations.gelu_form("gelu_backward", approximate), dy, x, out)
+
+
+@documented_by(reference.mish, __name__)
+def mish(x: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation("mish", x, out)
+
+
+@documented_by(reference.mish_backward, __name__)
+def mish_backward(dy: Any, x: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation_backward("mish", dy, x, out)
+
+
+@documented_by(reference.softmax, __name__)
+def softmax(x: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation("softmax", x, out)
+
+
+@documented_by(reference.softmax_backward, __name__)
+def softmax_backward(dy: Any, y: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation_backward("softmax", dy, y, out)
+
+
+@documented_by(reference.log_softmax, __name__)
+def log_softmax(x: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation("log_softmax", x, out)
+
+
+@documented_by(reference.log_softmax_backward, __name__)
+def log_softmax_backward(dy: Any, y: Any, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.activation_backward("log_softmax", dy, y, out)
 
 
 @documented_by(reference.standardize, __name__)

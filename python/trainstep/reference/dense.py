@@ -28,8 +28,10 @@ def dense(
         Weights: row i holds what goes out from input i.
     b : array_like, shape (O,), dtype of x, optional
         Bias. Default: none, as if it were 0.
-    activation : {"identity", "relu", "sigmoid", "tanh"}, optional
-        The name of f. Default: the identity.
+    activation : str, optional
+        The name of f: "identity", "relu", "sigmoid", "tanh", "leaky_relu", "elu", "selu", "softplus", "hardtanh", "hardsigmoid",
+        "gelu", "gelu_tanh", "silu", "hardswish", "mish", "softmax" or "log_softmax", with the defaults of the function of that
+        name. Default: the identity.
     out : ndarray, shape (B, O), dtype of x, optional
         Where the result goes. Default: a new array.
 
@@ -80,7 +82,7 @@ def dense_backward(
 ) -> tuple[Array | None, Array, Array]:
     """Return the gradients of x, w and b for ``y = dense(x, w, b, activation)``.
 
-    | ``dz = dy * f'(z)``, with z = x @ w + b and f' taken from y = f(z)
+    | ``dz = dy * f'(z)``, with z = x @ w + b and f' taken from y = f(z), or from z itself
     | ``dx = dz @ w.T``
     | ``dw = x.T @ dz``
     | ``db = sum of the rows of dz``
@@ -94,9 +96,11 @@ def dense_backward(
     w : array_like, shape (I, O), dtype of dy
         Weights of the forward function.
     y : array_like, shape (B, O), dtype of dy, optional
-        Output of the forward function. Needed unless the activation is the identity.
-    activation : {"identity", "relu", "sigmoid", "tanh"}, optional
-        The name of f. Default: the identity.
+        What the derivative of the activation is taken from: the output of the forward function; for gelu, gelu_tanh, silu,
+        hardswish and mish, whose output does not tell it, ``x @ w + b``. Needed unless the activation is the identity.
+    activation : str, optional
+        The name of f: "identity", "relu", "sigmoid", "tanh", "leaky_relu", "elu", "selu", "softplus", "hardtanh", "hardsigmoid",
+        "gelu", "gelu_tanh", "silu", "hardswish", "mish", "softmax" or "log_softmax". Default: the identity.
     need_dx : bool, default True
         False leaves dx out: the first layer of a network has no use for it.
     out : tuple of ndarray (dx, dw, db), shapes and dtypes of x, w and b, optional

@@ -1,0 +1,91 @@
+"""The sections that the docstrings of all activations share, so that each function shows only what is its own.
+
+A function's own docstring has its line, its formula and its example; a forward function's also has its source. The decorators put
+arguments, results and errors in between, as the signature has them.
+"""
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ARGUMENTS = {
+    "x": "x : array_like, {shape}, float32 or float64\n    Input.",
+    "dy": "dy : array_like, {shape}, float32 or float64\n    Gradient of y.",
+    "y of backward": "y : array_like, shape and dtype of dy\n    Output of the forward function.{remark}",
+    "x of backward": "x : array_like, shape and dtype of dy\n    Input of the forward function.",
+    "negative_slope": "negative_slope : float, default 0.01\n    What negative inputs are multiplied by, at least 0.",
+    "alpha": "alpha : float, default 1.0\n    The value for large negative inputs is -alpha; at least 0.",
+    "approximate": 'approximate : {{"none", "tanh"}}, default "none"\n    The exact function, or the form with tanh.',
+    "out": "out : ndarray, shape and dtype of {like}, optional\n    Where the result goes. Default: a new array.",
+}
+_REFUSED = {
+    "negative_slope": ", or negative_slope is negative, infinite or NaN",
+    "alpha": ", or alpha is negative, infinite or NaN",
+    "approximate": ", or approximate is unknown",
+}
+
+_SECTIONS = """Parameters
+----------
+{arguments}
+
+Returns
+-------
+{result} : ndarray, shape and dtype of {like}
+
+Raises
+------
+TypeError
+    {dtypes}, or out has another dtype.
+ValueError
+    {shapes} is read-only{refused}.
+"""
+
+
+def forward(shape: str = "any shape") -> Callable[[F], F]:
+    """Complete the docstring of ``f(x)``, whose input has a shape."""
+
+    def decorate(f: F) -> F:
+        dtypes, shapes = "x is neither float32 nor float64", "out has another shape or"
+        names = list(inspect.signature(f).parameters)
+        return _complete(f, names, shape=shape, like="x", result="y", dtypes=dtypes, shapes=shapes)
+
+    return decorate
+
+
+def backward(f: Callable[..., Any], shape: str = "any shape", remark: str = "") -> Callable[[F], F]:
+    """Complete the docstring of ``f_backward(dy, y)`` or ``f_backward(dy, x)``; its source is that of f unless it has its own.
+
+    The remark is one on y.
+    """
+
+    def decorate(f_backward: F) -> F:
+        dy, source, *options = inspect.signature(f_backward).parameters
+        dtypes = f"dy and {source} are not both float32 or both float64"
+        shapes = f"dy or out has another shape than {source}, or out"
+        if "References\n" not in (f_backward.__doc__ or ""):
+            theirs = re.search(r"^References\n-+\n.*?\n\n", f.__doc__ or "", re.MULTILINE | re.DOTALL)
+            f_backward.__doc__ = _before_heading(f_backward.__doc__, theirs.group() if theirs else "")
+        names = [dy, f"{source} of backward", *options]
+        return _complete(f_backward, names, shape=shape, remark=remark, like=source, result="dx", dtypes=dtypes, shapes=shapes)
+
+    return decorate
+
+
+def _complete(f: F, names: list[str], **words: str) -> F:
+    arguments = "\n".join(_ARGUMENTS[name] for name in names).format(**words)
+    refused = "".join(_REFUSED.get(name, "") for name in names)
+    text = _before_heading(f.__doc__, _SECTIONS.format(arguments=arguments, refused=refused, **words) + "\n")
+    imported = f">>> from trainstep.reference import {f.__name__}\n"
+    f.__doc__ = text.replace("Examples\n--------\n", "Examples\n--------\n" + imported)
+    return f
+
+
+def _before_heading(docstring: str | None, sections: str) -> str:
+    """Put sections before the first that a docstring has."""
+    text = inspect.cleandoc(docstring or "") + "\n"
+    heading = re.search(r"^\w+\n-{3,}$", text, re.MULTILINE)
+    at = heading.start() if heading else len(text)
+    return text[:at] + sections + text[at:]
