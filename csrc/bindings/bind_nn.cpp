@@ -5,6 +5,7 @@
 #include <chrono>
 #include <optional>
 
+#include "bindings/activations.h"
 #include "bindings/arrays.h"
 #include "bindings/bind.h"
 #include "ops/losses.h"
@@ -20,11 +21,12 @@ std::vector<LayerSpec> layer_specs(const py::list& layers) {
     for (const auto& item : layers) {
         const auto layer = py::cast<py::dict>(item);
         LayerSpec spec{py::cast<std::string>(layer["kind"])};
-        if (spec.kind == "standardize") {
+        if (spec.kind != "dense") {
             spec.in = spec.out = py::cast<std::size_t>(layer["features"]);
+            if (spec.kind == "activation") spec.activation = activation_named("Activation", "name", layer["name"]);
         } else {
             spec.in = py::cast<std::size_t>(layer["in_features"]), spec.out = py::cast<std::size_t>(layer["out_features"]);
-            spec.activation = Activation(name_index("Dense", "activation", kActivationNames, layer["activation"], true));
+            spec.activation = activation_named("Dense", "activation", layer["activation"]);
             spec.bias = py::cast<bool>(layer["bias"]);
         }
         specs.push_back(spec);
@@ -117,6 +119,7 @@ py::object backward(Program<T>& program, py::handle dy_in, bool need_dx, bool ac
     program.fused = false;
     for (std::size_t layer = program.layers(); layer-- > 0;)
         for (std::size_t i = program.first_parameter(layer); i < program.first_parameter(layer + 1); ++i) {
+            if (program.parameters()[i].frozen) continue;
             const std::vector<std::size_t>& shape = program.parameters()[i].shape;
             const ParameterShare all = program.share_of_parameters(layer, {0, 1});
             const Range rows = all.rows_of(shape), columns = all.columns_of(shape);
@@ -136,6 +139,16 @@ void bind_program(py::module_& m, const char* name) {
         .def_property_readonly("out_features", &P::out)
         .def("parameters", [](const std::shared_ptr<P>& self) { return views(self, self->parameters(), &Parameter<T>::weight); })
         .def("gradients", gradients<T>)
+        .def("freeze", [](P& self, const std::vector<bool>& frozen) {
+                const WithoutGil released;
+                const std::lock_guard held(self.lock);
+                self.freeze(frozen);
+            }, py::arg("frozen"))
+        .def_property_readonly("frozen", [](const P& self) {
+            py::list frozen;
+            for (const Parameter<T>& p : self.parameters()) frozen.append(p.frozen);
+            return frozen;
+        })
         .def("buffers", [](const std::shared_ptr<P>& self) { return views(self, self->buffers(), &Buffer<T>::values); })
         .def("predict", predict<T>, py::arg("x"), py::arg("out") = py::none())
         .def("forward", forward<T>, py::arg("x"))
@@ -184,11 +197,17 @@ template <class T>
 class BoundTrainer {
   public:
     BoundTrainer(std::shared_ptr<Program<T>> program, py::handle loss, std::shared_ptr<Optimizer> optimizer,
-                 std::optional<bool> fuse_update)
-        : trainer_(std::move(program), Loss(name_index("Trainer", "loss", kLossNames, loss)), std::move(optimizer),
+                 const std::vector<std::optional<std::size_t>>& places, std::optional<bool> fuse_update)
+        : trainer_(std::move(program), Loss(name_index("Trainer", "loss", kLossNames, loss)), std::move(optimizer), in_core(places),
                    !fuse_update   ? FuseUpdate::where_it_pays
                    : *fuse_update ? FuseUpdate::always
                                   : FuseUpdate::never) {}
+
+    static std::vector<std::size_t> in_core(const std::vector<std::optional<std::size_t>>& places) {
+        std::vector<std::size_t> result;
+        for (const std::optional<std::size_t>& place : places) result.push_back(place.value_or(Trainer<T>::kNoPlace));
+        return result;
+    }
 
     double step(py::handle x, py::handle y) {
         const HeldData<T> batch = hold<T>({"step", "x"}, x, {"step", "y"}, y, trainer_.program(), trainer_.loss());
@@ -302,8 +321,9 @@ void bind_trainer(py::module_& m, const char* name) {
         return self.data.x.rows;
     });
     trainer
-        .def(py::init<std::shared_ptr<Program<T>>, py::handle, std::shared_ptr<Optimizer>, std::optional<bool>>(),
-             py::arg("program"), py::arg("loss"), py::arg("optimizer"), py::arg("fuse_update"))
+        .def(py::init<std::shared_ptr<Program<T>>, py::handle, std::shared_ptr<Optimizer>,
+                      const std::vector<std::optional<std::size_t>>&, std::optional<bool>>(),
+             py::arg("program"), py::arg("loss"), py::arg("optimizer"), py::arg("places"), py::arg("fuse_update"))
         .def("step", &B::step, py::arg("x"), py::arg("y"))
         .def("data", &B::data, py::arg("x"), py::arg("y"), py::arg("function"), py::arg("x_name"), py::arg("y_name"))
         .def("fit_epoch", &B::fit_epoch, py::arg("data"), py::arg("batch_size"), py::arg("drop_last"), py::arg("order"),

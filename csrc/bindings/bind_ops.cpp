@@ -1,4 +1,5 @@
 // trainstep.ops: the formulas on arrays.
+#include "bindings/activations.h"
 #include "bindings/arrays.h"
 #include "bindings/bind.h"
 #include "ops/dense.h"
@@ -23,7 +24,7 @@ void without_gil_if(bool large, F&& f) {
 
 py::array dense_op(py::handle x_in, py::handle w_in, py::handle b_in, py::handle activation_in, py::handle out) {
     const char* me = "dense";
-    const auto activation = Activation(name_index(me, "activation", kActivationNames, activation_in, true));
+    const Activation f = activation_named(me, "activation", activation_in);
     const py::array x_any = as_array({me, "x"}, x_in);
     return dispatch_float({me, "x"}, x_any, [&](auto tag) {
         using T = decltype(tag);
@@ -39,7 +40,7 @@ py::array dense_op(py::handle x_in, py::handle w_in, py::handle b_in, py::handle
         const T* bias = has_bias ? data<T>(b) : nullptr;
         py::array y = output<T>({me, "out"}, out, {batch, width}, {&x, &w, &b});
         without_gil_if(batch * in * width > kKeepGil * 16, [&, to = mutable_data<T>(y)] {
-            dense<T>({to, std::size_t(width)}, {data<T>(x), std::size_t(in)}, data<T>(w), bias, activation, std::size_t(batch),
+            dense<T>({to, std::size_t(width)}, nullptr, {data<T>(x), std::size_t(in)}, data<T>(w), bias, f, std::size_t(batch),
                      std::size_t(in), std::size_t(width), {0, std::size_t(width)});
         });
         return y;
@@ -49,10 +50,13 @@ py::array dense_op(py::handle x_in, py::handle w_in, py::handle b_in, py::handle
 py::tuple dense_backward_op(py::handle dy_in, py::handle x_in, py::handle w_in, py::handle y_in, py::handle activation_in,
                             bool need_dx, py::handle out) {
     const char* me = "dense_backward";
-    const auto activation = Activation(name_index(me, "activation", kActivationNames, activation_in, true));
-    if (activation != Activation::identity && y_in.is_none())
-        value_error({me, "y"}, "is None, expected the output of dense: the derivative of " +
-                                   std::string(kActivationNames[int(activation)]) + " is taken from it");
+    const Activation f = activation_named(me, "activation", activation_in);
+    const bool is_linear = f.kind == ActivationKind::identity;
+    if (!is_linear && y_in.is_none())
+        value_error({me, "y"},
+                    "is None, expected " +
+                        std::string(info(f.kind).of_input ? "what the activation was applied to" : "the output of dense") +
+                        ": the derivative of " + std::string(kActivationKindNames[int(f.kind)]) + " is taken from it");
     const py::array dy_any = as_array({me, "dy"}, dy_in);
     py::handle dx_out = Py_None, dw_out = Py_None, db_out = Py_None;
     py::tuple outs;
@@ -71,7 +75,7 @@ py::tuple dense_backward_op(py::handle dy_in, py::handle x_in, py::handle w_in, 
         const py::ssize_t width = w.shape(1);
         check_shape({me, "dy"}, dy, {batch, width});
         py::array y = dy;
-        if (activation != Activation::identity) {
+        if (!is_linear) {
             y = contiguous<T>({me, "y"}, y_in);
             check_shape({me, "y"}, y, {batch, width});
         }
@@ -85,60 +89,79 @@ py::tuple dense_backward_op(py::handle dy_in, py::handle x_in, py::handle w_in, 
             dx_result = a;
         }
         py::array dz = dy;
-        if (activation != Activation::identity) dz = py::array(py::dtype::of<T>(), shape_of(dy));
+        if (!is_linear) dz = py::array(py::dtype::of<T>(), shape_of(dy));
         T *dw_to = mutable_data<T>(dw), *db_to = mutable_data<T>(db);
         const T* dz_from = data<T>(dz);
-        T* dz_to = activation != Activation::identity ? mutable_data<T>(dz) : nullptr;
+        T* dz_to = !is_linear ? mutable_data<T>(dz) : nullptr;
         without_gil_if(batch * in * width > kKeepGil * 16, [&] {
-            if (dz_to) activation_backward(activation, dz_to, data<T>(dy), data<T>(y), std::size_t(batch * width));
+            if (dz_to) activation_backward(f, dz_to, data<T>(dy), data<T>(y), std::size_t(batch), std::size_t(width));
             const Range rows{0, std::size_t(in)}, columns{0, std::size_t(width)};
             const Rows<const T> dz{dz_from, std::size_t(width)}, x_rows{data<T>(x), std::size_t(in)};
             dense_backward_weight<T>({dw_to, std::size_t(width)}, dz, x_rows, false, std::size_t(batch), rows, columns);
             if (db_to) dense_backward_bias<T>(db_to, dz, false, std::size_t(batch), columns);
             if (dx)
-                dense_backward_input<T>({dx, std::size_t(in)}, dz, x_rows, data<T>(w), Activation::identity, std::size_t(batch),
+                dense_backward_input<T>({dx, std::size_t(in)}, dz, x_rows.at, data<T>(w), Activation{}, std::size_t(batch),
                                         std::size_t(width), rows);
         });
         return py::make_tuple(dx_result, dw, db);
     });
 }
 
-// y = f(x) for the row that `pick` chooses from the table.
-template <class Pick>
-py::array map_op(const char* me, py::handle x_in, py::handle out, Pick pick) {
+py::array vmath_op(py::handle name, py::handle x_in, py::handle out) {
+    const int f = name_index("vmath", "name", kVmathFunctionNames, name);
+    const char* me = kVmathFunctionNames[f].data();
     const py::array x_any = as_array({me, "x"}, x_in);
     return dispatch_float({me, "x"}, x_any, [&](auto tag) {
         using T = decltype(tag);
         const py::array x = contiguous<T>({me, "x"}, x_any);
         py::array y = output<T>({me, "out"}, out, shape_of(x), {&x}, true);
         T* to = mutable_data<T>(y);
-        without_gil_if(x.size() > kKeepGil, [&] { map<T>(pick(kernels().of<T>()), to, data<T>(x), std::size_t(x.size())); });
+        without_gil_if(x.size() > kKeepGil, [&] { map<T>(kernels().of<T>().vmath[f], to, data<T>(x), std::size_t(x.size())); });
         return y;
     });
 }
 
-py::array activation_op(py::handle name, py::handle x, py::handle out) {
-    const int f = name_index("activation", "name", kActivationNames, name);
-    return map_op(kActivationNames[f].data(), x, out, [f](const auto& kernels) { return kernels.activation[f]; });
+// The rows and columns that an activation goes over: its rows lie along the last axis.
+struct RowsAndColumns {
+    std::size_t rows, columns;
+};
+RowsAndColumns rows_of(Site site, const py::array& a, ActivationKind kind) {
+    if (info(kind).by_rows && a.ndim() == 0) value_error(site, "has shape (), expected at least one axis");
+    const auto columns = std::size_t(a.ndim() > 0 ? a.shape(a.ndim() - 1) : 1);
+    return {columns > 0 ? std::size_t(a.size()) / columns : 0, columns};
 }
 
-py::array vmath_op(py::handle name, py::handle x, py::handle out) {
-    const int f = name_index("vmath", "name", kVmathFunctionNames, name);
-    return map_op(kVmathFunctionNames[f].data(), x, out, [f](const auto& kernels) { return kernels.vmath[f]; });
+py::array activation_op(py::handle name, py::handle x_in, py::handle out, py::handle parameter) {
+    const auto kind = ActivationKind(name_index("activation", "name", kActivationKindNames, name));
+    const char* me = kActivationKindNames[int(kind)].data();
+    const Activation f = with_parameter(me, kind, parameter);
+    const py::array x_any = as_array({me, "x"}, x_in);
+    return dispatch_float({me, "x"}, x_any, [&](auto tag) {
+        using T = decltype(tag);
+        const py::array x = contiguous<T>({me, "x"}, x_any);
+        const RowsAndColumns n = rows_of({me, "x"}, x, kind);
+        py::array y = output<T>({me, "out"}, out, shape_of(x), {&x}, true);
+        T* to = mutable_data<T>(y);
+        without_gil_if(x.size() > kKeepGil, [&] { activation(f, to, data<T>(x), n.rows, n.columns); });
+        return y;
+    });
 }
 
-py::array activation_backward_op(py::handle name, py::handle dy_in, py::handle y_in, py::handle out) {
-    const auto f = Activation(name_index("activation_backward", "name", kActivationNames, name));
-    const std::string function = std::string(kActivationNames[int(f)]) + "_backward";
+py::array activation_backward_op(py::handle name, py::handle dy_in, py::handle source_in, py::handle out, py::handle parameter) {
+    const auto kind = ActivationKind(name_index("activation_backward", "name", kActivationKindNames, name));
+    const std::string function = std::string(kActivationKindNames[int(kind)]) + "_backward";
     const char* me = function.c_str();
+    const Activation f = with_parameter(me, kind, parameter);
+    const Site site{me, info(kind).of_input ? "x" : "y"};
     const py::array dy_any = as_array({me, "dy"}, dy_in);
     return dispatch_float({me, "dy"}, dy_any, [&](auto tag) {
         using T = decltype(tag);
-        const py::array dy = contiguous<T>({me, "dy"}, dy_any), y = contiguous<T>({me, "y"}, y_in);
-        if (shape_of(dy) != shape_of(y)) value_error({me, "y"}, "has shape " + shape_text(y) + ", expected " + shape_text(dy));
-        py::array dx = output<T>({me, "out"}, out, shape_of(dy), {&dy, &y}, true);
+        const py::array dy = contiguous<T>({me, "dy"}, dy_any), source = contiguous<T>(site, source_in);
+        if (shape_of(dy) != shape_of(source)) value_error(site, "has shape " + shape_text(source) + ", expected " + shape_text(dy));
+        const RowsAndColumns n = rows_of({me, "dy"}, dy, kind);
+        py::array dx = output<T>({me, "out"}, out, shape_of(dy), {&dy, &source}, true);
         T* to = mutable_data<T>(dx);
-        without_gil_if(dy.size() > kKeepGil, [&] { activation_backward(f, to, data<T>(dy), data<T>(y), std::size_t(dy.size())); });
+        without_gil_if(dy.size() > kKeepGil, [&] { activation_backward(f, to, data<T>(dy), data<T>(source), n.rows, n.columns); });
         return dx;
     });
 }
@@ -226,18 +249,40 @@ py::tuple loss_op(py::handle name, py::handle pred_in, py::handle target_in, py:
     });
 }
 
+template <class F>
+py::tuple activations_that(F holds) {
+    py::list names;
+    for (std::size_t i = 0; i < kActivationKindCount; ++i)
+        if (holds(info(ActivationKind(i)))) names.append(py::str(kActivationKindNames[i].data(), kActivationKindNames[i].size()));
+    return py::tuple(names);
+}
+
+// What the one number of an activation is called, and what it is unless given, of those that have one.
+py::dict activation_parameters() {
+    py::dict all;
+    for (std::size_t i = 0; i < kActivationKindCount; ++i)
+        if (const ActivationInfo& a = info(ActivationKind(i)); a.parameter)
+            all[py::str(kActivationKindNames[i].data(), kActivationKindNames[i].size())] = py::make_tuple(a.parameter, a.standard);
+    return all;
+}
+
 }  // namespace
 
 void bind_ops(py::module_& m) {
-    m.attr("activations") = names_tuple(kActivationNames);
+    m.attr("activations") = names_tuple(kActivationKindNames);
+    m.attr("activations_of_input") = activations_that([](const ActivationInfo& i) { return i.of_input; });
+    m.attr("activations_by_rows") = activations_that([](const ActivationInfo& i) { return i.by_rows; });
+    m.attr("activation_parameters") = activation_parameters();
     m.attr("losses") = names_tuple(kLossNames);
     m.attr("vmath_functions") = names_tuple(kVmathFunctionNames);
     m.def("dense", dense_op, py::arg("x"), py::arg("w"), py::arg("b") = py::none(), py::arg("activation") = py::none(),
           py::arg("out") = py::none());
     m.def("dense_backward", dense_backward_op, py::arg("dy"), py::arg("x"), py::arg("w"), py::arg("y") = py::none(),
           py::arg("activation") = py::none(), py::arg("need_dx") = true, py::arg("out") = py::none());
-    m.def("activation", activation_op, py::arg("name"), py::arg("x"), py::arg("out") = py::none());
-    m.def("activation_backward", activation_backward_op, py::arg("name"), py::arg("dy"), py::arg("y"), py::arg("out") = py::none());
+    m.def("activation", activation_op, py::arg("name"), py::arg("x"), py::arg("out") = py::none(),
+          py::arg("parameter") = py::none());
+    m.def("activation_backward", activation_backward_op, py::arg("name"), py::arg("dy"), py::arg("source"),
+          py::arg("out") = py::none(), py::arg("parameter") = py::none());
     m.def("standardize", standardize_op, py::arg("x"), py::arg("mean"), py::arg("scale"), py::arg("out") = py::none());
     m.def("standardize_backward", standardize_backward_op, py::arg("dy"), py::arg("scale"), py::arg("out") = py::none());
     m.def("vmath", vmath_op, py::arg("name"), py::arg("x"), py::arg("out") = py::none());

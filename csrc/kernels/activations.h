@@ -1,62 +1,352 @@
 // Activations: the one list, and one struct per formula with its backward beside it.
 //
-// forward(x) -> y. backward(dy, y) -> dx, with the derivative taken from the output y, so that a layer keeps y alone.
+// forward(x) -> y. backward(dy, y) -> dx, with the derivative taken from the output y, so that a layer keeps y alone; of those
+// whose output does not tell, backward(dy, x).
 #pragma once
 
 #include "kernels/lists.h"
 
-#define TRAINSTEP_ACTIVATIONS(X) X(identity) X(relu) X(sigmoid) X(tanh)
+// name, then what is not as in ActivationInfo.
+#define TRAINSTEP_ACTIVATIONS(X)                                   \
+    X(identity)                                                    \
+    X(relu)                                                        \
+    X(sigmoid)                                                     \
+    X(tanh)                                                        \
+    X(leaky_relu, .parameter = "negative_slope", .standard = 0.01) \
+    X(elu, .parameter = "alpha", .standard = 1)                    \
+    X(selu)                                                        \
+    X(softplus)                                                    \
+    X(hardtanh)                                                    \
+    X(hardsigmoid)                                                 \
+    X(gelu, .of_input = true)                                      \
+    X(gelu_tanh, .of_input = true)                                 \
+    X(silu, .of_input = true)                                      \
+    X(hardswish, .of_input = true)                                 \
+    X(mish, .of_input = true)                                      \
+    X(softmax, .by_rows = true)                                    \
+    X(log_softmax, .by_rows = true)
 
 namespace trainstep {
-TRAINSTEP_FAMILY(Activation, TRAINSTEP_ACTIVATIONS)
-}
+TRAINSTEP_FAMILY(ActivationKind, TRAINSTEP_ACTIVATIONS)
+
+struct ActivationInfo {
+    bool of_input = false;            // backward takes x, not y
+    bool by_rows = false;             // an element depends on all of its row
+    const char* parameter = nullptr;  // what its one number is called, at least 0, where it has one
+    double standard = 0;              // and what it is unless it is given
+};
+// Not inline: a copy in each file, since symbols of the same name in the files of two ISA levels would merge.
+namespace activation_info {
+#define TRAINSTEP_INFO(name, ...) {__VA_ARGS__},
+constexpr ActivationInfo kAll[] = {TRAINSTEP_ACTIVATIONS(TRAINSTEP_INFO)};
+#undef TRAINSTEP_INFO
+}  // namespace activation_info
+static constexpr const ActivationInfo& info(ActivationKind kind) { return activation_info::kAll[int(kind)]; }
+
+// An activation with its number.
+struct Activation {
+    ActivationKind kind = ActivationKind::identity;
+    double parameter = 0;
+};
+
+// Kernels of an activation: n elements of any array, or one row of n elements of those that go by rows. dx may be dy, y may be x.
+// `source`: x or y, whichever backward takes.
+template <class T>
+using ActivationForward = void (*)(T* y, const T* x, std::size_t n, T parameter);
+template <class T>
+using ActivationBackward = void (*)(T* dx, const T* dy, const T* source, std::size_t n, T parameter);
+
+}  // namespace trainstep
 
 #ifdef TRAINSTEP_ISA
+#include "kernels/loops.h"
 #include "kernels/vmath.h"
 
 namespace trainstep::TRAINSTEP_ISA::activations {
 
 struct identity {  // y = x;  dx = dy
     template <class T>
-    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x) {
+    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T = {}) {
         return x;
     }
     template <class T>
-    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T>) {
+    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T>, T = {}) {
         return dy;
     }
 };
 
 struct relu {  // y = max(x, 0), NaN for NaN;  dx = dy where y > 0, else 0; a NaN in y goes through
     template <class T>
-    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x) {
+    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T = {}) {
         return max(zero<T>(), x);
     }
     template <class T>
-    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y) {
+    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y, T = {}) {
         return y <= zero<T>() ? zero<T>() : dy;
     }
 };
 
 struct sigmoid {  // y = 1 / (1 + exp(-x));  dx = dy * y * (1 - y)
     template <class T>
-    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x) {
+    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
         return TRAINSTEP_ISA::sigmoid(x);
     }
     template <class T>
-    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y) {
+    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y, T) {
         return dy * (y * (T(1) - y));
     }
 };
 
 struct tanh {  // y = tanh(x);  dx = dy * (1 - y^2)
     template <class T>
-    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x) {
+    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
         return TRAINSTEP_ISA::tanh(x);
     }
     template <class T>
-    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y) {
+    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y, T) {
         return dy * ((T(1) - y) * (T(1) + y));  // 1 - y*y would cancel where y is near 1
+    }
+};
+
+struct leaky_relu {  // y = x where x > 0, else slope * x;  dx = dy, or slope * dy, by the sign of y
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T slope) {
+        return x <= zero<T>() ? slope * x : x;
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y, T slope) {
+        return y <= zero<T>() ? slope * dy : dy;
+    }
+};
+
+struct elu {  // y = x where x > 0, else alpha * (exp(x) - 1);  dx = dy, or dy * (y + alpha)
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T alpha) {
+        return x <= zero<T>() ? alpha * expm1(x) : x;
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y, T alpha) {
+        return y <= zero<T>() ? dy * (y + alpha) : dy;
+    }
+};
+
+// y = scale * elu(x, alpha), with the numbers that keep mean 0 and variance 1. Klambauer et al. (NIPS 2017), equation 14.
+struct selu {
+    template <class T>
+    static constexpr T kScale = T(1.0507009873554804934193349852946);
+    template <class T>
+    static constexpr T kNegative = T(1.7580993408473768599402175208123);  // kScale * alpha
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
+        return x <= zero<T>() ? kNegative<T> * expm1(x) : kScale<T> * x;
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y, T) {
+        return y <= zero<T>() ? dy * (y + kNegative<T>) : kScale<T> * dy;
+    }
+};
+
+struct softplus {  // y = log(1 + exp(x));  dx = dy * (1 - exp(-y))
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
+        return max(zero<T>(), x) + log1p(exp(-abs(x)));
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y, T) {
+        return dy * -expm1(-y);
+    }
+};
+
+struct hardtanh {  // y = min(max(x, -1), 1);  dx = dy where -1 < y < 1, else 0; a NaN in y goes through
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
+        return min(set1<T>(T(1)), max(set1<T>(T(-1)), x));
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y, T) {
+        return abs(y) >= set1<T>(T(1)) ? zero<T>() : dy;
+    }
+};
+
+struct hardsigmoid {  // y = min(max(x + 3, 0), 6) / 6;  dx = dy / 6 where 0 < y < 1, else 0; a NaN in y goes through
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
+        return min(set1<T>(T(6)), max(zero<T>(), x + T(3))) / T(6);
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y, T) {
+        const Vec<T> slope = dy / T(6), at_most_0 = y <= zero<T>() ? zero<T>() : slope;
+        return y >= set1<T>(T(1)) ? zero<T>() : at_most_0;
+    }
+};
+
+// a * b, and 0 where a is 0, whatever b is: what a gate of 0 lets through of infinity.
+template <class T>
+TRAINSTEP_INLINE Vec<T> gated(Vec<T> a, Vec<T> b) {
+    return a == zero<T>() ? zero<T>() : a * b;
+}
+
+// The normal distribution: how much of it lies below x, and its density there. The smaller side is exp(-x^2 / 2) times what has no
+// tail, (1 + 2 a) exp(a^2) erfc(a) / 2 over 1 + 2 a, with a = |x| / sqrt(2), a polynomial in (a - 3) / (a + 3) (interpolated at
+// Chebyshev's points in 60-digit arithmetic, a <= 29; relative error float 2.4e-8, double 2.2e-16).
+template <class T>
+struct NormalConstants;
+template <>
+struct NormalConstants<float> {
+    static constexpr float side[] = {0.626504041f,  -0.0678104906f, -0.0237819945f, 0.0648207941f,    -0.0596269218f, 0.0341692081f,
+                                     -0.011925642f, 0.00120948502f, 0.00101094228f, -0.000298001033f, -8.9420701e-5f};
+};
+template <>
+struct NormalConstants<double> {
+    static constexpr double side[] = {
+        0.62650402913486491,    -0.06781055306228854,  -0.023781147176749018,  0.064822579351169423,   -0.059636831706530748,
+        0.034154013678514806,   -0.011885257479619694, 0.0012646958138083421,  0.00094434536045320759, -0.00038991537662667917,
+        -5.2580780843232904e-5, 6.2545947176282565e-5, 2.4770990646301077e-6,  -1.0038666221760514e-5, -3.6862091743448193e-7,
+        1.7130645179600713e-6,  1.7741115133715324e-7, -2.7959743031131156e-7, -6.3093947717622091e-8, 3.0363506567743301e-8,
+        1.1665722815802371e-8,  2.9652288277320051e-10};
+};
+template <class T>
+struct Normal {
+    Vec<T> below, density;
+
+    TRAINSTEP_INLINE explicit Normal(Vec<T> x) {
+        const Vec<T> r = min(set1<T>(T(40)), abs(x));  // exp(-r^2 / 2) is 0 there
+        const Vec<T> square = r * r, lost = fma(r, r, -square), bell = exp(T(-0.5) * square) * (T(1) - T(0.5) * lost);
+        const Vec<T> a = T(0.70710678118654752440) * r, t = (a - T(3)) / (a + T(3));
+        const Vec<T> side = bell * polynomial<T>(t, NormalConstants<T>::side) / (T(1) + T(2) * a);
+        below = x < zero<T>() ? side : T(1) - side;
+        density = T(0.39894228040143267794) * bell;
+    }
+};
+
+// y = x * P(x), P the normal distribution;  dx = dy * (P(x) + x * p(x)), p its density. Hendrycks, Gimpel: Gaussian error linear
+// units (2016), section 2.
+struct gelu {
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
+        return gated<T>(Normal<T>(x).below, x);
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> x, T) {
+        const Normal<T> normal(x);
+        return dy * (normal.below + gated<T>(normal.density, x));
+    }
+};
+
+// The same with P(x) = (1 + tanh(u)) / 2 = sigmoid(2 u), u = sqrt(2 / pi) * (x + 0.044715 x^3).
+struct gelu_tanh {
+    template <class T>
+    static constexpr T kLinear = T(1.5957691216057307118);  // of 2 u
+    template <class T>
+    static constexpr T kCubic = T(0.071354816272600248);
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> gate(Vec<T> x) {
+        return TRAINSTEP_ISA::sigmoid(x * fma(kCubic<T> * x, x, set1<T>(kLinear<T>)));
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
+        return gated<T>(gate<T>(x), x);
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> x, T) {
+        const Vec<T> p = gate<T>(x), slope = fma(3 * kCubic<T> * x, x, set1<T>(kLinear<T>));
+        return dy * (p + gated<T>(p * (T(1) - p), x * slope));
+    }
+};
+
+struct silu {  // y = x * s, s = sigmoid(x);  dx = dy * (s + x * s * (1 - s))
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
+        return gated<T>(TRAINSTEP_ISA::sigmoid(x), x);
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> x, T) {
+        const Vec<T> s = TRAINSTEP_ISA::sigmoid(x);
+        return dy * (s + gated<T>(s * (T(1) - s), x));
+    }
+};
+
+struct hardswish {  // y = x * hardsigmoid(x);  dx = 0 up to -3, dy * (x / 3 + 1 / 2), from 3 on dy
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T none) {
+        return gated<T>(hardsigmoid::forward<T>(x, none), x);
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> x, T) {
+        const Vec<T> from_left = x <= set1<T>(T(-3)) ? zero<T>() : dy * (x / T(3) + T(0.5));
+        return x >= set1<T>(T(3)) ? dy : from_left;
+    }
+};
+
+// y = x * t, t = tanh(softplus(x)) = n / (n + 2) with n = exp(x) * (exp(x) + 2);  dx = dy * (t + x * (1 - t^2) * sigmoid(x)).
+// Misra (BMVC 2020), equations 1 and 2. From x = 30 on t is 1.
+struct mish {
+    template <class T>
+    struct Gate {
+        Vec<T> t, rest;  // rest = 1 - t
+        TRAINSTEP_INLINE explicit Gate(Vec<T> x) {
+            const Vec<T> e = exp(min(set1<T>(T(30)), x)), n = e * (e + T(2));
+            t = n / (n + T(2));
+            rest = T(2) / (n + T(2));
+        }
+    };
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
+        return gated<T>(Gate<T>(x).t, x);
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> x, T) {
+        const Gate<T> gate(x);
+        const Vec<T> slope = gate.rest * (T(1) + gate.t) * TRAINSTEP_ISA::sigmoid(x);
+        return dy * (gate.t + (x >= set1<T>(T(30)) ? zero<T>() : gated<T>(slope, x)));
+    }
+};
+
+template <class T>
+TRAINSTEP_INLINE Vec<T> row_max(const T* x, std::size_t n) {
+    Vec<T> most = set1<T>(-T(__builtin_inf()));
+    for_each_vector<T>(n, [&](std::size_t j, auto part)
+                              __attribute__((always_inline)) { most = max(or_else<T>(get<T>(x + j, part), part, most), most); });
+    return set1<T>(reduce_max<T>(most));
+}
+
+// The sum of f(x_j, y_j) over a row.
+template <class T, class F>
+TRAINSTEP_INLINE Vec<T> row_sum(const T* x, const T* y, std::size_t n, F f) {
+    Vec<T> sum = zero<T>();
+    for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
+        sum = sum + or_else<T>(f(get<T>(x + j, part), get<T>(y + j, part)), part, zero<T>());
+    });
+    return set1<T>(reduce_add<T>(sum));
+}
+
+struct softmax {  // y_j = exp(x_j - max x) / sum_k exp(x_k - max x);  dx = y * (dy - sum(dy * y))
+    template <class T>
+    static void forward_row(T* y, const T* x, std::size_t n, T) {
+        const Vec<T> most = row_max<T>(x, n);
+        map<T>(y, x, n, [=](Vec<T> v) __attribute__((always_inline)) { return exp(v - most); });
+        const Vec<T> sum = row_sum<T>(y, y, n, [](Vec<T> v, Vec<T>) __attribute__((always_inline)) { return v; });
+        map<T>(y, y, n, [=](Vec<T> v) __attribute__((always_inline)) { return v / sum; });
+    }
+    template <class T>
+    static void backward_row(T* dx, const T* dy, const T* y, std::size_t n, T) {
+        const Vec<T> sum = row_sum<T>(dy, y, n, [](Vec<T> d, Vec<T> v) __attribute__((always_inline)) { return d * v; });
+        zip<T>(dx, dy, y, n, [=](Vec<T> d, Vec<T> v) __attribute__((always_inline)) { return v * (d - sum); });
+    }
+};
+
+struct log_softmax {  // y_j = (x_j - max x) - log(sum_k exp(x_k - max x));  dx = dy - exp(y) * sum(dy)
+    template <class T>
+    static void forward_row(T* y, const T* x, std::size_t n, T) {
+        const Vec<T> most = row_max<T>(x, n);
+        const Vec<T> log_sum =
+            log(row_sum<T>(x, x, n, [=](Vec<T> v, Vec<T>) __attribute__((always_inline)) { return exp(v - most); }));
+        map<T>(y, x, n, [=](Vec<T> v) __attribute__((always_inline)) { return (v - most) - log_sum; });
+    }
+    template <class T>
+    static void backward_row(T* dx, const T* dy, const T* y, std::size_t n, T) {
+        const Vec<T> sum = row_sum<T>(dy, dy, n, [](Vec<T> d, Vec<T>) __attribute__((always_inline)) { return d; });
+        zip<T>(dx, dy, y, n, [=](Vec<T> d, Vec<T> v) __attribute__((always_inline)) { return d - exp(v) * sum; });
     }
 };
 

@@ -12,6 +12,20 @@
 
 namespace trainstep {
 
+// An activation, or its derivative, with its kernel; identity has none.
+template <class T>
+struct ActivationCall {
+    ActivationKind kind = ActivationKind::identity;
+    T parameter = 0;
+    ActivationForward<T> kernel = nullptr;
+};
+template <class T>
+struct DerivativeCall {
+    ActivationKind kind = ActivationKind::identity;
+    T parameter = 0;
+    ActivationBackward<T> kernel = nullptr;
+};
+
 // C (m, n) = A (m, k) @ B (k, n). C and B or its transpose are row-major; A's strides are free, in elements.
 template <class T>
 struct Gemm {
@@ -24,13 +38,14 @@ struct Gemm {
     std::size_t m, n, k;
     std::size_t chain = 0;    // elements of k in a chain, at most kBlockK; 0: what block_of_k says
     bool accumulate = false;  // C += A @ B; not with an epilogue
-    // Epilogue: c = activation(c + bias).
+    // Epilogue: c = c + bias, y = activation(c). Of an activation by rows that is done elsewhere.
     const T* bias = nullptr;  // (n), or null
-    Activation activation = Activation::identity;
-    // Epilogue of a backward product: c = c * derivative'(output), output laid out as C: the gradient goes on through the
-    // activation that made `output`.
-    const T* output = nullptr;
-    Activation derivative = Activation::identity;
+    ActivationCall<T> activation{};
+    T* y = nullptr;  // laid out as C; null: it takes C's place
+    // Epilogue of a backward product: c = c * derivative'(source), source laid out as C: the gradient goes on through the
+    // activation below, which takes its derivative from `source`.
+    const T* source = nullptr;
+    DerivativeCall<T> derivative{};
 };
 
 // How a product is cut for the caches of a core, in bytes. No result depends on it.
@@ -285,35 +300,18 @@ void pack_b_share(T* packed, const T* b, std::size_t b_k, std::size_t k, std::si
 
 template <class T>
 void activate_block(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1) {
-    if (g.activation == Activation::identity) return;
-    for (std::size_t i = m0; i < m1; ++i) {
-        T* c = g.c + i * g.ldc + n0;
-        switch (g.activation) {
-#define TRAINSTEP_FORWARD(name)                                                                                          \
-    case Activation::name:                                                                                               \
-        map<T>(c, c, n1 - n0, [](Vec<T> x) __attribute__((always_inline)) { return activations::name::forward<T>(x); }); \
-        break;
-            TRAINSTEP_ACTIVATIONS(TRAINSTEP_FORWARD)
-#undef TRAINSTEP_FORWARD
-        }
-    }
+    if (g.activation.kind == ActivationKind::identity) return;
+    T* const y = g.y ? g.y : g.c;
+    for (std::size_t i = m0; i < m1; ++i)
+        g.activation.kernel(y + i * g.ldc + n0, g.c + i * g.ldc + n0, n1 - n0, g.activation.parameter);
 }
 
 template <class T>
 void differentiate_block(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1) {
-    if (g.derivative == Activation::identity) return;
+    if (g.derivative.kind == ActivationKind::identity) return;
     for (std::size_t i = m0; i < m1; ++i) {
-        T* c = g.c + i * g.ldc + n0;
-        const T* y = g.output + i * g.ldc + n0;
-        switch (g.derivative) {
-#define TRAINSTEP_BACKWARD(name)                                                                                              \
-    case Activation::name:                                                                                                    \
-        zip<T>(c, c, y, n1 - n0,                                                                                              \
-               [](Vec<T> dy, Vec<T> out) __attribute__((always_inline)) { return activations::name::backward<T>(dy, out); }); \
-        break;
-            TRAINSTEP_ACTIVATIONS(TRAINSTEP_BACKWARD)
-#undef TRAINSTEP_BACKWARD
-        }
+        T* const c = g.c + i * g.ldc + n0;
+        g.derivative.kernel(c, c, g.source + i * g.ldc + n0, n1 - n0, g.derivative.parameter);
     }
 }
 
@@ -363,7 +361,7 @@ void gemv(const Gemm<T>& g, std::size_t m0, std::size_t m1) {
 
 template <class T>
 bool is_bare(const Gemm<T>& g) {
-    return !g.bias && g.activation == Activation::identity && g.derivative == Activation::identity;
+    return !g.bias && g.activation.kind == ActivationKind::identity && g.derivative.kind == ActivationKind::identity;
 }
 
 // Vectors of C's rows would be filled to less than three quarters: the tile is calculated transposed, its rows along C's columns.
@@ -513,7 +511,7 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
     const bool pack_the_a = n > 4 * columns && m * g.k * sizeof(T) > 64 * 1024;
     const bool stream_the_b = few_rows && (g.b_column != 1 || g.k * n * sizeof(T) > kStreamedB);
 
-    const bool relu_backward = g.derivative == Activation::relu;
+    const bool relu_backward = g.derivative.kind == ActivationKind::relu;
     const std::size_t block_k = g.chain ? g.chain : block_of_k(g.k);
 
     const std::size_t block_n = columns_of_block<T>(blocks);
@@ -535,8 +533,8 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
                 const T* const a = pack_the_a ? packed_a : g.a + ic * g.a_row + pc * g.a_k;
                 const T* const b = pack_the_b ? packed_b : g.b + pc * g.b_k + jc * g.b_column;
                 const T* const bias = last_k && g.bias ? g.bias + jc : nullptr;
-                const T* const relu_output = last_k && relu_backward ? g.output + ic * g.ldc + jc : nullptr;
-                Finish<T> finish{pc > 0 || g.accumulate, bias, last_k && g.activation == Activation::relu, relu_output};
+                const T* const relu_output = last_k && relu_backward ? g.source + ic * g.ldc + jc : nullptr;
+                Finish<T> finish{pc > 0 || g.accumulate, bias, last_k && g.activation.kind == ActivationKind::relu, relu_output};
                 if (stream_the_b) {
                     const Panels<T> p{a, g.a_row, g.a_k, b, g.b_k, 0, kc};
                     static_assert(kShortRows == 3);
@@ -571,7 +569,7 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
                             for (std::size_t ir = 0; ir < mc; ir += kTileRows) tile(ir, jr);
                     }
                 }
-                if (last_k && g.activation != Activation::relu) activate_block(g, ic, ic + mc, jc, jc + nc);
+                if (last_k && g.activation.kind != ActivationKind::relu) activate_block(g, ic, ic + mc, jc, jc + nc);
                 if (last_k && !relu_backward) differentiate_block(g, ic, ic + mc, jc, jc + nc);
             }
         }

@@ -7,6 +7,23 @@ namespace trainstep::TRAINSTEP_ISA {
 
 namespace {
 
+template <class T, class Formula>
+void fill_activation(Kernels<T>& k, int kind) {
+    if constexpr (requires { Formula::template forward_row<T>; }) {
+        k.activation[kind] = Formula::template forward_row<T>;
+        k.activation_backward[kind] = Formula::template backward_row<T>;
+    } else {
+        k.activation[kind] = [](T* y, const T* x, std::size_t n, T parameter) {
+            map<T>(y, x, n, [=](Vec<T> v) __attribute__((always_inline)) { return Formula::template forward<T>(v, parameter); });
+        };
+        k.activation_backward[kind] = [](T* dx, const T* dy, const T* source, std::size_t n, T parameter) {
+            zip<T>(dx, dy, source, n, [=](Vec<T> d, Vec<T> v) __attribute__((always_inline)) {
+                return Formula::template backward<T>(d, v, parameter);
+            });
+        };
+    }
+}
+
 template <class T>
 void fill(Kernels<T>& k) {
 #define TRAINSTEP_VMATH(name)                                                                            \
@@ -15,14 +32,7 @@ void fill(Kernels<T>& k) {
     };
     TRAINSTEP_VMATH_FUNCTIONS(TRAINSTEP_VMATH)
 #undef TRAINSTEP_VMATH
-#define TRAINSTEP_ACTIVATION(name)                                                                                      \
-    k.activation[int(Activation::name)] = [](T* y, const T* x, std::size_t n) {                                         \
-        map<T>(y, x, n, [](Vec<T> v) __attribute__((always_inline)) { return activations::name::forward<T>(v); });      \
-    };                                                                                                                  \
-    k.activation_backward[int(Activation::name)] = [](T* dx, const T* dy, const T* y, std::size_t n) {                  \
-        zip<T>(dx, dy, y, n,                                                                                            \
-               [](Vec<T> d, Vec<T> v) __attribute__((always_inline)) { return activations::name::backward<T>(d, v); }); \
-    };
+#define TRAINSTEP_ACTIVATION(name, ...) fill_activation<T, activations::name>(k, int(ActivationKind::name));
     TRAINSTEP_ACTIVATIONS(TRAINSTEP_ACTIVATION)
 #undef TRAINSTEP_ACTIVATION
     k.standardize = [](T* y, const T* x, const T* mean, const T* scale, std::size_t rows, std::size_t columns) {

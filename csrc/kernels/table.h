@@ -23,11 +23,10 @@ TRAINSTEP_FAMILY(VmathFunction, TRAINSTEP_VMATH_FUNCTIONS)
 template <class T>
 struct Kernels {
     using Map = void (*)(T* y, const T* x, std::size_t n);
-    using Zip = void (*)(T* dx, const T* dy, const T* y, std::size_t n);
 
-    Map vmath[kVmathFunctionCount];             // y = f(x)
-    Map activation[kActivationCount];           // y = f(x)
-    Zip activation_backward[kActivationCount];  // dx = dy * f'(x), from y
+    Map vmath[kVmathFunctionCount];  // y = f(x)
+    ActivationForward<T> activation[kActivationKindCount];
+    ActivationBackward<T> activation_backward[kActivationKindCount];
 
     // y = (x - mean) * scale and dx = dy * scale, over rows of `columns` elements.
     void (*standardize)(T* y, const T* x, const T* mean, const T* scale, std::size_t rows, std::size_t columns);

@@ -1,5 +1,6 @@
 #include "ops/dense.h"
 
+#include "ops/elementwise.h"
 #include "runtime/caches.h"
 #include "runtime/isa.h"
 #include "runtime/parallel.h"
@@ -45,7 +46,7 @@ Grid grid_for(int parts, std::size_t m, std::size_t n, std::size_t tile_rows, st
 
 template <class T>
 void product(const Gemm<T>& g) {
-    if (g.n == 1 && g.ldc == 1 && g.a_row == 1 && g.a_k != 1 && !g.bias && g.derivative == Activation::identity) {
+    if (g.n == 1 && g.ldc == 1 && g.a_row == 1 && g.a_k != 1 && !g.bias && g.derivative.kind == ActivationKind::identity) {
         // A column whose factors lie along A's rows (dw of a layer of one unit) is the row C^T = B^T @ A^T of the same products.
         Gemm<T> row = g;
         row.m = 1, row.n = g.m, row.ldc = g.m;
@@ -92,22 +93,29 @@ void dense_chain(T* chain, Rows<const T> x, const T* w, std::size_t batch, std::
 }
 
 template <class T>
-void dense_from_chains(T* y, const T* chains, std::size_t apart, const T* b, Activation activation, std::size_t batch,
-                       std::size_t in, std::size_t out) {
+void dense_from_chains(T* y, const T* chains, std::size_t apart, const T* b, const Activation& f, std::size_t batch, std::size_t in,
+                       std::size_t out) {
+    const bool by_rows = info(f.kind).by_rows;
     Gemm<T> g{};
-    g.c = y, g.ldc = out, g.m = batch, g.n = out, g.bias = b, g.activation = activation;
+    g.c = y, g.ldc = out, g.m = batch, g.n = out, g.bias = b;
+    if (!by_rows) g.activation = activation_call<T>(f);
     kernels().of<T>().sum_chains(g, chains, ceil_div(in, chain_of(in, out)), apart);
+    if (by_rows) activation(f, y, y, batch, out);
 }
 
 template <class T>
-void dense(Rows<T> y, Rows<const T> x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in,
+void dense(Rows<T> y, T* z, Rows<const T> x, const T* w, const T* b, const Activation& f, std::size_t batch, std::size_t in,
            std::size_t out, Range units) {
+    const bool by_rows = info(f.kind).by_rows;
     Gemm<T> g{};
-    g.c = y.at + units.begin, g.ldc = y.stride, g.m = batch, g.n = units.end - units.begin, g.k = in;
+    g.c = (z ? z : y.at) + units.begin, g.ldc = y.stride, g.m = batch, g.n = units.end - units.begin, g.k = in;
     g.a = x.at, g.a_row = x.stride, g.a_k = 1;
     g.b = w + units.begin, g.b_k = out, g.b_column = 1;
-    g.bias = b ? b + units.begin : nullptr, g.activation = activation, g.chain = chain_of(in, out);
+    g.bias = b ? b + units.begin : nullptr, g.chain = chain_of(in, out);
+    if (z) g.y = y.at + units.begin;
+    if (!by_rows) g.activation = activation_call<T>(f);
     product(g);
+    if (by_rows) activation(f, y.at, y.at, batch, out);
 }
 
 template <class T>
@@ -128,24 +136,29 @@ void dense_backward_bias(T* db, Rows<const T> dz, bool accumulate, std::size_t b
 }
 
 template <class T>
-void dense_backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T> x, const T* w, Activation below, std::size_t batch,
+void dense_backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const T* w, const Activation& below, std::size_t batch,
                           std::size_t out, Range units) {
+    const bool by_rows = info(below.kind).by_rows;
     Gemm<T> g{};
     g.c = dx.at + units.begin, g.ldc = dx.stride, g.m = batch, g.n = units.end - units.begin, g.k = out;
     g.a = dz.at, g.a_row = dz.stride, g.a_k = 1;
     g.b = w + units.begin * out, g.b_k = 1, g.b_column = out;
-    g.output = x.at + units.begin, g.derivative = below;
+    g.source = source + units.begin;
+    if (!by_rows) g.derivative = derivative_call<T>(below);
     product(g);
+    if (by_rows) activation_backward(below, dx.at, dx.at, source, batch, g.n);
 }
 
-#define TRAINSTEP_INSTANTIATE(T)                                                                                               \
-    template void product(const Gemm<T>&);                                                                                     \
-    template void dense(Rows<T>, Rows<const T>, const T*, const T*, Activation, std::size_t, std::size_t, std::size_t, Range); \
-    template void dense_chain(T*, Rows<const T>, const T*, std::size_t, std::size_t, Range);                                   \
-    template void dense_from_chains(T*, const T*, std::size_t, const T*, Activation, std::size_t, std::size_t, std::size_t);   \
-    template void dense_backward_weight(Rows<T>, Rows<const T>, Rows<const T>, bool, std::size_t, Range, Range);               \
-    template void dense_backward_bias(T*, Rows<const T>, bool, std::size_t, Range);                                            \
-    template void dense_backward_input(Rows<T>, Rows<const T>, Rows<const T>, const T*, Activation, std::size_t, std::size_t,  \
+#define TRAINSTEP_INSTANTIATE(T)                                                                                                  \
+    template void product(const Gemm<T>&);                                                                                        \
+    template void dense(Rows<T>, T*, Rows<const T>, const T*, const T*, const Activation&, std::size_t, std::size_t, std::size_t, \
+                        Range);                                                                                                   \
+    template void dense_chain(T*, Rows<const T>, const T*, std::size_t, std::size_t, Range);                                      \
+    template void dense_from_chains(T*, const T*, std::size_t, const T*, const Activation&, std::size_t, std::size_t,             \
+                                    std::size_t);                                                                                 \
+    template void dense_backward_weight(Rows<T>, Rows<const T>, Rows<const T>, bool, std::size_t, Range, Range);                  \
+    template void dense_backward_bias(T*, Rows<const T>, bool, std::size_t, Range);                                               \
+    template void dense_backward_input(Rows<T>, Rows<const T>, const T*, const T*, const Activation&, std::size_t, std::size_t,   \
                                        Range);
 TRAINSTEP_INSTANTIATE(float)
 TRAINSTEP_INSTANTIATE(double)

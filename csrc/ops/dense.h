@@ -20,10 +20,11 @@ struct Rows {
 template <class T>
 void product(const Gemm<T>& g);
 
-// y = activation(x @ w + b); b may be null. `units`: only these columns of y.
+// y = activation(x @ w + b); b may be null. z: where x @ w + b stays, laid out as y, or null where it need not; not with an
+// activation by rows, whose rows of y lie end to end. `units`: only these columns of y.
 template <class T>
-void dense(Rows<T> y, Rows<const T> x, const T* w, const T* b, Activation activation, std::size_t batch, std::size_t in,
-           std::size_t out, Range units);
+void dense(Rows<T> y, T* z, Rows<const T> x, const T* w, const T* b, const Activation& activation, std::size_t batch,
+           std::size_t in, std::size_t out, Range units);
 
 // The same in parts, of a layer with few units: chains of the sums over x's columns, each by itself (batch, out), without bias and
 // activation; and then y from all of them, one `apart` elements behind the other. chain_of: x's columns in a chain, or 0.
@@ -31,7 +32,7 @@ std::size_t chain_of(std::size_t in, std::size_t out);
 template <class T>
 void dense_chain(T* chain, Rows<const T> x, const T* w, std::size_t batch, std::size_t out, Range in);
 template <class T>
-void dense_from_chains(T* y, const T* chains, std::size_t apart, const T* b, Activation activation, std::size_t batch,
+void dense_from_chains(T* y, const T* chains, std::size_t apart, const T* b, const Activation& activation, std::size_t batch,
                        std::size_t in, std::size_t out);
 
 // The gradients from dz, the gradient with respect to x @ w + b; or, with accumulate, what is there and they.
@@ -42,10 +43,11 @@ void dense_backward_weight(Rows<T> dw, Rows<const T> dz, Rows<const T> x, bool a
 template <class T>
 void dense_backward_bias(T* db, Rows<const T> dz, bool accumulate, std::size_t batch, Range out);
 
-// dx = (dz @ w^T) * below'(x). below: the activation that made x, whose derivative dx is multiplied by on its way to memory, so
-// that it leaves as the dz of the layer below; identity for the plain dx. x and dx lie alike. `units`: only these columns of dx.
+// dx = (dz @ w^T) * below'(...). below: the activation that made x, whose derivative dx is multiplied by on its way to memory, so
+// that it leaves as the dz of the layer below; identity for the plain dx. source: what below takes its derivative from, laid out as
+// dx (end to end where below goes by rows). `units`: only these columns of dx.
 template <class T>
-void dense_backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T> x, const T* w, Activation below, std::size_t batch,
+void dense_backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const T* w, const Activation& below, std::size_t batch,
                           std::size_t out, Range units);
 
 }  // namespace trainstep

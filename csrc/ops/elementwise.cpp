@@ -16,10 +16,39 @@ void map(typename Kernels<T>::Map f, T* y, const T* x, std::size_t n) {
 }
 
 template <class T>
-void activation_backward(Activation f, T* dx, const T* dy, const T* y, std::size_t n) {
-    const auto kernel = kernels().of<T>().activation_backward[int(f)];
-    parallel_for(n, kGrain, kNsPerElement,
-                 [=](std::size_t begin, std::size_t end) { kernel(dx + begin, dy + begin, y + begin, end - begin); });
+ActivationCall<T> activation_call(const Activation& f) {
+    return {f.kind, T(f.parameter), kernels().of<T>().activation[int(f.kind)]};
+}
+template <class T>
+DerivativeCall<T> derivative_call(const Activation& f) {
+    return {f.kind, T(f.parameter), kernels().of<T>().activation_backward[int(f.kind)]};
+}
+
+namespace {
+// run(first element, elements) for every row, or for runs of elements that do not depend on each other.
+template <class F>
+void for_rows_or_elements(ActivationKind kind, std::size_t rows, std::size_t columns, F run) {
+    if (info(kind).by_rows)
+        parallel_for(rows, 1, kNsPerElement * double(columns), [=](std::size_t begin, std::size_t end) {
+            for (std::size_t r = begin; r < end; ++r) run(r * columns, columns);
+        });
+    else
+        parallel_for(rows * columns, kGrain, kNsPerElement, [=](std::size_t begin, std::size_t end) { run(begin, end - begin); });
+}
+}  // namespace
+
+template <class T>
+void activation(const Activation& f, T* y, const T* x, std::size_t rows, std::size_t columns) {
+    const ActivationCall<T> call = activation_call<T>(f);
+    for_rows_or_elements(f.kind, rows, columns,
+                         [=](std::size_t at, std::size_t n) { call.kernel(y + at, x + at, n, call.parameter); });
+}
+
+template <class T>
+void activation_backward(const Activation& f, T* dx, const T* dy, const T* source, std::size_t rows, std::size_t columns) {
+    const DerivativeCall<T> call = derivative_call<T>(f);
+    for_rows_or_elements(f.kind, rows, columns,
+                         [=](std::size_t at, std::size_t n) { call.kernel(dx + at, dy + at, source + at, n, call.parameter); });
 }
 
 template <class T>
@@ -40,8 +69,14 @@ void standardize_backward(T* dx, const T* dy, const T* scale, std::size_t rows, 
 
 template void map(Kernels<float>::Map, float*, const float*, std::size_t);
 template void map(Kernels<double>::Map, double*, const double*, std::size_t);
-template void activation_backward(Activation, float*, const float*, const float*, std::size_t);
-template void activation_backward(Activation, double*, const double*, const double*, std::size_t);
+#define TRAINSTEP_INSTANTIATE(T)                                                         \
+    template ActivationCall<T> activation_call<T>(const Activation&);                    \
+    template DerivativeCall<T> derivative_call<T>(const Activation&);                    \
+    template void activation(const Activation&, T*, const T*, std::size_t, std::size_t); \
+    template void activation_backward(const Activation&, T*, const T*, const T*, std::size_t, std::size_t);
+TRAINSTEP_INSTANTIATE(float)
+TRAINSTEP_INSTANTIATE(double)
+#undef TRAINSTEP_INSTANTIATE
 template void standardize(float*, const float*, const float*, const float*, std::size_t, std::size_t);
 template void standardize(double*, const double*, const double*, const double*, std::size_t, std::size_t);
 template void standardize_backward(float*, const float*, const float*, std::size_t, std::size_t);

@@ -11,9 +11,18 @@ namespace trainstep {
 template <class T>
 void map(typename Kernels<T>::Map f, T* y, const T* x, std::size_t n);
 
-// dx = dy * f'(x), from y.
+// The kernels of an activation with its number, for products.
 template <class T>
-void activation_backward(Activation f, T* dx, const T* dy, const T* y, std::size_t n);
+ActivationCall<T> activation_call(const Activation& f);
+template <class T>
+DerivativeCall<T> derivative_call(const Activation& f);
+
+// y = f(x), and dx = dy * f'(x) from x or y, as info(f.kind) has it. y may be x, dx may be dy. (rows, columns); where f does not go
+// by rows, only their product counts.
+template <class T>
+void activation(const Activation& f, T* y, const T* x, std::size_t rows, std::size_t columns);
+template <class T>
+void activation_backward(const Activation& f, T* dx, const T* dy, const T* source, std::size_t rows, std::size_t columns);
 
 // y = (x - mean) * scale;  x and y (rows, columns), mean and scale (columns). y may be x.
 template <class T>

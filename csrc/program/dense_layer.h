@@ -26,20 +26,21 @@ class DenseLayer final : public Layer<T> {
         if (has_bias_) b_ = weights[1];
     }
 
-    void forward(Rows<T> y, Rows<const T> x, std::size_t rows, Range units) const override {
-        dense(y, x, w_, b_, this->activation, rows, this->in, this->out, units);
+    void forward(Rows<T> y, T* z, Rows<const T> x, std::size_t rows, Range units) const override {
+        dense(y, z, x, w_, b_, this->activation, rows, this->in, this->out, units);
     }
-    void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T> x, Activation below, std::size_t rows,
+    void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, std::size_t rows,
                         Range units) const override {
-        dense_backward_input(dx, dz, x, w_, below, rows, this->out, units);
+        dense_backward_input(dx, dz, source, w_, below, rows, this->out, units);
     }
     void backward_parameter(std::size_t parameter, Rows<T> g, Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch,
                             Range rows, Range columns) const override {
         parameter == 0 ? dense_backward_weight(g, dz, x, accumulate, batch, rows, columns)
                        : dense_backward_bias(g.at, dz, accumulate, batch, columns);
     }
-    bool has_units() const override { return true; }
-    std::size_t chain() const override { return chain_of(this->in, this->out); }
+    bool has_units() const override { return !info(this->activation.kind).by_rows; }
+    // (Of z in parts nobody has made anything yet.)
+    std::size_t chain() const override { return this->keeps_z() ? 0 : chain_of(this->in, this->out); }
     void forward_chains(T* chains, std::size_t apart, Rows<const T> x, std::size_t rows, Range inputs) const override {
         for (std::size_t first = inputs.begin; first < inputs.end; first += chain())
             dense_chain(chains + first / chain() * apart, x, w_, rows, this->out, {first, std::min(first + chain(), inputs.end)});

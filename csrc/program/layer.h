@@ -16,7 +16,7 @@ namespace trainstep {
 struct LayerSpec {
     std::string kind;
     std::size_t in = 0, out = 0;
-    Activation activation = Activation::identity;
+    Activation activation{};
     bool bias = true;
 };
 
@@ -51,13 +51,15 @@ class Layer {
     virtual std::vector<ArraySpec> buffers() const { return {}; }
     virtual void place(const std::vector<T*>& weights, const std::vector<T*>& buffers) = 0;
 
-    // Each row of y follows from the same row of x alone, so that threads can take rows each for themselves. `units`: only these
-    // columns of y; all of them where the layer has no units.
-    virtual void forward(Rows<T> y, Rows<const T> x, std::size_t rows, Range units) const = 0;
+    // Each row of y follows from the same row of x alone, so that threads can take rows each for themselves. z: where what the
+    // activation is applied to stays, laid out as y; null where it need not. `units`: only these columns of y; all of them where
+    // the layer has no units.
+    virtual void forward(Rows<T> y, T* z, Rows<const T> x, std::size_t rows, Range units) const = 0;
 
-    // dz: the gradient with respect to what the layer's activation is applied to. dx = the gradient with respect to x times
-    // below'(x): the dz of the layer below, which ends in the activation `below`. Row by row, as forward. `units`: columns of dx.
-    virtual void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T> x, Activation below, std::size_t rows,
+    // dz: the gradient with respect to what the layer's activation is applied to. dx = the gradient with respect to x times the
+    // derivative of `below`: the dz of the layer below, which ends in that activation, taken from `source`, laid out as dx. Row by
+    // row, as forward. `units`: columns of dx.
+    virtual void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, std::size_t rows,
                                 Range units) const = 0;
 
     // The gradient of rows and columns of a parameter from all rows of dz and x, the first element of them at g.at; with accumulate
@@ -80,11 +82,16 @@ class Layer {
     // How many arrays there are room for.
     std::size_t chains() const { return chain() ? (in + chain() - 1) / chain() + 1 : 0; }
 
+    // Whether the layer is its activation and nothing else: then x is what that is applied to.
+    virtual bool is_activation() const { return false; }
+    // Whether the derivative of the activation is taken from an array of its own, z.
+    bool keeps_z() const { return info(activation.kind).of_input && !is_activation(); }
+
     // Flops of one row of forward, for the cost model.
     virtual double flops() const = 0;
 
     std::size_t in = 0, out = 0;
-    Activation activation = Activation::identity;
+    Activation activation{};
 };
 
 // The one list of layers: makes a layer from its description. Throws std::invalid_argument for a kind that does not exist.

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "ops/elementwise.h"
+#include "program/activation_layer.h"
 #include "program/dense_layer.h"
 #include "program/standardize_layer.h"
 
@@ -13,6 +14,7 @@ template <class T>
 std::unique_ptr<Layer<T>> make_layer(const LayerSpec& spec) {
     if (spec.kind == "dense") return std::make_unique<DenseLayer<T>>(spec);
     if (spec.kind == "standardize") return std::make_unique<StandardizeLayer<T>>(spec);
+    if (spec.kind == "activation") return std::make_unique<ActivationLayer<T>>(spec);
     throw std::invalid_argument("Sequential: no layer is named '" + spec.kind + "'");
 }
 
@@ -32,12 +34,14 @@ template <class T>
 Rows<const T> constant(Rows<T> rows) {
     return {rows.at, rows.stride};
 }
+bool is_identity(const Activation& f) { return f.kind == ActivationKind::identity; }
 }  // namespace
 
 template <class T>
 Program<T>::Program(const std::vector<LayerSpec>& specs) {
     if (specs.empty()) throw std::invalid_argument("Sequential: a network needs at least one layer");
     std::size_t total = 0, buffer_total = 0;
+    std::vector<std::string> names;  // what the names of a layer's arrays begin with
     for (std::size_t i = 0; i < specs.size(); ++i) {
         if (specs[i].in == 0 || specs[i].out == 0)
             throw std::invalid_argument("Sequential: layer " + std::to_string(i) + " is " + std::to_string(specs[i].in) + " -> " +
@@ -45,7 +49,13 @@ Program<T>::Program(const std::vector<LayerSpec>& specs) {
         if (i > 0 && specs[i - 1].out != specs[i].in)
             throw std::invalid_argument("Sequential: layer " + std::to_string(i) + " takes " + std::to_string(specs[i].in) +
                                         " features, layer " + std::to_string(i - 1) + " gives " + std::to_string(specs[i - 1].out));
+        // A dense layer takes the activation behind it along, on its way to memory.
+        if (i > 0 && specs[i].kind == "activation" && specs[i - 1].kind == "dense" && is_identity(specs[i - 1].activation)) {
+            layers_.back()->activation = specs[i].activation;
+            continue;
+        }
         layers_.push_back(make_layer<T>(specs[i]));
+        names.push_back(std::to_string(i) + ".");
         for (const ArraySpec& p : layers_.back()->parameters()) total += padded<T>(p.size());
         for (const ArraySpec& b : layers_.back()->buffers()) buffer_total += padded<T>(b.size());
     }
@@ -57,21 +67,36 @@ Program<T>::Program(const std::vector<LayerSpec>& specs) {
         std::vector<T*> weights, buffers;
         for (const ArraySpec& p : layers_[i]->parameters()) {
             weights.push_back(weight_arena_.template as<T>() + at);
-            parameters_.push_back({std::to_string(i) + "." + p.name, p.shape, p.size(), weights.back(), nullptr});
+            parameters_.push_back({names[i] + p.name, p.shape, p.size(), weights.back(), nullptr, false});
             at += padded<T>(p.size());
         }
         for (const ArraySpec& b : layers_[i]->buffers()) {
             buffers.push_back(buffer_arena_.template as<T>() + buffer_at);
-            buffers_.push_back({std::to_string(i) + "." + b.name, b.shape, buffers.back()});
+            buffers_.push_back({names[i] + b.name, b.shape, buffers.back()});
             buffer_at += padded<T>(b.size());
         }
         layers_[i]->place(weights, buffers);
-        if (parameters_.empty()) ++untrained_;
         ns_per_row_ += ns_per_row(i);
     }
     first_parameter_.push_back(parameters_.size());
     outputs_.resize(layers_.size());
     gradients_.resize(layers_.size());
+    z_.resize(layers_.size());
+    freeze(std::vector<bool>(parameters_.size()));
+}
+
+template <class T>
+void Program<T>::freeze(const std::vector<bool>& frozen) {
+    first_trained_ = layers_.size();
+    for (std::size_t layer = layers_.size(); layer-- > 0;)
+        for (std::size_t i = first_parameter(layer); i < first_parameter(layer + 1); ++i) {
+            Parameter<T>& p = parameters_[i];
+            p.frozen = frozen[i];
+            if (!p.frozen)
+                first_trained_ = layer;
+            else if (p.gradient)
+                std::fill_n(p.gradient, p.size, T(0));
+        }
 }
 
 template <class T>
@@ -101,8 +126,8 @@ template <class T>
 void Program<T>::reserve(std::size_t batch) {
     if (batch <= reserved_) return;
     std::size_t total = padded<T>(batch * in());
-    for (std::size_t i = 0; i < layers_.size(); ++i) total += 2 * padded<T>(batch * stride(i));
-    total += chains() * (chain_size(batch) + 2 * kApart<T>);
+    for (std::size_t i = 0; i < layers_.size(); ++i) total += (layers_[i]->keeps_z() ? 3 : 2) * padded<T>(batch * stride(i));
+    total += chains() * (chain_size(batch) + 3 * kApart<T>);
     reserved_ = batch_ = 0;  // what the last forward kept goes with the old workspace
     workspace_ = Arena(total * sizeof(T));
     T* at = workspace_.template as<T>();
@@ -116,6 +141,7 @@ void Program<T>::reserve(std::size_t batch) {
         const std::size_t gaps = i == 0 ? chains() * kApart<T> : 0;
         outputs_[i] = {take(batch * stride(i) + gaps), stride(i)};
         gradients_[i] = {take(batch * stride(i) + gaps), stride(i)};
+        z_[i] = layers_[i]->keeps_z() ? take(batch * stride(i) + gaps) : nullptr;
     }
     chains_ = at;
     reserved_ = batch;
@@ -137,8 +163,8 @@ void Program<T>::begin(const T* x, std::size_t batch) {
 template <class T>
 void Program<T>::forward(Range rows) {
     for (std::size_t i = 0; i < layers_.size(); ++i)
-        layers_[i]->forward(from(outputs_[i], rows.begin), from(input_of(i), rows.begin), rows.end - rows.begin,
-                            {0, layers_[i]->out});
+        layers_[i]->forward(from(outputs_[i], rows.begin), z_[i] ? z_[i] + rows.begin * outputs_[i].stride : nullptr,
+                            from(input_of(i), rows.begin), rows.end - rows.begin, {0, layers_[i]->out});
 }
 
 template <class T>
@@ -162,7 +188,7 @@ void Program<T>::predict(T* y, const T* x, std::size_t rows) {
             Rows<const T> from{x + r * in(), in()};
             for (std::size_t i = 0; i < layers_.size(); ++i) {
                 const Rows<T> to{i + 1 == layers_.size() ? y + r * out() : buffers[i % 2], stride(i)};
-                layers_[i]->forward(to, from, batch, {0, layers_[i]->out});
+                layers_[i]->forward(to, nullptr, from, batch, {0, layers_[i]->out});
                 from = constant(to);
             }
         }
@@ -172,15 +198,15 @@ void Program<T>::predict(T* y, const T* x, std::size_t rows) {
 template <class T>
 void Program<T>::backward_inputs(T* dx, Range rows) {
     const std::size_t n = rows.end - rows.begin;
-    backward_output(from(gradients_.back(), rows.begin).at, from(outputs_.back(), rows.begin).at, n);
-    for (std::size_t i = layers_.size(); i-- > (dx ? 1 : untrained_ + 1);) {
+    backward_output(from(gradients_.back(), rows.begin).at, from(source_of(layers_.size() - 1), rows.begin).at, n);
+    for (std::size_t i = layers_.size(); i-- > (dx ? 1 : first_trained_ + 1);) {
         const Layer<T>&layer = *layers_[i], &below = *layers_[i - 1];
         layer.backward_input(from(gradients_[i - 1], rows.begin), constant(from(gradients_[i], rows.begin)),
-                             from(input_of(i), rows.begin), below.activation, n, {0, below.out});
+                             from(source_of(i - 1), rows.begin).at, below.activation, n, {0, below.out});
     }
     if (dx)
         layers_[0]->backward_input(from(Rows<T>{dx, in()}, rows.begin), constant(from(gradients_[0], rows.begin)),
-                                   from(input_of(0), rows.begin), Activation::identity, n, {0, in()});
+                                   from(input_of(0), rows.begin).at, Activation{}, n, {0, in()});
 }
 
 template <class T>
@@ -198,7 +224,7 @@ ParameterShare Program<T>::share_of_parameters(std::size_t layer, Team team) con
 template <class T>
 void Program<T>::forward_units(Range units) {
     const Rows<T> hidden = units_in(outputs_[0], units);
-    layers_[0]->forward(hidden, input_of(0), batch_, units);
+    layers_[0]->forward(hidden, z_[0] ? units_in(Rows<T>{z_[0], hidden.stride}, units).at : nullptr, input_of(0), batch_, units);
     layers_[1]->forward_chains(chains_, chain_size(batch_), constant(hidden), batch_, units);
 }
 
@@ -208,14 +234,14 @@ void Program<T>::output_from_chains(T* y) const {
 }
 
 template <class T>
-void Program<T>::backward_output(T* dy, const T* y, std::size_t rows) const {
+void Program<T>::backward_output(T* dy, const T* source, std::size_t rows) const {
     const Layer<T>& last = *layers_.back();
-    if (last.activation != Activation::identity) activation_backward(last.activation, dy, dy, y, rows * last.out);
+    if (!is_identity(last.activation)) activation_backward(last.activation, dy, dy, source, rows, last.out);
 }
 
 template <class T>
 void Program<T>::backward_units(const T* dz, Range units) {
-    layers_[1]->backward_input(units_in(gradients_[0], units), Rows<const T>{dz, out()}, constant(units_in(outputs_[0], units)),
+    layers_[1]->backward_input(units_in(gradients_[0], units), Rows<const T>{dz, out()}, units_in(source_of(0), units).at,
                                layers_[0]->activation, batch_, units);
 }
 

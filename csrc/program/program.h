@@ -24,6 +24,7 @@ struct Parameter {
     std::vector<std::size_t> shape;
     std::size_t size;
     T *weight, *gradient;  // gradient: null before keep_gradients()
+    bool frozen = false;   // gets no gradient (what is there stays 0) and no update
 
     std::size_t row() const { return shape.back(); }  // elements of a row
 };
@@ -77,6 +78,11 @@ class Program {
     // A team's shares of a layer's parameters: along the first dimension of each.
     ParameterShare share_of_parameters(std::size_t layer, Team team) const;
 
+    // Which parameters are frozen. Below the lowest layer with another, nothing is calculated backward unless dx is wanted.
+    void freeze(const std::vector<bool>& frozen);
+    // That layer, or layers() where all are frozen.
+    std::size_t first_trained() const { return first_trained_; }
+
     // A net of one hidden layer and few outputs may also be shared by the hidden units, cut at multiples of unit_chain() (0: it may
     // not), which takes little from the other threads: with forward_units on all units; when all threads have done so, with
     // output_from_chains, backward_output, backward_units and backward_parameter, where each has an output and its gradient of its
@@ -92,8 +98,9 @@ class Program {
         return layer == 0 ? Factors{input_of(0), {own.at, own.stride}} : Factors{{own.at, own.stride}, {dz, out()}};
     }
 
-    // From the gradient with respect to rows of the output, y, to the last layer's dz, in place.
-    void backward_output(T* dy, const T* y, std::size_t rows) const;
+    // From the gradient with respect to rows of the output to the last layer's dz, in place. `source`: what its activation takes
+    // the derivative from, y unless the layer keeps more.
+    void backward_output(T* dy, const T* source, std::size_t rows) const;
 
     // (batch, out), in the workspace: the result of forward, and where the gradient with respect to it goes for backward.
     const T* output() const { return outputs_.back().at; }
@@ -130,7 +137,8 @@ class Program {
     bool has_hidden_units() const { return layers_.size() == 2 && layers_[0]->has_units() && layers_[1]->has_units(); }
     // Where columns `units` of a hidden array lie when threads share its units: end to end, and apart from the other threads'. As a
     // whole array, so that its column units.begin is the first of them.
-    Rows<T> units_in(Rows<T> hidden, Range units) const {
+    template <class Element>
+    Rows<Element> units_in(Rows<Element> hidden, Range units) const {
         return {hidden.at + units.begin * batch_ + units.begin / unit_chain() * kApart<T> - units.begin, units.end - units.begin};
     }
     std::size_t chains() const { return has_hidden_units() ? layers_[1]->chains() : 0; }
@@ -139,11 +147,18 @@ class Program {
         return layer == 0 ? Rows<const T>{x_, in()} : Rows<const T>{outputs_[layer - 1].at, outputs_[layer - 1].stride};
     }
 
+    // What a layer's activation takes its derivative from, laid out as its output.
+    Rows<const T> source_of(std::size_t layer) const {
+        if (layers_[layer]->keeps_z()) return {z_[layer], outputs_[layer].stride};
+        if (info(layers_[layer]->activation.kind).of_input) return input_of(layer);
+        return {outputs_[layer].at, outputs_[layer].stride};
+    }
+
     std::vector<std::unique_ptr<Layer<T>>> layers_;
     std::vector<Parameter<T>> parameters_;
     std::vector<Buffer<T>> buffers_;
     std::vector<std::size_t> first_parameter_;
-    std::size_t untrained_ = 0;  // layers before the first that has parameters: no gradient is wanted below it, unless dx is
+    std::size_t first_trained_ = 0;
     double ns_per_row_ = 0;
     Arena weight_arena_, gradient_arena_, buffer_arena_, workspace_, predict_workspace_;
 
@@ -153,6 +168,7 @@ class Program {
     T* input_ = nullptr;              // (rows, in)
     std::vector<Rows<T>> outputs_;    // one per layer: (rows, layer.out)
     std::vector<Rows<T>> gradients_;  // dz of each layer, of the same shape
+    std::vector<T*> z_;               // what the activation of a layer that keeps it was applied to, laid out alike; else null
     T* chains_ = nullptr;             // (chains(), rows, out), apart from each other
 
     const T* x_ = nullptr;  // of the pass

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <mutex>
+#include <stdexcept>
+#include <string>
 
 #include "ops/losses.h"
 
@@ -31,8 +33,9 @@ constexpr InputDtype dtype_of = sizeof(T) == 4 ? InputDtype::float32_ : InputDty
 }  // namespace
 
 template <class T>
-Trainer<T>::Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer> optimizer, FuseUpdate fuse)
-    : program_(std::move(program)), loss_(loss), fuse_(fuse), optimizer_(std::move(optimizer)) {}
+Trainer<T>::Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer> optimizer,
+                    std::vector<std::size_t> places, FuseUpdate fuse)
+    : program_(std::move(program)), loss_(loss), fuse_(fuse), optimizer_(std::move(optimizer)), places_(std::move(places)) {}
 
 // Begins a pass over the batch and says how its loss is taken.
 template <class T>
@@ -46,15 +49,20 @@ LossRows<T> Trainer<T>::begin(const Batch& batch, std::int32_t* correct) {
 // One step: the sum of the batch's losses before the update.
 template <class T>
 double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
-    LossRows<T> rows = begin(batch, correct);
-    rows.dpred = program_->output_gradient();
-    rows.scale = T(1 / mean_count(loss_, batch.rows, rows.columns));
     program_->fused = fuses(batch.rows);
     if (!program_->fused) program_->keep_gradients();
     const auto& parameters = program_->parameters();
     constexpr Dtype dtype = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
-    for (std::size_t i = 0; i < parameters.size(); ++i)  // any gradient but null will do where none is kept
-        optimizer_->place(i, parameters[i].weight, program_->fused ? parameters[i].weight : parameters[i].gradient, dtype);
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+        const Parameter<T>& p = parameters[i];
+        if (places_[i] != kNoPlace)  // any gradient but null will do where none is kept
+            optimizer_->place(places_[i], p.weight, p.frozen ? nullptr : program_->fused ? p.weight : p.gradient, dtype);
+        else if (!p.frozen)
+            throw std::invalid_argument("Trainer: " + p.name + " is neither frozen nor among the optimizer's parameters");
+    }
+    LossRows<T> rows = begin(batch, correct);
+    rows.dpred = program_->output_gradient();
+    rows.scale = T(1 / mean_count(loss_, batch.rows, rows.columns));
     optimizer_->prepare();
     const double ns = double(batch.rows) * program_->ns_per_row() + kUpdateNs * double(program_->parameter_bytes() / sizeof(T));
     const bool in_parts = optimizer_->updates_in_parts();
@@ -119,7 +127,7 @@ void Trainer<T>::train_by_units(LossRows<T> rows, Team team) {
     program_->output_from_chains(output);
     loss_rows(loss_, rows);
     program_->backward_output(rows.dpred, output, rows.rows);
-    program_->backward_units(rows.dpred, units);
+    if (program_->first_trained() == 0) program_->backward_units(rows.dpred, units);
     const std::size_t line = 64 / sizeof(T);
     const ParameterShare above{units, {0, rows.columns}, share_of(rows.columns, line, team)},
         own{{0, program_->in()}, units, units};
@@ -132,6 +140,7 @@ template <class T>
 void Trainer<T>::learn(std::size_t layer, const Factors& factors, const ParameterShare& share, bool update) {
     for (std::size_t i = program_->first_parameter(layer); i < program_->first_parameter(layer + 1); ++i) {
         const Parameter<T>& p = program_->parameters()[i];
+        if (p.frozen) continue;
         const Range rows = share.rows_of(p.shape), columns = share.columns_of(p.shape);
         if (rows.begin == rows.end || columns.begin == columns.end) continue;
         if (program_->fused) {
@@ -139,7 +148,7 @@ void Trainer<T>::learn(std::size_t layer, const Factors& factors, const Paramete
         } else {
             const Rows<T> g = program_->gradient_at(i, rows, columns);
             program_->backward_parameter(layer, i, g, factors, false, rows, columns);
-            if (update) optimizer_->update(i, p.row(), rows, columns, g.at, g.stride);
+            if (update) optimizer_->update(places_[i], p.row(), rows, columns, g.at, g.stride);
         }
     }
 }
@@ -154,7 +163,7 @@ void Trainer<T>::learn_in_tiles(std::size_t layer, std::size_t parameter, const 
         for (std::size_t r = rows.begin; r < rows.end; r += kTileRows) {
             const Range own_rows{r, std::min(r + kTileRows, rows.end)}, own_columns{c, std::min(c + width, columns.end)};
             program_->backward_parameter(layer, parameter, Rows<T>{tile, width}, factors, false, own_rows, own_columns);
-            optimizer_->update(parameter, program_->parameters()[parameter].row(), own_rows, own_columns, tile, width);
+            optimizer_->update(places_[parameter], program_->parameters()[parameter].row(), own_rows, own_columns, tile, width);
         }
 }
 

@@ -45,9 +45,13 @@ enum class FuseUpdate { where_it_pays, always, never };
 template <class T>
 class Trainer {
   public:
-    Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer> optimizer, FuseUpdate fuse);
+    // places[i]: which array of the optimizer's parameter i is, or kNoPlace: then it must be frozen.
+    static constexpr std::size_t kNoPlace = std::size_t(-1);
+    Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer> optimizer, std::vector<std::size_t> places,
+            FuseUpdate fuse);
 
-    // One step on a batch: the mean loss before the update.
+    // One step on a batch: the mean loss before the update. Throws std::invalid_argument where a parameter that is not frozen has no
+    // place, before anything is written.
     double step(const Data<T>& batch);
 
     // An epoch over a table: one step a batch.
@@ -82,6 +86,7 @@ class Trainer {
     Loss loss_;
     FuseUpdate fuse_;
     std::shared_ptr<Optimizer> optimizer_;
+    std::vector<std::size_t> places_;
     TeamTrials team_trials_;  // of steps
     // One number a row of the largest batch.
     Arena row_loss_;  // T; from a line on, so that threads write lines of their own

@@ -27,7 +27,8 @@ class Trainer:
     loss : str, default "softmax_cross_entropy"
         ``softmax_cross_entropy`` (class indices or rows of probabilities) or ``mse``.
     optimizer : Optimizer, optional
-        Made without parameters. Default: ``Adam()``.
+        Made without parameters, or with the model's own, as `Sequential.param_groups` gives them: each that is not frozen must be
+        there. Default: ``Adam()``.
     seed : int, optional
         What the order of the data follows from. Default: the model's.
     fuse_update : bool, optional
@@ -38,8 +39,8 @@ class Trainer:
     Raises
     ------
     ValueError
-        Where loss is not known, the optimizer has parameters already, or fuse_update is True and the optimizer needs whole
-        gradients (LAMB, LARS) or keeps its states in fewer bits.
+        Where loss is not known, the optimizer has parameters that are not the model's or lacks one that is not frozen, or fuse_update
+        is True and the optimizer needs whole gradients (LAMB, LARS) or keeps its states in fewer bits.
     TypeError
         Where model or optimizer is of another kind.
 
@@ -85,11 +86,14 @@ class Trainer:
                 f"Trainer: fuse_update is True, expected None or False with an optimizer whose state_dtype is "
                 f"{optimizer._state_dtype!r}: its states are stepped in whole blocks"
             )
-        optimizer._bind(list(model.parameters().values()))
+        places = optimizer._bind(model.parameters())
+        lacking = [name for name, place in places.items() if place is None and name not in model.frozen]
+        if lacking:
+            raise ValueError(f"Trainer: the optimizer lacks {lacking[0]}, expected all parameters that are not frozen")
         self._model = model
         self._optimizer = optimizer
         self._seed = seed
-        self._core = _TRAINERS[model.dtype.name](model._program, loss, optimizer._core, fuse_update)
+        self._core = _TRAINERS[model.dtype.name](model._program, loss, optimizer._core, list(places.values()), fuse_update)
 
     @property
     def model(self) -> Sequential:

@@ -1,5 +1,6 @@
 """Layers as descriptions: what a network is made of, with no arrays inside."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,121 @@ _WIDEST = 2**31 - 1
 
 
 @dataclass(frozen=True)
+class Activation:
+    """An activation by itself, or one with its parameter for `Dense`.
+
+    y = f(x)
+
+    Behind a `Dense` without an activation it is calculated with that layer, in the same pass over memory.
+
+    Parameters
+    ----------
+    name : str
+        One of ``identity``, ``relu``, ``sigmoid``, ``tanh``, ``leaky_relu``, ``elu``, ``selu``, ``softplus``, ``hardtanh``,
+        ``hardsigmoid``, ``gelu``, ``gelu_tanh`` (its tanh form), ``silu``, ``hardswish``, ``mish``, ``softmax``, ``log_softmax``
+        (these two over the features).
+    features : int, optional
+        Columns of x and y, at least 1. Default: those of the layer before it.
+    negative_slope : float, optional
+        Of leaky_relu, finite and at least 0. Default: 0.01.
+    alpha : float, optional
+        Of elu, finite and at least 0. Default: 1.
+
+    Raises
+    ------
+    ValueError
+        Where a name is not known, features is below 1, or a parameter is out of its range.
+    TypeError
+        Where an argument is of a wrong type, or the activation has no such parameter.
+
+    References
+    ----------
+    Goodfellow, Bengio, Courville: Deep Learning (2016), section 6.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import trainstep as ts
+    >>> model = ts.nn.Sequential(ts.nn.Activation("leaky_relu", 3, negative_slope=0.5))
+    >>> model(np.array([[-2.0, 0.0, 2.0]]))
+    array([[-1.,  0.,  2.]], dtype=float32)
+    """
+
+    name: str
+    features: int | None = None
+    negative_slope: float | None = None
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in _core.activations:
+            raise ValueError(f"Activation: name is {self.name!r}, expected one of {', '.join(_core.activations)}")
+        if self.features is not None:
+            object.__setattr__(self, "features", integer("Activation: features", self.features, 1, _WIDEST))
+        own, _ = _core.activation_parameters.get(self.name, (None, 0.0))
+        for parameter in _PARAMETERS:
+            value = getattr(self, parameter)
+            if value is None:
+                continue
+            if parameter != own:
+                raise TypeError(f"Activation: {self.name} has no {parameter}")
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"Activation: {parameter} is a {type(value).__name__}, expected a float")
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"Activation: {parameter} is {value}, expected a finite number of at least 0")
+            object.__setattr__(self, parameter, float(value))
+
+    def __repr__(self) -> str:
+        shown = [repr(self.name)] + ([str(self.features)] if self.features is not None else [])
+        shown += [f"{p}={getattr(self, p)!r}" for p in _PARAMETERS if getattr(self, p) is not None]
+        return f"Activation({', '.join(shown)})"
+
+    @property
+    def in_features(self) -> int | None:
+        """The width of x; None where it is that of the layer before."""
+        return self.features
+
+    @property
+    def out_features(self) -> int | None:
+        """The width of y; None where it is that of the layer before."""
+        return self.features
+
+    def described(self) -> str | list[Any]:
+        """Describe the function alone: its name, or with a parameter that is not the default [name, parameter]."""
+        parameter, default = _core.activation_parameters.get(self.name, ("name", None))
+        value = getattr(self, parameter)
+        return self.name if parameter == "name" or value in (None, default) else [self.name, value]
+
+    def spec(self) -> dict[str, Any]:
+        """Describe the layer to the planner, and in a saved file: plain values only."""
+        return {"kind": "activation", "name": self.described(), "features": self.features}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each parameter by name: there is none."""
+        return {}
+
+    def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each array that is not trained, by name: there is none."""
+        return {}
+
+    def initializers(self) -> dict[str, Initializer]:
+        """Give the initialiser of each parameter by name: there is none."""
+        return {}
+
+
+_PARAMETERS = tuple(sorted({parameter for parameter, _ in _core.activation_parameters.values()}, reverse=True))
+
+
+def _activation(described: Any, **fields: Any) -> Activation:
+    """Make the activation that `Activation.described` described. Raises ValueError where it describes none."""
+    if isinstance(described, str):
+        return Activation(described, **fields)
+    if not isinstance(described, list) or len(described) != 2 or described[0] not in _core.activation_parameters:
+        raise ValueError(f"no activation is described by {described!r}")
+    parameter, _ = _core.activation_parameters[described[0]]
+    return Activation(described[0], **fields, **{parameter: described[1]})
+
+
+@dataclass(frozen=True)
 class Dense:
     """A fully connected layer.
 
@@ -41,8 +157,8 @@ class Dense:
     ----------
     in_features, out_features : int
         Widths of x and y, at least 1. weight is (in_features, out_features), bias (out_features,).
-    activation : str, optional
-        One of ``relu``, ``sigmoid``, ``tanh``, ``identity``; None is the identity.
+    activation : str or Activation, optional
+        A name that `Activation` knows, or one of those with its parameter; None is the identity.
     init : str or callable, optional
         Initial weights: a name from `trainstep.init`, or ``f(shape, *, rng, dtype) -> array``. Default: `he_normal` for relu,
         `xavier_uniform` otherwise.
@@ -71,7 +187,7 @@ class Dense:
 
     in_features: int
     out_features: int
-    activation: str | None = None
+    activation: str | Activation | None = None
     init: InitLike = None
     bias_init: InitLike = None
     bias: bool = True
@@ -79,7 +195,10 @@ class Dense:
     def __post_init__(self) -> None:
         for name in ("in_features", "out_features"):
             object.__setattr__(self, name, integer(f"Dense: {name}", getattr(self, name), 1, _WIDEST))
-        if self.activation is not None and self.activation not in _core.activations:
+        if isinstance(self.activation, Activation):
+            if self.activation.features not in (None, self.out_features):
+                raise ValueError(f"Dense: activation has {self.activation.features} features, expected {self.out_features}")
+        elif self.activation is not None and self.activation not in _core.activations:
             raise ValueError(f"Dense: activation is {self.activation!r}, expected one of {', '.join(_core.activations)}")
         object.__setattr__(self, "bias", switch("Dense: bias", self.bias))
         for name in ("init", "bias_init"):
@@ -99,7 +218,7 @@ class Dense:
             "kind": "dense",
             "in_features": self.in_features,
             "out_features": self.out_features,
-            "activation": self.activation,
+            "activation": self.activation.described() if isinstance(self.activation, Activation) else self.activation,
             "bias": self.bias,
         }
 
@@ -112,10 +231,12 @@ class Dense:
         """Give the shape of each array that is not trained, by name."""
         return {}
 
-    def initializers(self) -> dict[str, Initializer]:
-        """Give the initialiser of each parameter by name."""
+    def initializers(self, behind: Activation | None = None) -> dict[str, Initializer]:
+        """Give the initialiser of each parameter by name; `behind`: the activation that is the next layer, where one is."""
+        activation = behind if self.activation is None else self.activation
+        name = activation.name if isinstance(activation, Activation) else activation
         return {
-            "weight": initializer(self.init, for_activation(self.activation), "init"),
+            "weight": initializer(self.init, for_activation(name), "init"),
             "bias": initializer(self.bias_init, zeros, "bias_init"),
         }
 
@@ -191,8 +312,8 @@ class Standardize:
         return {}
 
 
-Layer = Dense | Standardize
-_KINDS: dict[str, type[Layer]] = {"dense": Dense, "standardize": Standardize}
+Layer = Dense | Activation | Standardize
+_KINDS: dict[str, type[Layer]] = {"dense": Dense, "activation": Activation, "standardize": Standardize}
 
 
 def from_spec(spec: dict[str, Any]) -> Layer:
@@ -201,7 +322,9 @@ def from_spec(spec: dict[str, Any]) -> Layer:
     kind = fields.pop("kind", None)
     if kind not in _KINDS:
         raise ValueError(f"no layer is of the kind {kind!r}")
-    layer = _KINDS[kind](**fields)
+    if isinstance(fields.get("activation"), list):
+        fields["activation"] = _activation(fields["activation"])
+    layer = _activation(fields.pop("name", None), **fields) if kind == "activation" else _KINDS[kind](**fields)
     if set(spec) != set(layer.spec()):
         raise ValueError(f"a {kind} layer is not described by {', '.join(fields)}")
     return layer

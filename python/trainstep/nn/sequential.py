@@ -2,8 +2,10 @@
 
 import copy
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from trainstep import _core
 from trainstep._checks import float_dtype, integer, path_text, switch
-from trainstep.nn.layers import Layer, Standardize, from_spec
+from trainstep.init import Initializer
+from trainstep.nn.layers import Activation, Dense, Layer, Standardize, from_spec
 
 Array = NDArray[Any]
 
@@ -29,7 +32,7 @@ class Sequential:
 
     Parameters
     ----------
-    *layers : Dense or Standardize
+    *layers : Dense, Activation or Standardize
         The layers from input to output; each takes as many features as the one before it gives. `Standardize` stands first only.
     seed : int, default 0
         What the initial weights follow from, and, unless the trainer has its own, the order of the data.
@@ -66,6 +69,7 @@ class Sequential:
                 raise ValueError(
                     f"Sequential: layer {i} is {layer!r}, expected it first: what another layer gives it changes in training"
                 )
+        layers = _with_widths(layers)
         self._layers = layers
         self._seed = integer("Sequential: seed", seed)
         self._dtype = float_dtype("Sequential: dtype", dtype)
@@ -74,7 +78,7 @@ class Sequential:
         self._program = _PROGRAMS[name]([layer.spec() for layer in layers])
         for p, (parameter, view) in enumerate(self._program.parameters()):
             layer_index, _, own_name = parameter.partition(".")
-            values = layers[int(layer_index)].initializers()[own_name](view.shape, rng=self._parameter_seed(p), dtype=name)
+            values = _initializers(layers, int(layer_index))[own_name](view.shape, rng=self._parameter_seed(p), dtype=name)
             try:
                 values = np.asarray(values)
             except ValueError:  # a ragged list
@@ -123,7 +127,7 @@ class Sequential:
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle by description and values; gradients and workspace are not carried along."""
         values = {name: view.copy() for name, view in self._arrays().items()}
-        return _rebuild, (self._layers, self._seed, self._dtype.name, values, copy.deepcopy(self._metadata))
+        return _rebuild, (self._layers, self._seed, self._dtype.name, values, copy.deepcopy(self._metadata), self.frozen)
 
     def __repr__(self) -> str:
         inner = ",\n".join(f"    {layer!r}" for layer in self._layers)
@@ -203,7 +207,7 @@ class Sequential:
         batch_size = integer("predict: batch_size", batch_size, 1)
         if not isinstance(x, np.ndarray) or x.ndim < 2 or len(x) <= batch_size:
             return self._program.predict(x)
-        y = np.empty((len(x), self._layers[-1].out_features), self._dtype)
+        y = np.empty((len(x), self._program.out_features), self._dtype)
         for first in range(0, len(x), batch_size):
             self._program.predict(x[first : first + batch_size], y[first : first + batch_size])
         return y
@@ -292,11 +296,153 @@ class Sequential:
         return dict(self._program.parameters())
 
     def gradients(self) -> dict[str, Array]:
-        """Give the gradients of the last backward or training step: views, by the parameters' names.
+        """Give the gradients of the last backward or training step: views, by the parameters' names. Those of what is frozen are 0.
 
         RuntimeError after a step that kept none (``fuse_update`` of `Trainer`).
         """
         return dict(self._program.gradients())
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The names of the parameters that are frozen."""
+        return tuple(name for name, frozen in zip(self.parameters(), self._program.frozen, strict=True) if frozen)
+
+    def freeze(self, *names: str) -> None:
+        """Keep parameters as they are: training leaves them out, and goes back no further than the lowest layer that it changes.
+
+        w <- w, where w is frozen
+
+        Parameters
+        ----------
+        *names : str
+            Layers, such as ``"0"``, or parameters, such as ``"0.bias"``. None: all.
+
+        Raises
+        ------
+        ValueError
+            Where a name is none of the model's. Nothing has been changed then.
+
+        References
+        ----------
+        Yosinski, Clune, Bengio, Lipson: How transferable are features in deep neural networks? (NIPS 2014), section 2.
+
+        Examples
+        --------
+        >>> import trainstep as ts
+        >>> model = ts.nn.Sequential(ts.nn.Dense(3, 4, activation="relu"), ts.nn.Dense(4, 2))
+        >>> model.freeze("0", "1.bias")
+        >>> model.frozen
+        ('0.weight', '0.bias', '1.bias')
+        >>> model.unfreeze("1")
+        >>> model.frozen
+        ('0.weight', '0.bias')
+        """
+        self._set_frozen("freeze", names, True)
+
+    def unfreeze(self, *names: str) -> None:
+        """Train parameters again that were frozen: the reverse of `freeze`.
+
+        w <- w - update(dL/dw), where w is not frozen
+
+        Parameters
+        ----------
+        *names : str
+            Layers, such as ``"0"``, or parameters, such as ``"0.bias"``. None: all.
+
+        Raises
+        ------
+        ValueError
+            Where a name is none of the model's. Nothing has been changed then.
+
+        References
+        ----------
+        Yosinski, Clune, Bengio, Lipson: How transferable are features in deep neural networks? (NIPS 2014), section 2.
+
+        Examples
+        --------
+        >>> import trainstep as ts
+        >>> model = ts.nn.Sequential(ts.nn.Dense(3, 2))
+        >>> model.freeze()
+        >>> model.unfreeze()
+        >>> model.frozen
+        ()
+        """
+        self._set_frozen("unfreeze", names, False)
+
+    def _set_frozen(self, function: str, names: tuple[str, ...], value: bool) -> None:
+        frozen = dict(zip(self.parameters(), self._program.frozen, strict=True))
+        for name in names or [str(i) for i in range(len(self._layers))]:
+            if not isinstance(name, str):
+                raise TypeError(f"{function}: name is a {type(name).__name__}, expected a str such as '0' or '0.weight'")
+            meant = [parameter for parameter in frozen if name in (parameter, parameter.partition(".")[0])]
+            if not meant and not (name.isdecimal() and int(name) < len(self._layers)):
+                raise ValueError(f"{function}: name is {name!r}, expected a layer or one of {', '.join(frozen)}")
+            frozen |= dict.fromkeys(meant, value)
+        self._program.freeze(list(frozen.values()))
+
+    def param_groups(
+        self, *, decay_bias: bool = True, lr: float | None = None, lr_factors: Mapping[str, float] | None = None
+    ) -> list[dict[str, Any]]:
+        """Sort the parameters that are not frozen into groups for an optimizer.
+
+        lr of a layer = lr * lr_factors[layer];  weight_decay = 0 for what is no weight, unless decay_bias
+
+        Parameters
+        ----------
+        decay_bias : bool, default True
+            False: biases are in groups with ``weight_decay=0``.
+        lr : float, optional
+            The learning rate that the factors multiply; needed with them.
+        lr_factors : dict of float by layer, optional
+            Factors of at least 0 for layers such as ``"0"``; 1 for those that are not named.
+
+        Returns
+        -------
+        groups : list of dict
+            Each with the entry ``params``, arrays that are views of the model's parameters, and what it has of its own of
+            ``weight_decay`` and ``lr``.
+
+        Raises
+        ------
+        ValueError
+            Where a layer does not exist or has no parameters, a factor is negative or no number, or lr is missing.
+        TypeError
+            Where an argument is of a wrong type.
+
+        References
+        ----------
+        Howard, Ruder: Universal language model fine-tuning for text classification (ACL 2018), equation 3 (a rate for each layer).
+
+        Examples
+        --------
+        >>> import trainstep as ts
+        >>> model = ts.nn.Sequential(ts.nn.Dense(3, 4, activation="relu"), ts.nn.Dense(4, 2))
+        >>> groups = model.param_groups(decay_bias=False, lr=1e-3, lr_factors={"0": 0.1})
+        >>> [(group["lr"], group.get("weight_decay"), len(group["params"])) for group in groups]
+        [(0.0001, None, 1), (0.0001, 0.0, 1), (0.001, None, 1), (0.001, 0.0, 1)]
+        >>> trainer = ts.Trainer(model, optimizer=ts.optim.AdamW(groups, weight_decay=0.1))
+        """
+        decay_bias = switch("param_groups: decay_bias", decay_bias)
+        factors = dict(lr_factors or {})
+        layers = {name.partition(".")[0] for name in self.parameters()}
+        for layer, factor in factors.items():
+            if layer not in layers:
+                raise ValueError(f"param_groups: lr_factors has {layer!r}, expected layers with parameters: {', '.join(sorted(layers))}")
+            if isinstance(factor, bool) or not isinstance(factor, int | float):
+                raise TypeError(f"param_groups: lr_factors[{layer!r}] is a {type(factor).__name__}, expected a float")
+            if not (math.isfinite(factor) and factor >= 0):
+                raise ValueError(f"param_groups: lr_factors[{layer!r}] is {factor}, expected a finite number of at least 0")
+        if factors and lr is None:
+            raise ValueError("param_groups: lr is None, expected the learning rate that lr_factors multiply")
+        groups: dict[tuple[float, bool], dict[str, Any]] = {}
+        for name, view in self.parameters().items():
+            layer, _, own_name = name.partition(".")
+            if name in self.frozen:
+                continue
+            factor, decays = factors.get(layer, 1.0), decay_bias or own_name == "weight"
+            options = ({} if lr is None else {"lr": lr * factor}) | ({} if decays else {"weight_decay": 0.0})
+            groups.setdefault((factor, decays), {"params": [], **options})["params"].append(view)
+        return list(groups.values())
 
     def buffers(self) -> dict[str, Array]:
         """Give what layers keep and no optimizer trains, such as the mean of `Standardize`: writable views, by name."""
@@ -408,6 +554,7 @@ class Sequential:
             "seed": str(self._seed),
             "dtype": self._dtype.name,
             "metadata": json.dumps(self._metadata, allow_nan=False),
+            "frozen": json.dumps(self.frozen),
         }
         path = path_text("save: path", path)
         partial = f"{path}.{os.getpid()}.partial"
@@ -420,6 +567,24 @@ class Sequential:
         finally:
             if os.path.exists(partial):
                 os.remove(partial)
+
+
+def _with_widths(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """Give the layers with every width said: an `Activation` takes that of the layer before it."""
+    known: list[Layer] = []
+    for i, layer in enumerate(layers):
+        if isinstance(layer, Activation) and layer.features is None:
+            if i == 0:
+                raise ValueError(f"Sequential: layer 0 is {layer!r}, expected one with features: no layer before it has any")
+            layer = replace(layer, features=known[-1].out_features)  # noqa: PLW2901
+        known.append(layer)
+    return tuple(known)
+
+
+def _initializers(layers: tuple[Layer, ...], i: int) -> dict[str, Initializer]:
+    """Give the initialisers of layer i, which may depend on the activation behind it."""
+    layer, behind = layers[i], layers[i + 1] if i + 1 < len(layers) else None
+    return layer.initializers(behind) if isinstance(layer, Dense) and isinstance(behind, Activation) else layer.initializers()
 
 
 def load(path: str | os.PathLike[str]) -> Sequential:
@@ -477,19 +642,29 @@ def load(path: str | os.PathLike[str]) -> Sequential:
             own = json.loads(metadata.get("metadata", "{}"))
             if not isinstance(own, dict):
                 raise ValueError(f"its own metadata is a {type(own).__name__}, expected a dict")
-            return _rebuild(layers, int(metadata["seed"]), metadata["dtype"], values, own)
+            frozen = json.loads(metadata.get("frozen", "[]"))
+            if not isinstance(frozen, list):
+                raise ValueError(f"what it has frozen is a {type(frozen).__name__}, expected a list")
+            return _rebuild(layers, int(metadata["seed"]), metadata["dtype"], values, own, frozen)
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"load: {path} is no whole trainstep model: {error}") from error
 
 
 def _rebuild(
-    layers: Sequence[Layer], seed: int, dtype: str, values: Mapping[str, Array], metadata: Mapping[str, Any]
+    layers: Sequence[Layer],
+    seed: int,
+    dtype: str,
+    values: Mapping[str, Array],
+    metadata: Mapping[str, Any],
+    frozen: Sequence[str] = (),
 ) -> Sequential:
     """Make a network with given parameters and buffers."""
     model = Sequential(*layers, seed=seed, dtype=dtype)
     for name, view in model._arrays().items():
         view[...] = values[name]
     model.metadata.update(metadata)
+    if frozen:
+        model.freeze(*frozen)
     return model
 
 

@@ -101,10 +101,17 @@ class Optimizer:
         self._evaluated: tuple[int, dict[int, tuple[Any, Any]]] = (0, {})  # what schedules gave for a number of updates
         self.param_groups: list[ParamGroup] = [ParamGroup(options | {"params": []}, partial(self._change, 0))]
 
-    def _bind(self, params: Params) -> None:
-        """Take a model's parameters, for the Trainer."""
-        self._take(params)
+    def _bind(self, params: Mapping[str, Array]) -> dict[str, int | None]:
+        """Take a model's parameters, for the Trainer, or find them among those it has: which of them each is."""
+        if self._core is None:
+            self._take(list(params.values()))
+        own = {_address(array): i for i, array in enumerate(self._params)}
+        places = {name: own.get(_address(view)) for name, view in params.items()}
+        if len(own) > sum(place is not None for place in places.values()):
+            who = type(self).__name__
+            raise ValueError(f"{who}: it already has its parameters, expected an optimizer made without, or with the model's alone")
         self._in_trainer = True
+        return places
 
     def _take(self, params: Params) -> None:
         who = type(self).__name__
@@ -475,6 +482,11 @@ class Optimizer:
         options = {name: value for name, value in self.param_groups[0].items() if name != "params"}
         options["lr"] = self._rates.get(0, options["lr"])
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
+
+
+def _address(array: Any) -> tuple[int, tuple[int, ...]] | int:
+    """Tell a NumPy array's place and shape; of anything else, nothing that another has."""
+    return (array.ctypes.data, array.shape) if isinstance(array, np.ndarray) else id(array)
 
 
 def _list_of_arrays(where: str, params: Any, or_of: str = "") -> list[Any]:

@@ -1,0 +1,36 @@
+// Activation: y = f(x), where no layer before it can take f along.
+#pragma once
+
+#include <algorithm>
+
+#include "ops/elementwise.h"
+#include "program/layer.h"
+
+namespace trainstep {
+
+template <class T>
+class ActivationLayer final : public Layer<T> {
+  public:
+    explicit ActivationLayer(const LayerSpec& spec) {
+        this->in = spec.in, this->out = spec.out, this->activation = spec.activation;
+    }
+
+    std::vector<ArraySpec> parameters() const override { return {}; }
+    void place(const std::vector<T*>&, const std::vector<T*>&) override {}
+
+    void forward(Rows<T> y, T*, Rows<const T> x, std::size_t rows, Range) const override {
+        trainstep::activation(this->activation, y.at, x.at, rows, this->in);
+    }
+    void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, std::size_t rows,
+                        Range) const override {
+        if (below.kind == ActivationKind::identity)
+            std::copy_n(dz.at, rows * this->in, dx.at);
+        else
+            activation_backward(below, dx.at, dz.at, source, rows, this->in);
+    }
+    void backward_parameter(std::size_t, Rows<T>, Rows<const T>, Rows<const T>, bool, std::size_t, Range, Range) const override {}
+    bool is_activation() const override { return true; }
+    double flops() const override { return 16.0 * double(this->in); }  // of a function such as tanh (reasoned)
+};
+
+}  // namespace trainstep
