@@ -502,21 +502,20 @@ def _reference_steps(model: nn.Sequential, loss: str, optimizer: optim.Optimizer
     update = getattr(reference, f"{optimizer._kind}_step_")
     known = inspect.signature(update).parameters
     options = {name: value for name, value in optimizer.param_groups[0].items() if name in known}
-    layers = [layer for layer in model.layers if isinstance(layer, nn.Dense)]
+    activations = [str(layer.activation or "identity") for layer in model.layers if isinstance(layer, nn.Dense)]
     target = y if y.dtype.kind == "i" else y.astype(np.float64)
     losses = []
     for step in (1, 2):
         ys: list[Any] = [x.astype(np.float64)]
-        for i, layer in enumerate(layers):
-            ys.append(reference.dense(ys[-1], p[f"{i}.weight"], p[f"{i}.bias"], layer.activation))
+        for i, activation in enumerate(activations):
+            ys.append(reference.dense(ys[-1], p[f"{i}.weight"], p[f"{i}.bias"], activation))
         value, dy = getattr(reference, loss)(ys[-1], target)
         losses.append(value)
         gradients: dict[str, Any] = {}
-        for i, layer in reversed(list(enumerate(layers))):
-            w = p[f"{i}.weight"]
-            of_input = layer.activation in _core.activations_of_input
-            y = reference.dense(ys[i], w, p[f"{i}.bias"]) if of_input else ys[i + 1]
-            dy, gradients[f"{i}.weight"], gradients[f"{i}.bias"] = reference.dense_backward(dy, ys[i], w, y, layer.activation)
+        for i, activation in reversed(list(enumerate(activations))):
+            w, b = p[f"{i}.weight"], p[f"{i}.bias"]
+            source = reference.dense(ys[i], w, b) if activation in _core.activations_of_input else ys[i + 1]
+            dy, gradients[f"{i}.weight"], gradients[f"{i}.bias"] = reference.dense_backward(dy, ys[i], w, source, activation)
         for name, w in p.items():
             update(w, gradients[name], *states[name], step=step, **options)
     return [*losses, *p.values()]

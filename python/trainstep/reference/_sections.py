@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+ANY = "any shape"
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ARGUMENTS = {
@@ -44,7 +45,7 @@ ValueError
 """
 
 
-def forward(shape: str = "any shape") -> Callable[[F], F]:
+def forward(shape: str = ANY) -> Callable[[F], F]:
     """Complete the docstring of ``f(x)``, whose input has a shape."""
 
     def decorate(f: F) -> F:
@@ -55,7 +56,7 @@ def forward(shape: str = "any shape") -> Callable[[F], F]:
     return decorate
 
 
-def backward(f: Callable[..., Any], shape: str = "any shape", remark: str = "") -> Callable[[F], F]:
+def backward(f: Callable[..., Any], shape: str = ANY, remark: str = "") -> Callable[[F], F]:
     """Complete the docstring of ``f_backward(dy, y)`` or ``f_backward(dy, x)``; its source is that of f unless it has its own.
 
     The remark is one on y.
@@ -76,7 +77,7 @@ def backward(f: Callable[..., Any], shape: str = "any shape", remark: str = "") 
 
 def _complete(f: F, names: list[str], **words: str) -> F:
     arguments = "\n".join(_ARGUMENTS[name] for name in names).format(**words)
-    refused = "".join(_REFUSED.get(name, "") for name in names)
+    refused = "".join(_REFUSED.get(name, "") for name in names) + (", or there is no last axis" if words["shape"] != ANY else "")
     text = _before_heading(f.__doc__, _SECTIONS.format(arguments=arguments, refused=refused, **words) + "\n")
     imported = f">>> from trainstep.reference import {f.__name__}\n"
     f.__doc__ = text.replace("Examples\n--------\n", "Examples\n--------\n" + imported)

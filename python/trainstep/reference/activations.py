@@ -197,7 +197,7 @@ def leaky_relu_backward(dy: npt.ArrayLike, y: npt.ArrayLike, negative_slope: flo
 
     ``dx = dy where y > 0, else negative_slope * dy``
 
-    At x = 0, where there is no derivative, negative_slope is taken.
+    At x = 0, where there is no derivative, negative_slope is taken. Where y is NaN, dy goes through.
 
     Examples
     --------
@@ -205,7 +205,7 @@ def leaky_relu_backward(dy: npt.ArrayLike, y: npt.ArrayLike, negative_slope: flo
     array([1.e-02, 1.e-01, 1.e+02])
     """
     slope = _at_least_0("leaky_relu_backward", "negative_slope", negative_slope)
-    return _chain("leaky_relu_backward", lambda dy, y: np.where(y > 0.0, dy, slope * dy), dy, out, y=y)
+    return _chain("leaky_relu_backward", lambda dy, y: np.where(y <= 0.0, slope * dy, dy), dy, out, y=y)
 
 
 @forward()
@@ -316,7 +316,7 @@ def hardswish_backward(dy: npt.ArrayLike, x: npt.ArrayLike, *, out: Array | None
     """
 
     def formula(dy: Float64, x: Float64) -> Float64:
-        return np.where(x <= -3.0, 0.0, np.where(x >= 3.0, dy, dy * (2.0 * x + 3.0) / 6.0))
+        return np.where(x <= -3.0, 0.0, np.where(x >= 3.0, dy, dy * ((2.0 * x + 3.0) / 6.0)))
 
     return _chain("hardswish_backward", formula, dy, out, x=x)
 
@@ -434,13 +434,15 @@ def elu_backward(dy: npt.ArrayLike, y: npt.ArrayLike, alpha: float = 1.0, *, out
 
     ``dx = dy where y > 0, else dy * (y + alpha)``
 
+    Where y is NaN, dy goes through.
+
     Examples
     --------
     >>> elu_backward([1.0, 1.0, 1.0], [-1.0, -0.25, 2.0])
     array([0.  , 0.75, 1.  ])
     """
     a = _at_least_0("elu_backward", "alpha", alpha)
-    return _chain("elu_backward", lambda dy, y: np.where(y > 0.0, dy, dy * (y + a)), dy, out, y=y)
+    return _chain("elu_backward", lambda dy, y: np.where(y <= 0.0, dy * (y + a), dy), dy, out, y=y)
 
 
 # With these a standard normal input gives an output of mean 0 and variance 1: the two equations that determine them.
@@ -474,13 +476,15 @@ def selu_backward(dy: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None = No
 
     ``dx = dy * scale where y > 0, else dy * (y + scale * alpha)``
 
+    Where y is NaN, dy * scale goes through.
+
     Examples
     --------
     >>> selu_backward([1.0, 1.0], [0.0, 2.0])
     array([1.75809934, 1.05070099])
     """
     scale, floor = _SELU_SCALE, _SELU_SCALE * _SELU_ALPHA
-    return _chain("selu_backward", lambda dy, y: dy * np.where(y > 0.0, scale, y + floor), dy, out, y=y)
+    return _chain("selu_backward", lambda dy, y: dy * np.where(y <= 0.0, y + floor, scale), dy, out, y=y)
 
 
 @forward()
@@ -613,7 +617,7 @@ def gelu_backward(dy: npt.ArrayLike, x: npt.ArrayLike, approximate: str = "none"
     """
 
     def exact(x: Float64) -> Float64:
-        return _normal_cdf(x) + x * np.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
+        return _normal_cdf(x) + x * _exp_of_half_square(x) / math.sqrt(2.0 * math.pi)
 
     def with_tanh(x: Float64) -> Float64:
         u, du = _gelu_argument(x), _GELU_SLOPE * (1.0 + 3.0 * _GELU_CUBE * x * x)
@@ -624,8 +628,15 @@ def gelu_backward(dy: npt.ArrayLike, x: npt.ArrayLike, approximate: str = "none"
 
 
 def _normal_cdf(x: Float64) -> Float64:
-    # erfc keeps its digits far below 0, where 1 + erf is rounded to 0.
-    return np.asarray(0.5 * np.vectorize(math.erfc, otypes=[np.float64])(x / -math.sqrt(2.0)))
+    # erfc keeps its digits far below 0, where 1 + erf is rounded to 0. There it falls as exp(-t^2), so that a rounding of t counts
+    # 2 t^2 times: what has been lost of x^2 / 2 = t^2 is put back.
+    t = x / -math.sqrt(2.0)
+    lost = np.exp(np.where(x < 0.0, np.square(t, dtype=np.longdouble) - np.square(x, dtype=np.longdouble) / 2, 0.0))
+    return np.asarray(0.5 * np.vectorize(math.erfc, otypes=[np.float64])(t) * lost, np.float64)
+
+
+def _exp_of_half_square(x: Float64) -> Float64:
+    return np.exp(np.square(x, dtype=np.longdouble) / -2).astype(np.float64)
 
 
 _GELU_SLOPE, _GELU_CUBE = 2.0 * math.sqrt(2.0 / math.pi), 0.044715
@@ -700,6 +711,7 @@ def softmax(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
         e = np.exp(x - _largest(x))
         return np.asarray(e / _row_sum(e))
 
+    _check_rows("softmax", "x", x)
     return _elementwise("softmax", formula, x, out)
 
 
@@ -718,6 +730,7 @@ def softmax_backward(dy: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None =
     >>> softmax_backward([[1.0, 0.0]], [[0.5, 0.5]])
     array([[ 0.25, -0.25]])
     """
+    _check_rows("softmax_backward", "dy", dy)
     return _chain("softmax_backward", lambda dy, y: y * (dy - _row_sum(dy * y)), dy, out, y=y)
 
 
@@ -742,6 +755,7 @@ def log_softmax(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
         shifted = x - _largest(x)
         return np.asarray(shifted - np.log(_row_sum(np.exp(shifted))))
 
+    _check_rows("log_softmax", "x", x)
     return _elementwise("log_softmax", formula, x, out)
 
 
@@ -757,7 +771,13 @@ def log_softmax_backward(dy: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | No
     >>> log_softmax_backward([[1.0, 0.0]], [[math.log(0.5), math.log(0.5)]])
     array([[ 0.5, -0.5]])
     """
+    _check_rows("log_softmax_backward", "dy", dy)
     return _chain("log_softmax_backward", lambda dy, y: dy - np.exp(y) * _row_sum(dy), dy, out, y=y)
+
+
+def _check_rows(function: str, name: str, array: npt.ArrayLike) -> None:
+    if np.ndim(array) == 0:
+        raise ValueError(f"{function}: {name} has shape (), wanted at least one axis")
 
 
 def _largest(x: Float64) -> Float64:
