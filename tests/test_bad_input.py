@@ -13,6 +13,7 @@ import pytest
 import trainstep as ts
 from trainstep import _core, init, nn, ops, optim
 
+from .activation_rules import functions
 from .helpers import Array, Dlpack, untouched
 
 pytestmark = pytest.mark.one_level
@@ -250,8 +251,8 @@ BACKWARD: Table = {
 def activation_rows() -> Table:
     rows: Table = {}
     for name in _core.activations:
-        f, back = getattr(ops, name), getattr(ops, f"{name}_backward")
-        me = f"{name}_backward:"
+        f, back = functions(name)
+        me, source = f"{name}_backward:", "x" if name in _core.activations_of_input else "y"
         rows |= {
             f"{name}: ints": (lambda s, f=f: f(s.labels), TypeError, f"{name}: x int64"),
             f"{name}: None": (lambda s, f=f: f(None), TypeError, f"{name}: x NoneType"),
@@ -261,13 +262,32 @@ def activation_rows() -> Table:
             f"{name}: out read-only": (lambda s, f=f: f(s.y, out=s.frozen), ValueError, f"{name}: out read-only"),
             f"{name}: out strided": (lambda s, f=f: f(s.y, out=s.wide[:, :5]), ValueError, f"{name}: out C-contiguous"),
             f"{name}: out overlaps x": (lambda s, f=f: f(s.p[1:], out=s.p[:-1]), ValueError, f"{name}: out memory"),
-            f"{me} shapes": (lambda s, f=back: f(s.dy, s.x), ValueError, f"{me} y (4, 3) (4, 5)"),
-            f"{me} dtypes": (lambda s, f=back: f(s.dy, s.y64), TypeError, f"{me} y float64"),
+            f"{me} shapes": (lambda s, f=back: f(s.dy, s.x), ValueError, f"{me} {source} (4, 3) (4, 5)"),
+            f"{me} dtypes": (lambda s, f=back: f(s.dy, s.y64), TypeError, f"{me} {source} float64"),
             f"{me} None": (lambda s, f=back: f(None, s.y), TypeError, f"{me} dy NoneType"),
             f"{me} out of wrong shape": (lambda s, f=back: f(s.dy, s.y, out=s.x), ValueError, f"{me} out (4, 3)"),
             f"{me} out read-only": (lambda s, f=back: f(s.dy, s.y, out=s.frozen), ValueError, f"{me} out read-only"),
-            f"{me} out overlaps y": (lambda s, f=back: f(s.p[1:], s.g[1:], out=s.g[:-1]), ValueError, f"{me} out memory"),
+            f"{me} out overlaps {source}": (lambda s, f=back: f(s.p[1:], s.g[1:], out=s.g[:-1]), ValueError, f"{me} out memory"),
         }
+    for name, (argument, _) in _core.activation_parameters.items():
+        f, back = functions(name)
+        for value, kind in ((-0.5, ValueError), (np.inf, ValueError), (np.nan, ValueError), ("inf", TypeError)):
+            words = f"{argument} {'str' if kind is TypeError else value}"
+            rows |= {
+                f"{name}: {value!r}": (lambda s, f=f, v=value: f(s.x, v, out=s.dx), kind, f"{name}: {words}"),
+                f"{name}_backward: {value!r}": (
+                    lambda s, f=back, v=value: f(s.dy, s.y, v, out=s.out),
+                    kind,
+                    f"{name}_backward: {words}",
+                ),
+            }
+    for name in _core.activations_by_rows:
+        f, back = functions(name)
+        rows[f"{name}: no axis"] = (lambda s, f=f: f(of(())), ValueError, f"{name}: x ()")
+        rows[f"{name}_backward: no axis"] = (lambda s, f=back: f(of(()), of(())), ValueError, f"{name}_backward: dy ()")
+    gelu, back = ops.gelu, ops.gelu_backward
+    rows["gelu: form"] = (lambda s: gelu(s.x, "erf", out=s.dx), ValueError, "gelu: approximate 'erf' 'none' 'tanh'")
+    rows["gelu_backward: form"] = (lambda s: back(s.dy, s.y, None, out=s.out), ValueError, "gelu_backward: approximate None")
     return rows
 
 

@@ -17,6 +17,7 @@ import trainstep as ts
 from trainstep import _core, ops, reference
 from trainstep.nn import Dense, Sequential, Standardize
 
+from .activation_rules import OF_INPUT
 from .helpers import Dlpack, buffer
 
 # Every vector width (2, 4, 8, 16) less one, itself and one more is among them, and so are outputs of 1, 2, 3 and 10.
@@ -49,9 +50,8 @@ def reference_backward(model: Sequential, ys: list[np.ndarray], dy: np.ndarray) 
     gradients = {}
     for i in reversed(range(len(model.layers))):
         weight, activation = p[f"{i}.weight"], model.layers[i].activation
-        dy, gradients[f"{i}.weight"], db = reference.dense_backward(
-            np.asarray(dy, np.float64), ys[i], weight, ys[i + 1], activation
-        )
+        y = reference.dense(ys[i], weight, p.get(f"{i}.bias")) if activation in OF_INPUT else ys[i + 1]
+        dy, gradients[f"{i}.weight"], db = reference.dense_backward(np.asarray(dy, np.float64), ys[i], weight, y, activation)
         if model.layers[i].bias:
             gradients[f"{i}.bias"] = db
     return dy, gradients
@@ -700,7 +700,8 @@ def test_standardize_multiplies_by_the_derivative_below(below: str, dtype: np.dt
     program.forward(x)
     dx = program.backward(dy)
     wide = [a.astype(np.float64) for a in (dy * scale, x, weight)]
-    expected = reference.dense_backward(*wide, reference.dense(*wide[1:], bias.astype(np.float64), below), below)
+    y = reference.dense(*wide[1:], bias.astype(np.float64), None if below in OF_INPUT else below)
+    expected = reference.dense_backward(*wide, y, below)
     for got, want in zip((dx, *(g for _, g in program.gradients())), expected, strict=True):
         assert_near(got, want, dtype, below)
 

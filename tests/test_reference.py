@@ -1,7 +1,9 @@
 """The reference against facts that do not come from it: finite differences, values worked out by hand, identities."""
 
+import inspect
 import math
 import warnings
+from decimal import Decimal, localcontext
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ pytestmark = pytest.mark.one_level
 Float64 = npt.NDArray[np.float64]
 INF, NAN = math.inf, math.nan
 NAMES = sorted(reference.ACTIVATIONS)
+ENDS = (-3, -1, 0, 1, 3)  # where straight pieces end
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -27,15 +30,21 @@ def rng(seed: int = 0) -> np.random.Generator:
 # Activations
 
 
+def source_of(name: str, x: Float64) -> Float64:
+    """What the backward function takes beside dy: x or y, as it calls it."""
+    forward, backward = reference.ACTIVATIONS[name]
+    return x if "x" in inspect.signature(backward).parameters else forward(x)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=50)
-@given(x=st.lists(st.floats(-5, 5).filter(lambda v: abs(v) > 1e-3), min_size=1, max_size=5))
+@given(x=st.lists(st.floats(-5, 5).filter(lambda v: min(abs(v - end) for end in ENDS) > 1e-3), min_size=1, max_size=5))
 def test_activation_backward_is_the_derivative(name: str, x: list[float]) -> None:
     forward, backward = reference.ACTIVATIONS[name]
     x64 = np.array(x)
     dy = np.linspace(0.5, 2.0, len(x))
     expected = numerical_gradient(lambda z: float(dy @ forward(z)), x64)
-    np.testing.assert_allclose(backward(dy, forward(x64)), expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(backward(dy, source_of(name, x64)), expected, rtol=1e-6, atol=1e-8)
 
 
 def test_activation_values_by_hand() -> None:
@@ -63,7 +72,7 @@ def test_extreme_inputs_give_limits_without_warnings() -> None:
         np.testing.assert_array_equal(reference.relu(x), [0, 0, 0, 0, 800, 1e300, INF, NAN])
         np.testing.assert_array_equal(reference.identity(x), x)
         for name in NAMES:
-            assert np.isnan(reference.ACTIVATIONS[name][1]([NAN], [1.0]))[0]
+            assert np.isnan(reference.ACTIVATIONS[name][1]([NAN], [0.5]))[0]
 
 
 def test_saturated_tanh_keeps_its_small_derivative() -> None:
@@ -81,6 +90,12 @@ def test_relu_backward_at_zero_and_nan() -> None:
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0), (2, 3, 4)])
 def test_result_keeps_dtype_and_shape(name: str, shape: tuple[int, ...]) -> None:
     forward, backward = reference.ACTIVATIONS[name]
+    if name.endswith("softmax") and not shape:
+        with pytest.raises(ValueError, match=rf"^{name}: x has shape \(\), wanted at least one axis"):
+            forward(1.0)
+        with pytest.raises(ValueError, match=rf"^{name}_backward: dy has shape \(\), wanted at least one axis"):
+            backward(1.0, 1.0)
+        return
     x = rng().normal(size=shape)
     y32 = forward(np.float32(x))
     assert y32.dtype == np.float32
@@ -103,6 +118,93 @@ def test_out_is_written_and_returned(name: str) -> None:
     expected_dx = backward(x, expected)
     assert backward(x, expected, out=x) is x  # out may be an input
     np.testing.assert_array_equal(x, expected_dx)
+
+
+def test_more_activation_values_by_hand() -> None:
+    x, third = np.array([-2.0, -0.5, 0.0, math.log(3.0)]), math.log(1 / 3)
+    np.testing.assert_array_equal(reference.leaky_relu(x, 0.25), [-0.5, -0.125, 0.0, math.log(3.0)])
+    np.testing.assert_allclose(reference.elu([third, 2.0], 3.0), [-2.0, 2.0], rtol=1e-15)
+    np.testing.assert_allclose(reference.elu_backward([1.0, 1.0], [-2.0, 2.0], 3.0), [1.0, 1.0], rtol=1e-15)
+    np.testing.assert_allclose(reference.softplus([0.0, math.log(3.0)]), [math.log(2.0), math.log(4.0)], rtol=1e-15)
+    np.testing.assert_array_equal(reference.hardtanh(x), [-1.0, -0.5, 0.0, 1.0])
+    np.testing.assert_array_equal(reference.hardsigmoid([-3.0, -1.5, 0.0, 3.0]), [0.0, 0.25, 0.5, 1.0])
+    np.testing.assert_array_equal(reference.hardswish([-3.0, -1.5, 0.0, 3.0]), [0.0, -0.375, 0.0, 3.0])
+    np.testing.assert_allclose(reference.silu(x)[3], 0.75 * math.log(3.0), rtol=1e-15)
+    np.testing.assert_allclose(reference.mish(x)[3], 15 / 17 * math.log(3.0), rtol=1e-15)  # tanh(ln 4) = (4 - 1/4) / (4 + 1/4)
+    np.testing.assert_allclose(reference.gelu(x)[0], -2 * 0.022750131948179207, rtol=1e-14)
+    np.testing.assert_allclose(reference.softmax([0.0, math.log(3.0)]), [0.25, 0.75], rtol=1e-15)
+    np.testing.assert_allclose(reference.log_softmax([0.0, math.log(3.0)]), [math.log(0.25), math.log(0.75)], rtol=1e-14)
+    # The forms of gelu are told to differ by less than this.
+    grid = np.linspace(-6, 6, 1201)
+    assert 1e-5 < np.abs(reference.gelu(grid) - reference.gelu(grid, "tanh")).max() < 5e-4
+
+
+def test_selu_keeps_a_standard_normal() -> None:
+    # What its two constants are for: mean 0, variance 1, by integrals over a grid.
+    x = np.linspace(-12, 12, 240_001)
+    weight = np.exp(-x * x / 2) / math.sqrt(2 * math.pi) * (x[1] - x[0])
+    y = reference.selu(x)
+    assert (y * weight).sum() == pytest.approx(0.0, abs=1e-8)
+    assert (y * y * weight).sum() == pytest.approx(1.0, rel=1e-8)
+
+
+def gelu_in_decimals(x: float) -> Decimal:
+    """x * Phi(x) for x < -1: phi(x) * x over the continued fraction of Abramowitz & Stegun 26.2.14."""
+    with localcontext() as context:
+        context.prec = 60
+        t = fraction = -Decimal(x)
+        for k in range(3000, 0, -1):
+            fraction = t + k / fraction
+        root = (2 * Decimal("3.14159265358979323846264338327950288419716939937510582097494459")).sqrt()
+        return -t * (-t * t / 2).exp() / root / fraction
+
+
+def test_tails_keep_their_digits() -> None:
+    def tolerance(x: float) -> float:
+        # Where long double is only a double, what is lost of x^2 is not put back.
+        return 2e-15 if np.finfo(np.longdouble).eps < 1e-18 else 2e-16 * (8 + x * x)
+
+    for x in (-1.5, -3.0, -7.3, -12.25, -20.1, -30.0, -36.9):
+        exact = float(gelu_in_decimals(x))
+        assert reference.gelu([x])[0] == pytest.approx(exact, rel=tolerance(x)), x
+        # Its derivative is Phi(x) + x phi(x).
+        phi = float(np.exp(-(np.longdouble(x) ** 2) / 2)) / math.sqrt(2 * math.pi)
+        assert reference.gelu_backward([1.0], [x])[0] == pytest.approx(exact / x + x * phi, rel=4 * tolerance(x)), x
+    for x in (-30.0, -300.0, -700.0):
+        e = math.exp(x)  # beside 1 nothing
+        assert reference.silu([x])[0] == pytest.approx(x * e, rel=1e-12)
+        assert reference.silu_backward([1.0], [x])[0] == pytest.approx((1 + x) * e, rel=1e-12)
+        assert reference.mish([x])[0] == pytest.approx(x * e, rel=1e-12)
+        assert reference.mish_backward([1.0], [x])[0] == pytest.approx((1 + x) * e, rel=1e-12)
+        assert reference.softplus([x])[0] == pytest.approx(e, rel=1e-12)
+
+
+def test_rows_of_softmax() -> None:
+    x = rng().normal(scale=5.0, size=(3, 4, 5))
+    y = reference.softmax(x)
+    np.testing.assert_allclose(y.sum(axis=-1), 1.0, rtol=1e-14)
+    np.testing.assert_allclose(reference.softmax(x + 1e4), y, rtol=1e-10)
+    np.testing.assert_allclose(reference.log_softmax(x), np.log(y), rtol=1e-12)
+    np.testing.assert_array_equal(reference.softmax([[1e4, -1e4], [-INF, 3.0]]), [[1.0, 0.0], [0.0, 1.0]])
+    np.testing.assert_array_equal(reference.log_softmax([[1e4, -1e4], [-INF, 3.0]]), [[0.0, -2e4], [-INF, 0.0]])
+    assert np.isnan(reference.softmax([[NAN, 1.0], [INF, 1.0]])).all()
+    with pytest.raises(ValueError, match=r"softmax_backward: dy has shape \(5,\), y has \(3, 4, 5\)"):
+        reference.softmax_backward(np.ones(5), y)
+
+
+def test_activation_options_are_checked() -> None:
+    for name, option in (("leaky_relu", "negative_slope"), ("elu", "alpha")):
+        for function in reference.ACTIVATIONS[name]:
+            arrays = [np.ones(2)] * (2 if function.__name__.endswith("_backward") else 1)
+            for value in (-0.5, INF, NAN):
+                with pytest.raises(ValueError, match=rf"^{function.__name__}: {option} is {value}, wanted a finite number"):
+                    function(*arrays, value)
+            with pytest.raises(TypeError, match=rf"^{function.__name__}: {option} is a str, wanted a number"):
+                function(*arrays, "0.1")
+    with pytest.raises(ValueError, match="^gelu: approximate is 'erf', wanted 'none' or 'tanh'"):
+        reference.gelu([1.0], "erf")
+    with pytest.raises(ValueError, match="^gelu_backward: approximate is None, wanted 'none' or 'tanh'"):
+        reference.gelu_backward([1.0], [1.0], None)
 
 
 def test_identity_returns_a_copy() -> None:
@@ -181,14 +283,14 @@ def test_dense_backward_is_the_derivative(activation: str | None, batch: int, in
     x, w, b = r.normal(size=(batch, inputs)), r.normal(size=(inputs, outputs)), r.normal(size=outputs)
     z = x @ w + b
     # A kink within h of a pre-activation would make the difference quotient meaningless.
-    if np.abs(z).min() < 1e-4:
+    if min(np.abs(z - end).min() for end in ENDS) < 1e-4:
         return
     dy = r.normal(size=z.shape)
 
     def objective(x: Float64, w: Float64, b: Float64) -> float:
         return float((dy * reference.dense(x, w, b, activation)).sum())
 
-    dx, dw, db = reference.dense_backward(dy, x, w, reference.dense(x, w, b, activation), activation)
+    dx, dw, db = reference.dense_backward(dy, x, w, source_of(activation or "identity", z), activation)
     assert dx is not None
     np.testing.assert_allclose(dx, numerical_gradient(lambda v: objective(v, w, b), x), rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(dw, numerical_gradient(lambda v: objective(x, v, b), w), rtol=1e-5, atol=1e-7)

@@ -69,6 +69,10 @@ def test_every_option_and_target_is_tried() -> None:
     tried = " ".join(case.what for case in CHECKS["softmax_cross_entropy"].cases(np.dtype("f4"), rng))
     for kind in ("labels", "probabilities", "reduction none", "reduction sum", "reduction mean"):
         assert kind in tried
+    for name, (parameter, _) in _core.activation_parameters.items():
+        for way in ("forward", "backward"):
+            tried = " ".join(case.what for case in CHECKS[f"{name} {way}"].cases(np.dtype("f4"), rng))
+            assert f"'{parameter}'" in tried
 
 
 # --- kernels that are wrong ------------------------------------------------------------------------------------------------------
@@ -100,8 +104,12 @@ def wrong(function: Callable[..., Any], ulps: int) -> Callable[..., Any]:
     [
         ("exp", _core, "vmath", 4),
         ("erf", _core, "vmath", 4),
-        ("relu forward", ops, "relu", 5),
-        ("tanh backward", ops, "tanh_backward", 8),
+        ("relu forward", _core, "activation", 6),
+        ("tanh backward", _core, "activation_backward", 8),
+        ("elu forward", _core, "activation", 12),
+        ("gelu forward", _core, "activation", 2**20),
+        ("silu backward", _core, "activation_backward", 2**20),
+        ("softmax forward", _core, "activation", 2**20),
         ("softmax_cross_entropy", ops, "softmax_cross_entropy", 2000),
         ("mse", ops, "mse", 2000),
         ("dense", ops, "dense", 1000),
@@ -128,8 +136,6 @@ def test_a_deviating_result_is_caught(
 @pytest.mark.parametrize(
     ("kernel", "name", "change"),
     [
-        ("tanh forward", "tanh", lambda f: lambda x: f(x) * (1 + 1e-6)),
-        ("sigmoid backward", "sigmoid_backward", lambda f: lambda dy, y: f(dy, y) * (1 + 1e-6)),
         ("sgd step", "sgd_step_", lambda f: lambda *a, lr, **o: f(*a, lr=lr * 1.0001, **o)),
         ("adam step", "adam_step_", lambda f: lambda *a, eps=1e-8, **o: f(*a, eps=eps * 1.001, **o)),
         ("Trainer, mse", "mse", lambda f: lambda p, t: (f(p, t)[0], f(p, t)[1] * 1.01)),
@@ -142,6 +148,23 @@ def test_another_formula_is_caught(monkeypatch: pytest.MonkeyPatch, kernel: str,
     if name.endswith("step_"):
         changed.__signature__ = inspect.signature(right)  # where the options are read from
     monkeypatch.setattr(reference, name, changed)
+    row = run(kernel)
+    assert not row.ok
+    assert row.error > row.bound
+
+
+@pytest.mark.parametrize(
+    "kernel", ["tanh forward", "sigmoid backward", "leaky_relu forward", "mish forward", "selu backward", "log_softmax backward"]
+)
+def test_another_activation_is_caught(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
+    name, way = kernel.split()
+    forward, backward = reference.ACTIVATIONS[name]
+    changed = (
+        (lambda x, **o: forward(x, **o) * (1 + 1e-6), backward)
+        if way == "forward"
+        else (forward, lambda dy, source, **o: backward(dy, source, **o) * (1 + 1e-6))
+    )
+    monkeypatch.setitem(reference.ACTIVATIONS, name, changed)
     row = run(kernel)
     assert not row.ok
     assert row.error > row.bound

@@ -16,6 +16,7 @@ import trainstep as ts
 from trainstep import _core, optim, reference
 from trainstep.nn import Dense, Sequential
 
+from .activation_rules import OF_INPUT
 from .helpers import bits, classes, network, state_bits
 
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist.npz"
@@ -45,9 +46,9 @@ class ReferenceTrainer:
         loss, dy, ys = self.loss_of(x, y)
         gradients = {}
         for i in reversed(range(len(self.layers))):
-            dy, gradients[f"{i}.weight"], gradients[f"{i}.bias"] = reference.dense_backward(
-                dy, ys[i], self.p[f"{i}.weight"], ys[i + 1], self.layers[i].activation
-            )
+            weight, bias, activation = self.p[f"{i}.weight"], self.p[f"{i}.bias"], self.layers[i].activation
+            y = reference.dense(ys[i], weight, bias) if activation in OF_INPUT else ys[i + 1]
+            dy, gradients[f"{i}.weight"], gradients[f"{i}.bias"] = reference.dense_backward(dy, ys[i], weight, y, activation)
         self.steps += 1
         for name, w in self.p.items():
             self.update(w, gradients[name], **self.state[name], step=self.steps, **self.options)
