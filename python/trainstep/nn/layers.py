@@ -231,10 +231,9 @@ class Dense:
         """Give the shape of each array that is not trained, by name."""
         return {}
 
-    def initializers(self, behind: Activation | None = None) -> dict[str, Initializer]:
-        """Give the initialiser of each parameter by name; `behind`: the activation that is the next layer, where one is."""
-        activation = behind if self.activation is None else self.activation
-        name = activation.name if isinstance(activation, Activation) else activation
+    def initializers(self) -> dict[str, Initializer]:
+        """Give the initialiser of each parameter by name."""
+        name = self.activation.name if isinstance(self.activation, Activation) else self.activation
         return {
             "weight": initializer(self.init, for_activation(name), "init"),
             "bias": initializer(self.bias_init, zeros, "bias_init"),

@@ -582,9 +582,11 @@ def _with_widths(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
 
 
 def _initializers(layers: tuple[Layer, ...], i: int) -> dict[str, Initializer]:
-    """Give the initialisers of layer i, which may depend on the activation behind it."""
+    """Give the initialisers of layer i: one with an activation behind it begins as if that were its own."""
     layer, behind = layers[i], layers[i + 1] if i + 1 < len(layers) else None
-    return layer.initializers(behind) if isinstance(layer, Dense) and isinstance(behind, Activation) else layer.initializers()
+    if isinstance(layer, Dense) and layer.activation is None and isinstance(behind, Activation):
+        layer = replace(layer, activation=behind.name)
+    return layer.initializers()
 
 
 def load(path: str | os.PathLike[str]) -> Sequential:
