@@ -130,6 +130,30 @@ py::object backward(Program<T>& program, py::handle dy_in, bool need_dx, bool ac
     return dx;
 }
 
+// Of every layer of the pass that backward has gone through: the number of its description, the name of its activation, and copies
+// of what came out of it and of the gradient of what its activation was applied to.
+template <class T>
+py::list passed(Program<T>& program) {
+    std::unique_lock held(program.lock, std::defer_lock);
+    {
+        const WithoutGil released;
+        held.lock();
+    }
+    py::list result;
+    for (std::size_t i = 0; i < program.layers(); ++i) {
+        const auto layer = program.passed(i);
+        const auto copy = [&](Rows<const T> rows) {
+            py::array_t<T> a({py::ssize_t(program.batch()), py::ssize_t(layer.out)});
+            for (std::size_t r = 0; r < program.batch(); ++r)
+                std::copy_n(rows.at + r * rows.stride, layer.out, a.mutable_data() + r * layer.out);
+            return a;
+        };
+        const std::string_view f = kActivationKindNames[int(layer.activation.kind)];
+        result.append(py::make_tuple(layer.spec, py::str(f.data(), f.size()), copy(layer.output), copy(layer.dz)));
+    }
+    return result;
+}
+
 template <class T>
 void bind_program(py::module_& m, const char* name) {
     using P = Program<T>;
@@ -139,16 +163,21 @@ void bind_program(py::module_& m, const char* name) {
         .def_property_readonly("out_features", &P::out)
         .def("parameters", [](const std::shared_ptr<P>& self) { return views(self, self->parameters(), &Parameter<T>::weight); })
         .def("gradients", gradients<T>)
-        .def("freeze", [](P& self, const std::vector<bool>& frozen) {
+        .def(
+            "freeze",
+            [](P& self, const std::vector<bool>& frozen) {
                 const WithoutGil released;
                 const std::lock_guard held(self.lock);
                 self.freeze(frozen);
-            }, py::arg("frozen"))
-        .def_property_readonly("frozen", [](const P& self) {
-            py::list frozen;
-            for (const Parameter<T>& p : self.parameters()) frozen.append(p.frozen);
-            return frozen;
-        })
+            },
+            py::arg("frozen"))
+        .def_property_readonly("frozen",
+                               [](const P& self) {
+                                   py::list frozen;
+                                   for (const Parameter<T>& p : self.parameters()) frozen.append(p.frozen);
+                                   return frozen;
+                               })
+        .def("passed", passed<T>)
         .def("buffers", [](const std::shared_ptr<P>& self) { return views(self, self->buffers(), &Buffer<T>::values); })
         .def("predict", predict<T>, py::arg("x"), py::arg("out") = py::none())
         .def("forward", forward<T>, py::arg("x"))

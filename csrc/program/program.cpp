@@ -41,7 +41,6 @@ template <class T>
 Program<T>::Program(const std::vector<LayerSpec>& specs) {
     if (specs.empty()) throw std::invalid_argument("Sequential: a network needs at least one layer");
     std::size_t total = 0, buffer_total = 0;
-    std::vector<std::string> names;  // what the names of a layer's arrays begin with
     for (std::size_t i = 0; i < specs.size(); ++i) {
         if (specs[i].in == 0 || specs[i].out == 0)
             throw std::invalid_argument("Sequential: layer " + std::to_string(i) + " is " + std::to_string(specs[i].in) + " -> " +
@@ -55,7 +54,7 @@ Program<T>::Program(const std::vector<LayerSpec>& specs) {
             continue;
         }
         layers_.push_back(make_layer<T>(specs[i]));
-        names.push_back(std::to_string(i) + ".");
+        spec_of_.push_back(i);
         for (const ArraySpec& p : layers_.back()->parameters()) total += padded<T>(p.size());
         for (const ArraySpec& b : layers_.back()->buffers()) buffer_total += padded<T>(b.size());
     }
@@ -64,15 +63,16 @@ Program<T>::Program(const std::vector<LayerSpec>& specs) {
     std::size_t at = 0, buffer_at = 0;
     for (std::size_t i = 0; i < layers_.size(); ++i) {
         first_parameter_.push_back(parameters_.size());
+        const std::string prefix = std::to_string(spec_of_[i]) + ".";
         std::vector<T*> weights, buffers;
         for (const ArraySpec& p : layers_[i]->parameters()) {
             weights.push_back(weight_arena_.template as<T>() + at);
-            parameters_.push_back({names[i] + p.name, p.shape, p.size(), weights.back(), nullptr, false});
+            parameters_.push_back({prefix + p.name, p.shape, p.size(), weights.back(), nullptr, false});
             at += padded<T>(p.size());
         }
         for (const ArraySpec& b : layers_[i]->buffers()) {
             buffers.push_back(buffer_arena_.template as<T>() + buffer_at);
-            buffers_.push_back({names[i] + b.name, b.shape, buffers.back()});
+            buffers_.push_back({prefix + b.name, b.shape, buffers.back()});
             buffer_at += padded<T>(b.size());
         }
         layers_[i]->place(weights, buffers);

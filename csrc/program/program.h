@@ -115,6 +115,22 @@ class Program {
     bool owns(const void* first, const void* last) const;
 
     std::size_t layers() const { return layers_.size(); }
+    // A layer as the last pass left it: the number of its description in `specs`, what came out of it, and once backward has been,
+    // the gradient of what its activation was applied to. (batch(), out)
+    struct Passed {
+        std::size_t spec;
+        Activation activation;
+        std::size_t out;
+        Rows<const T> output, dz;
+    };
+    Passed passed(std::size_t layer) const {
+        const Layer<T>& l = *layers_[layer];
+        return {spec_of_[layer],
+                l.activation,
+                l.out,
+                {outputs_[layer].at, outputs_[layer].stride},
+                {gradients_[layer].at, gradients_[layer].stride}};
+    }
     // The parameters of a layer are [first_parameter(layer), first_parameter(layer + 1)).
     std::size_t first_parameter(std::size_t layer) const { return first_parameter_[layer]; }
     // Rows of the pass that has begun; 0 where there is none.
@@ -158,6 +174,7 @@ class Program {
     std::vector<Parameter<T>> parameters_;
     std::vector<Buffer<T>> buffers_;
     std::vector<std::size_t> first_parameter_;
+    std::vector<std::size_t> spec_of_;  // a dense layer and the activation behind it are one layer, of two descriptions
     std::size_t first_trained_ = 0;
     double ns_per_row_ = 0;
     Arena weight_arena_, gradient_arena_, buffer_arena_, workspace_, predict_workspace_;

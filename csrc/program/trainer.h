@@ -50,8 +50,8 @@ class Trainer {
     Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer> optimizer, std::vector<std::size_t> places,
             FuseUpdate fuse);
 
-    // One step on a batch: the mean loss before the update. Throws std::invalid_argument where a parameter that is not frozen has no
-    // place, before anything is written.
+    // One step on a batch: the mean loss before the update. Throws std::invalid_argument where a parameter that is not frozen has
+    // no place, before anything is written.
     double step(const Data<T>& batch);
 
     // An epoch over a table: one step a batch.

@@ -16,6 +16,7 @@ except ImportError as error:
 
 from trainstep import data, init, nn, ops, optim, reference
 from trainstep._runtime import config, get_include, get_num_threads, num_threads, set_num_threads, show_config
+from trainstep.diagnosis import LayerReport, Report, diagnose
 from trainstep.history import History
 from trainstep.selftest import selftest
 from trainstep.trainer import Trainer
@@ -24,10 +25,13 @@ __version__: str = _core.__version__
 
 __all__ = [
     "History",
+    "LayerReport",
+    "Report",
     "Trainer",
     "__version__",
     "config",
     "data",
+    "diagnose",
     "get_include",
     "get_num_threads",
     "init",

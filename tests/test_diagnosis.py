@@ -1,0 +1,161 @@
+"""A net for each illness that the notes name, what `diagnose` says of it, and what cures it."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import trainstep as ts
+from trainstep.nn import Dense, Sequential
+
+from .helpers import assert_same_bits, assert_within
+
+DEPTH, WIDTH, ROWS = 30, 64, 128
+
+
+def drawn(std: float, seed: int = 0) -> Callable[..., np.ndarray]:
+    """Weights N(0, std^2), each layer's its own."""
+
+    def draw(shape: tuple[int, int], *, rng: int, dtype: Any = "float32") -> np.ndarray:
+        return (std * np.random.default_rng([seed, rng % 2**32]).standard_normal(shape)).astype(dtype)
+
+    return draw
+
+
+def deep(activation: str, init: Any = None, bias: float = 0.0, depth: int = DEPTH) -> Sequential:
+    layers = [Dense(WIDTH, WIDTH, activation=activation, init=init) for _ in range(depth)]
+    model = Sequential(*layers, Dense(WIDTH, 10), seed=1)
+    for name, view in model.parameters().items():
+        if name.endswith("bias") and not name.startswith(str(depth)):
+            view[...] = bias
+    return model
+
+
+@pytest.fixture(scope="module")
+def batch() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((ROWS, WIDTH)).astype("float32"), rng.integers(0, 10, ROWS)
+
+
+def test_small_weights_vanish_and_xavier_cures_it(batch: tuple[np.ndarray, np.ndarray]) -> None:
+    ill, well = ts.diagnose(deep("tanh", drawn(0.01)), *batch), ts.diagnose(deep("tanh", "xavier_normal"), *batch)
+    assert ill.verdict == ill.layers[0].verdict == "vanishing"
+    assert ill.layers[0].gradient < 1e-12 * ill.layers[-1].gradient
+    assert ill.layers[DEPTH - 1].std < 1e-12
+    assert well.verdict == "healthy"
+    assert well.layers[0].gradient > 0.05 * well.layers[-1].gradient
+    assert well.layers[DEPTH - 1].std > 0.05
+
+
+def test_thirty_sigmoid_layers_vanish(batch: tuple[np.ndarray, np.ndarray]) -> None:
+    report = ts.diagnose(deep("sigmoid", drawn(0.01)), *batch)
+    assert report.verdict == "vanishing"
+    assert report.layers[0].gradient < 1e-20 * report.layers[-1].gradient
+    assert ts.diagnose(deep("relu"), *batch).verdict == "healthy"  # ReLU with He
+
+
+def test_large_weights_saturate_and_xavier_cures_it(batch: tuple[np.ndarray, np.ndarray]) -> None:
+    ill, well = ts.diagnose(deep("tanh", drawn(1.0), depth=5), *batch), ts.diagnose(deep("tanh", depth=5), *batch)
+    assert ill.verdict == "saturated"
+    assert min(layer.saturated for layer in ill.layers[:-1]) > 0.5
+    assert well.verdict == "healthy"
+    assert max(layer.saturated for layer in well.layers) < 0.2
+
+
+def test_negative_biases_kill_and_zero_cures_it(batch: tuple[np.ndarray, np.ndarray]) -> None:
+    ill, well = ts.diagnose(deep("relu", bias=-10, depth=3), *batch), ts.diagnose(deep("relu", depth=3), *batch)
+    assert ill.verdict == "dead"
+    assert ill.layers[0].dead > 0.9
+    assert well.verdict == "healthy"
+    assert max(layer.dead for layer in well.layers) < 0.3
+
+
+def test_a_huge_rate_explodes_and_a_smaller_one_or_clipping_cures_it(batch: tuple[np.ndarray, np.ndarray]) -> None:
+    model = deep("relu", depth=3)
+    ill = ts.diagnose(model, *batch, optimizer=ts.optim.SGD(lr=1e3))
+    assert ill.verdict == "exploding"
+    assert ill.layers[0].update_ratio > 10
+    well = ts.diagnose(model, *batch, optimizer=ts.optim.SGD(lr=1e-2))
+    assert well.verdict == "healthy"
+    assert well.layers[0].update_ratio < 0.01
+    # Clipped to a norm of 1e-3 the same rate takes no step longer than 1.
+    gradients, parameters = model.gradients(), model.parameters()
+    _, dy = ts.ops.softmax_cross_entropy(model.forward(batch[0], training=True), batch[1])
+    model.backward(dy)
+    before = {name: view.copy() for name, view in parameters.items()}
+    ts.optim.SGD(list(parameters.values()), lr=1e3).step(list(gradients.values()), clip_norm=1e-3)
+    assert sum(float(((view - before[name]) ** 2).sum()) for name, view in parameters.items()) <= 1.001
+
+
+def test_what_is_not_finite_is_counted(batch: tuple[np.ndarray, np.ndarray]) -> None:
+    model = deep("relu", depth=2)
+    model.parameters()["1.weight"][3, 5] = np.nan
+    report = ts.diagnose(model, *batch)
+    assert report.layers[0].nonfinite > 0  # its gradient comes through layer 1
+    assert report.layers[1].nonfinite >= ROWS
+    assert report.verdict == "exploding"
+    assert np.isnan(report.loss)
+
+
+def test_numbers_are_those_of_the_formulas() -> None:
+    """Against the network in NumPy: two layers, one update of SGD."""
+    rng = np.random.default_rng(3)
+    model = Sequential(Dense(6, 8, activation="tanh"), Dense(8, 3), seed=2, dtype="float64")
+    x, y = rng.standard_normal((20, 6)), np.arange(20) % 3
+    p = model.parameters()
+    h = np.tanh(x @ p["0.weight"] + p["0.bias"])
+    out = h @ p["1.weight"] + p["1.bias"]
+    soft = np.exp(out - out.max(axis=1, keepdims=True))
+    soft /= soft.sum(axis=1, keepdims=True)
+    dout = (soft - np.eye(3)[y]) / 20
+    dz = dout @ p["1.weight"].T * (1 - h * h)
+    report = ts.diagnose(model, x, y, optimizer=ts.optim.SGD(lr=0.1))
+    first, last = report.layers
+    rms = lambda a: np.sqrt((a * a).mean())  # noqa: E731
+    assert report.loss == pytest.approx(-np.log(soft[np.arange(20), y]).mean(), rel=1e-12)
+    assert_within([first.mean, first.std], [h.mean(), h.std()], 1e-12)
+    assert_within([first.gradient, last.gradient], [rms(dz), rms(dout)], 1e-12)
+    assert_within(first.update_ratio, 0.1 * rms(x.T @ dz) / rms(p["0.weight"]), 1e-12)
+    assert_within(first.saturated, (1 - h * h < 0.1).mean(), 0.02)
+    assert (first.activation, last.activation, first.name, last.name) == ("tanh", "identity", "0", "1")
+
+
+def test_nothing_is_changed(batch: tuple[np.ndarray, np.ndarray]) -> None:
+    model, optimizer = deep("relu", depth=2), ts.optim.Adam(lr=0.1)
+    before = copy.deepcopy(model)
+    ts.diagnose(model, *batch, optimizer=optimizer)
+    for name, view in model.parameters().items():
+        assert_same_bits(view, before.parameters()[name], name)
+    ts.Trainer(model, optimizer=optimizer)  # it is still unbound
+
+
+def test_layers_behind_a_dense_layer_are_counted_as_one() -> None:
+    model = Sequential(Dense(4, 5), ts.nn.Activation("relu"), Dense(5, 3))
+    report = ts.diagnose(model, np.ones((4, 4)), np.arange(4) % 3)
+    assert [(layer.name, layer.activation) for layer in report.layers] == [("0", "relu"), ("2", "identity")]
+
+
+def test_report_as_text() -> None:
+    model = Sequential(Dense(4, 5, activation="relu"), Dense(5, 1))
+    report = ts.diagnose(model, np.ones((4, 4)), np.arange(4.0), loss="mse")
+    lines = str(report).splitlines()
+    assert lines[0].split() == [f for f in ts.LayerReport.__dataclass_fields__]
+    assert lines[1].split()[:2] == ["0", "relu"]
+    assert lines[-1].startswith("loss ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"loss": "nll"}, ValueError, "loss is 'nll'"),
+        ({"optimizer": 3}, TypeError, "optimizer is a int"),
+        ({"x": np.ones((4, 7))}, ValueError, "x"),
+        ({"y": np.array([0, 1, 2, 9])}, ValueError, "y"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    model = Sequential(Dense(4, 5, activation="relu"), Dense(5, 3))
+    with pytest.raises(error, match=message):
+        ts.diagnose(model, **{"x": np.ones((4, 4)), "y": np.arange(4) % 3, **arguments})
