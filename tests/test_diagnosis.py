@@ -109,14 +109,14 @@ def test_numbers_are_those_of_the_formulas() -> None:
     out = h @ p["1.weight"] + p["1.bias"]
     soft = np.exp(out - out.max(axis=1, keepdims=True))
     soft /= soft.sum(axis=1, keepdims=True)
-    dout = (soft - np.eye(3)[y]) / 20
-    dz = dout @ p["1.weight"].T * (1 - h * h)
+    dz_last = (soft - np.eye(3)[y]) / 20
+    dz = dz_last @ p["1.weight"].T * (1 - h * h)
     report = ts.diagnose(model, x, y, optimizer=ts.optim.SGD(lr=0.1))
     first, last = report.layers
     rms = lambda a: np.sqrt((a * a).mean())  # noqa: E731
     assert report.loss == pytest.approx(-np.log(soft[np.arange(20), y]).mean(), rel=1e-12)
     assert_within([first.mean, first.std], [h.mean(), h.std()], 1e-12)
-    assert_within([first.gradient, last.gradient], [rms(dz), rms(dout)], 1e-12)
+    assert_within([first.gradient, last.gradient], [rms(dz), rms(dz_last)], 1e-12)
     assert_within(first.update_ratio, 0.1 * rms(x.T @ dz) / rms(p["0.weight"]), 1e-12)
     assert_within(first.saturated, (1 - h * h < 0.1).mean(), 0.02)
     assert (first.activation, last.activation, first.name, last.name) == ("tanh", "identity", "0", "1")
@@ -141,7 +141,7 @@ def test_report_as_text() -> None:
     model = Sequential(Dense(4, 5, activation="relu"), Dense(5, 1))
     report = ts.diagnose(model, np.ones((4, 4)), np.arange(4.0), loss="mse")
     lines = str(report).splitlines()
-    assert lines[0].split() == [f for f in ts.LayerReport.__dataclass_fields__]
+    assert lines[0].split() == list(ts.LayerReport.__dataclass_fields__)
     assert lines[1].split()[:2] == ["0", "relu"]
     assert lines[-1].startswith("loss ")
 

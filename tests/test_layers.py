@@ -217,7 +217,7 @@ def test_dense_before_an_activation_begins_as_if_it_had_it() -> None:
         (lambda: Activation("elu", alpha="1"), TypeError, "Activation: alpha is a str, expected a float"),
         (lambda: Dense(2, 3, activation="swish"), ValueError, "Dense: activation is 'swish'"),
         (lambda: Dense(2, 3, activation=Activation("relu", 4)), ValueError, "Dense: activation has 4 features, expected 3"),
-        (lambda: Sequential(Activation("relu")), ValueError, "Sequential: layer 0 is Activation('relu'), expected one with features"),
+        (lambda: Sequential(Activation("relu")), ValueError, "layer 0 is Activation('relu'), expected one with features"),
         (lambda: Sequential(Dense(2, 3), Activation("relu", 4)), ValueError, "layer 1 takes 4 features, layer 0 gives 3"),
     ],
 )
@@ -350,7 +350,7 @@ def test_an_optimizer_of_other_parameters_is_refused() -> None:
     ("arguments", "error", "message"),
     [
         ({"lr_factors": {"0": 0.1}}, ValueError, "param_groups: lr is None"),
-        ({"lr": 1.0, "lr_factors": {"7": 0.1}}, ValueError, "param_groups: lr_factors has '7', expected layers with parameters: 0, 1"),
+        ({"lr": 1.0, "lr_factors": {"7": 0.1}}, ValueError, "lr_factors has '7', expected layers with parameters: 0, 1"),
         ({"lr": 1.0, "lr_factors": {"0": -1.0}}, ValueError, "param_groups: lr_factors['0'] is -1.0"),
         ({"lr": 1.0, "lr_factors": {"0": "1"}}, TypeError, "param_groups: lr_factors['0'] is a str"),
         ({"decay_bias": 1}, TypeError, "param_groups: decay_bias is a int, expected a bool"),

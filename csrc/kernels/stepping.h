@@ -43,8 +43,8 @@ __attribute__((noinline)) void step_elements(const Elements<T>& e_, Body& body_)
                 if (row + kRowsAhead < e.rows) {
                     __builtin_prefetch(e.w + at + ahead);
                     __builtin_prefetch(e.g + at_g + ahead_g);
-                    for_each_state<Body::reads>([&](int s)
-                                                    __attribute__((always_inline)) { __builtin_prefetch(e.states[s] + at + ahead); });
+                    for_each_state<Body::reads>(
+                        [&](int s) __attribute__((always_inline)) { __builtin_prefetch(e.states[s] + at + ahead); });
                 }
                 step(at, at_g, part);
             }

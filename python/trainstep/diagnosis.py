@@ -28,7 +28,7 @@ _GROWN = 1e3  # a layer's gradient, over that of the last
 _TOO_FAR = 1.0  # an update, over the weights that it changes
 
 HELP = {
-    "vanishing": "initial weights by Xavier (tanh, sigmoid) or He (ReLU), ReLU in place of sigmoid, batch normalisation, residual blocks",
+    "vanishing": "Xavier (tanh, sigmoid) or He (ReLU) initial weights, ReLU for sigmoid, batch normalisation, residual blocks",
     "exploding": "a smaller learning rate, clipping of the gradient's norm, smaller initial weights, batch normalisation",
     "saturated": "smaller initial weights (Xavier), ReLU in place of tanh and sigmoid, batch normalisation, standardized inputs",
     "dead": "a smaller learning rate, leaky ReLU, He initial weights, biases of 0 or slightly above",
@@ -168,10 +168,10 @@ def diagnose(
 
     gradient of layer l = sqrt(mean((dL/dz_l)^2)), z_l being what its activation is applied to
 
-    The verdict on a layer is the first of these that holds. exploding: something is infinite or NaN, or an update is larger than the
-    weights that it changes. dead: half of the ReLU units give 0 for the whole batch. saturated: half of the outputs of tanh or sigmoid
-    are where the slope is below a tenth of its largest. exploding: the gradient is 1000 times that of the last layer. vanishing: the
-    gradient is less than a thousandth of the largest among the layers.
+    The verdict on a layer is the first of these that holds. exploding: something is infinite or NaN, or an update is larger than
+    the weights that it changes. dead: half of the ReLU units give 0 for the whole batch. saturated: half of the outputs of tanh or
+    sigmoid are where the slope is below a tenth of its largest. exploding: the gradient is 1000 times that of the last layer.
+    vanishing: the gradient is less than a thousandth of the largest among the layers.
 
     Parameters
     ----------
@@ -221,15 +221,15 @@ def diagnose(
         gradients = [_rms(dz) for _, _, _, dz in passed]
         before, after = model.parameters(), stepped.parameters()
         reports = []
-        for l, (number, activation, out, dz) in enumerate(passed):
+        for layer, (number, activation, out, dz) in enumerate(passed):
             own = [name for name in before if name.partition(".")[0] == str(number)]
             weight = f"{number}.weight"
             ratio = _ratio(before[weight], after[weight]) if weight in before else float("nan")
             bad = sum(int((~np.isfinite(a)).sum()) for a in (out, dz, *(after[name] for name in own)))
             flat = float(_FLAT[activation](out).mean()) if activation in _FLAT else 0.0
             dead = float((out == 0).all(axis=0).mean()) if activation in _RECTIFIERS else 0.0
-            verdict = _verdict(bad, ratio, flat, dead, gradients, l)
-            values = (float(out.mean(dtype=np.float64)), float(out.std(dtype=np.float64)), gradients[l], ratio, flat, dead)
+            verdict = _verdict(bad, ratio, flat, dead, gradients, layer)
+            values = (float(out.mean(dtype=np.float64)), float(out.std(dtype=np.float64)), gradients[layer], ratio, flat, dead)
             reports.append(LayerReport(str(number), activation, *values, bad, verdict))
     return Report(step_loss, tuple(reports))
 

@@ -39,8 +39,8 @@ class Trainer:
     Raises
     ------
     ValueError
-        Where loss is not known, the optimizer has parameters that are not the model's or lacks one that is not frozen, or fuse_update
-        is True and the optimizer needs whole gradients (LAMB, LARS) or keeps its states in fewer bits.
+        Where loss is not known, the optimizer has parameters that are not the model's or lacks one that is not frozen, or
+        fuse_update is True and the optimizer needs whole gradients (LAMB, LARS) or keeps its states in fewer bits.
     TypeError
         Where model or optimizer is of another kind.
 

@@ -427,7 +427,9 @@ class Sequential:
         layers = {name.partition(".")[0] for name in self.parameters()}
         for layer, factor in factors.items():
             if layer not in layers:
-                raise ValueError(f"param_groups: lr_factors has {layer!r}, expected layers with parameters: {', '.join(sorted(layers))}")
+                raise ValueError(
+                    f"param_groups: lr_factors has {layer!r}, expected layers with parameters: {', '.join(sorted(layers))}"
+                )
             if isinstance(factor, bool) or not isinstance(factor, int | float):
                 raise TypeError(f"param_groups: lr_factors[{layer!r}] is a {type(factor).__name__}, expected a float")
             if not (math.isfinite(factor) and factor >= 0):
