@@ -1,7 +1,9 @@
 """Checks of plain arguments that several modules share. A message begins with `where`: the function and the argument."""
 
+import math
 import operator
 import os
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,19 @@ def integer(where: str, value: Any, low: int | None = None, high: int | None = N
     if low is not None and number < low or high is not None and number > high:
         raise ValueError(f"{where} is {number}, expected {f'at least {low}' if high is None else f'{low} to {high}'}")
     return number
+
+
+def number(where: str, value: Any, above: float | None = None) -> float:
+    """Give an argument that must be a finite number, above a bound where there is one."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{where} is a {type(value).__name__}, expected a number")
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
+    if not math.isfinite(result) or above is not None and result <= above:
+        raise ValueError(f"{where} is {value}, expected a finite number{'' if above is None else f' above {above:g}'}")
+    return result
 
 
 def switch(where: str, value: Any) -> bool:

@@ -1,7 +1,7 @@
 """Layers as descriptions: what a network is made of, with no arrays inside."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trainstep import _core
 from trainstep._checks import integer, switch
-from trainstep.init import INITIALIZERS, Initializer, for_activation, zeros
+from trainstep.init import INITIALIZERS, WITHOUT_DEFAULTS, Initializer, for_activation, is_constant, takes_any_shape, zeros
 
 InitLike = str | Callable[..., NDArray[Any]] | None
 
@@ -22,11 +22,33 @@ def initializer(init_like: InitLike, default: Initializer, argument: str) -> Ini
         return init_like
     if not isinstance(init_like, str):
         raise TypeError(f"Dense: {argument} is a {type(init_like).__name__}, expected a name or a callable")
-    if argument == "bias_init" and init_like != "zeros":
-        raise ValueError(f"Dense: bias_init is {init_like!r}, expected 'zeros' or a callable: a bias has no fan_in")
-    if init_like not in INITIALIZERS:
-        raise ValueError(f"Dense: {argument} is {init_like!r}, expected one of {', '.join(sorted(INITIALIZERS))}")
-    return INITIALIZERS[init_like]
+    if init_like in WITHOUT_DEFAULTS:
+        raise ValueError(f"Dense: {argument} is {init_like!r}, which has no defaults, expected init.{init_like}(...)")
+    known = {name: f for name, f in INITIALIZERS.items() if argument == "init" or takes_any_shape(f)}
+    if init_like not in known:
+        if argument == "bias_init":
+            names = ", ".join(map(repr, known))
+            raise ValueError(f"Dense: bias_init is {init_like!r}, expected {names} or a callable: a bias has no fan_in")
+        raise ValueError(f"Dense: {argument} is {init_like!r}, expected one of {', '.join(sorted(known))}")
+    return known[init_like]
+
+
+def _shown(init_like: InitLike) -> str:
+    """Write an ``init=`` as it would be given."""
+    name = getattr(init_like, "__name__", None)
+    return f"init.{name}" if name and INITIALIZERS.get(name) is init_like else repr(init_like)
+
+
+def refuse_constant_weights(layers: "Sequence[Layer]") -> None:
+    """Refuse hidden weights that are all the same, unless asked for by name. The last layer's units differ by their targets."""
+    dense = [(i, layer) for i, layer in enumerate(layers) if isinstance(layer, Dense)]
+    for i, layer in dense[:-1]:
+        if is_constant(layer.init) and layer.out_features > 1:
+            raise ValueError(
+                f"Sequential: layer {i} is {layer!r}, expected weights that differ: the {layer.out_features} units of a hidden "
+                "layer that start alike get the same gradient and stay identical, as one unit. Draw them at random, or ask "
+                "for init='zeros' or init='ones' by name where that is meant"
+            )
 
 
 _WIDEST = 2**31 - 1
@@ -160,10 +182,11 @@ class Dense:
     activation : str or Activation, optional
         A name that `Activation` knows, or one of those with its parameter; None is the identity.
     init : str or callable, optional
-        Initial weights: a name from `trainstep.init`, or ``f(shape, *, rng, dtype) -> array``. Default: `he_normal` for relu,
-        `xavier_uniform` otherwise.
+        Initial weights: a name from `trainstep.init`, an initialiser with its parameters (``init.normal(std=0.02)``), or any
+        ``f(shape, *, rng, dtype) -> array``. Default: `he_normal` for relu, `xavier_uniform` otherwise. A hidden layer takes
+        constant weights only by name, ``"zeros"`` or ``"ones"``.
     bias_init : str or callable, optional
-        Initial biases, likewise. Default: zeros.
+        Initial biases, likewise, of what needs no fan_in: ``"zeros"``, ``init.constant(0.01)``. Default: zeros.
     bias : bool, default True
         Whether there is a bias.
 
@@ -209,7 +232,7 @@ class Dense:
         for name in ("activation", "init", "bias_init"):
             value = getattr(self, name)
             if value is not None:
-                shown.append(f"{name}={value if callable(value) else repr(value)}")
+                shown.append(f"{name}={repr(value) if name == 'activation' else _shown(value)}")
         return f"Dense({', '.join(shown)}{'' if self.bias else ', bias=False'})"
 
     def spec(self) -> dict[str, Any]:

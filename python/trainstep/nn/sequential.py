@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from trainstep import _core
 from trainstep._checks import float_dtype, integer, path_text, switch
 from trainstep.init import Initializer
-from trainstep.nn.layers import Activation, Dense, Layer, Standardize, from_spec
+from trainstep.nn.layers import Activation, Dense, Layer, Standardize, from_spec, refuse_constant_weights
 
 Array = NDArray[Any]
 
@@ -42,7 +42,7 @@ class Sequential:
     Raises
     ------
     ValueError
-        Where there is no layer, or neighbours do not fit.
+        Where there is no layer, neighbours do not fit, or a hidden layer's weights would all be the same (`Dense`: ``init``).
     TypeError
         Where a layer is none, or dtype is not float32 or float64.
 
@@ -70,6 +70,7 @@ class Sequential:
                     f"Sequential: layer {i} is {layer!r}, expected it first: what another layer gives it changes in training"
                 )
         layers = _with_widths(layers)
+        refuse_constant_weights(layers)
         self._layers = layers
         self._seed = integer("Sequential: seed", seed)
         self._dtype = float_dtype("Sequential: dtype", dtype)

@@ -179,7 +179,7 @@ class TrainstepCalls(CallTask):
     @staticmethod
     def _initializers() -> Iterator[tuple[str, Call]]:
         """All functions of `init`, for a 4 x 4 matrix."""
-        given: dict[str, Any] = {"shape": (4, 4), "rng": 0, "activation": "relu"}
+        given: dict[str, Any] = {"shape": (4, 4), "rng": 0, "activation": "relu", "c": 0.5, "low": -1.0, "high": 1.0}
         for name in ts.init.__all__:
             function = getattr(ts.init, name)
             if inspect.isfunction(function):
