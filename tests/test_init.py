@@ -1,6 +1,7 @@
-"""Initial weights: what is drawn, element by element and as a distribution; what a layer takes."""
+"""Initial weights: what is drawn, element by element and as a distribution; what a layer takes; what the choice does to a net."""
 
 import copy
+import itertools
 import math
 import pickle
 from collections.abc import Callable
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 
 import trainstep as ts
-from trainstep import _core, init
+from trainstep import _core, init, optim
 from trainstep.nn import Dense, Sequential
 
-from .helpers import Array, assert_same_bits, output_of
+from .helpers import Array, assert_same_bits, classes, output_of
 
 SHAPE = (120, 80)
 # Every initialiser, with parameters where it has no defaults.
@@ -480,3 +481,115 @@ def test_constant_weights_elsewhere_are_not(f: Any) -> None:
 def test_constant_weights_by_name(name: str, value: float) -> None:
     model = Sequential(Dense(4, 8, init=name), Dense(8, 8, init=name), Dense(8, 3, init=name))
     assert all((w == value).all() for key, w in model.parameters().items() if key.endswith("weight"))
+
+
+# --- what the choice does to a network -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["zeros", "ones"])
+def test_hidden_units_that_start_alike_stay_identical(name: str) -> None:
+    """Two hidden layers of eight and six units train, and are one unit each, eight and six times."""
+    x, y = classes(60, 5, 4, "float64")
+
+    def trained(first: str | None, others: str | None) -> tuple[Array, Array, float]:
+        layers = Dense(5, 8, "sigmoid", first), Dense(8, 6, "sigmoid", others), Dense(6, 4, None, others)
+        model = Sequential(*layers, dtype="float64", seed=1)
+        before = {key: w.copy() for key, w in model.parameters().items()}
+        trainer = ts.Trainer(model, optimizer=optim.Adam(lr=0.05))
+        loss = trainer.fit(x, y, epochs=40, batch_size=20).history["loss"][-1]
+        parameters = model.parameters()
+        if name == "ones" or first is None:
+            assert all(np.abs(w - before[key]).max() > 0.01 for key, w in parameters.items())
+        return parameters["0.weight"], parameters["1.weight"], loss
+
+    w0, w1, alike = trained(name, name)
+    for w in (w0, w1):
+        assert (w == w[:, :1]).all(), "the columns of identical units"
+    w0, w1, random = trained(None, None)
+    for w in (w0, w1):
+        assert min(np.abs(a - b).max() for a, b in itertools.combinations(w.T, 2)) > 0.1
+    assert random < 0.7 * alike
+
+
+def thirty_layers(activation: str, f: object, width: int = 256) -> tuple[list[Array], list[float]]:
+    """Thirty layers on standard normal input: what each gives its activation, in NumPy, and the second moment of that."""
+    model = Sequential(*[Dense(width, width, activation=activation, init=f) for _ in range(30)], seed=1, dtype="float64")
+    weights = [w for name, w in model.parameters().items() if name.endswith("weight")]
+    y, zs = np.random.default_rng(0).standard_normal((32, width)), []
+    for w in weights:
+        zs.append(y @ w)
+        y = np.maximum(zs[-1], 0) if activation == "relu" else np.tanh(zs[-1])
+    return zs, [float(np.mean(z * z)) for z in zs]
+
+
+def saturated(zs: list[Array]) -> list[float]:
+    """The share of each layer's tanh units that pass on a twentieth of the gradient, or less."""
+    return [float(np.mean(1 - np.tanh(z) ** 2 <= 0.05)) for z in zs]
+
+
+@pytest.mark.one_level
+@pytest.mark.parametrize(
+    ("activation", "f"),
+    [
+        ("relu", None),
+        ("relu", "he_normal"),
+        ("relu", "he_uniform"),
+        ("relu", init.orthogonal(gain=init.gain("relu"))),
+        ("tanh", init.xavier_normal(gain=init.gain("tanh"))),
+        ("tanh", init.xavier_uniform(gain=init.gain("tanh"))),
+        ("tanh", init.orthogonal(gain=init.gain("tanh"))),
+    ],
+    ids=str,
+)
+def test_thirty_layers_keep_the_second_moment(activation: str, f: object) -> None:
+    _, moments = thirty_layers(activation, f)
+    ratios = [b / a for a, b in itertools.pairwise(moments)]
+    assert 0.5 < min(ratios) <= max(ratios) < 2
+    assert 0.1 < moments[-1] / moments[0] < 10
+
+
+@pytest.mark.one_level
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_small_weights_make_the_signal_vanish(activation: str) -> None:
+    _, moments = thirty_layers(activation, init.normal(std=0.01))
+    assert moments[-1] < 1e-6
+    assert all(b < 0.1 * a for a, b in itertools.pairwise(moments))
+
+
+@pytest.mark.one_level
+def test_large_weights_saturate_tanh() -> None:
+    zs, _ = thirty_layers("tanh", init.normal(std=1.0), width=512)
+    assert min(saturated(zs)) > 0.9
+    zs, _ = thirty_layers("tanh", init.xavier_normal(gain=init.gain("tanh")))
+    assert max(saturated(zs)) < 0.25
+
+
+def test_the_gradient_vanishes_with_the_signal() -> None:
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((64, 128)), rng.standard_normal((64, 128))
+
+    def passed_on(f: object) -> float:
+        model = Sequential(*[Dense(128, 128, activation="tanh", init=f) for _ in range(30)], seed=1, dtype="float64")
+        model.forward(x, training=True)
+        return float(np.mean(model.backward(dy) ** 2) / np.mean(dy**2))
+
+    assert passed_on(init.normal(std=0.01)) < 1e-40
+    assert 1e-3 < passed_on(init.xavier_normal(gain=init.gain("tanh"))) < 1e3
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 100])
+@pytest.mark.parametrize("f", ["zeros", "normal", init.constant(0.3)], ids=str)
+def test_the_initial_loss_is_the_log_of_the_number_of_classes(f: Any, count: int) -> None:
+    """Where the last layer starts small: the loss has half the variance of the logits on top, which is 1 to 2 with Xavier there."""
+    x, y = np.random.default_rng(1).standard_normal((600, 20)), np.arange(600) % count
+    for seed in range(5):
+        layers = Dense(20, 256, activation="relu"), Dense(256, 256, activation="relu"), Dense(256, count, init=f)
+        loss = ts.Trainer(Sequential(*layers, seed=seed)).evaluate(x, y)["loss"]
+        assert loss == pytest.approx(math.log(count), rel=0.05)
+
+
+def test_the_initial_loss_on_digits() -> None:
+    x, y = ts.data.load_digits()
+    for seed in range(5):
+        model = Sequential(Dense(64, 128, activation="relu"), Dense(128, 10, init="normal"), seed=seed)
+        assert ts.Trainer(model).evaluate(x, y)["loss"] == pytest.approx(math.log(10), rel=0.05)
