@@ -339,6 +339,7 @@ FORMULAS: dict[str, Callable[[Array], Array]] = {
     "leaky_relu": lambda z: np.where(z > 0, z, 0.01 * z),
     "elu": lambda z: np.where(z > 0, z, np.expm1(z)),
     "gelu": lambda z: z * (1 + np.array([math.erf(v / math.sqrt(2)) for v in z])) / 2,
+    "gelu_tanh": lambda z: z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))) / 2,
     "silu": lambda z: z / (1 + np.exp(-z)),
     "softplus": lambda z: np.logaddexp(0, z),
     "hardtanh": lambda z: np.clip(z, -1, 1),
@@ -373,7 +374,8 @@ def test_the_gain_of_an_initialiser_is_a_factor() -> None:
 
 def test_the_initialiser_of_an_activation() -> None:
     for name in (None, *_core.activations):
-        expected = init.he_normal if name == "relu" else init.xavier_uniform
+        like_relu = name in ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "hardswish", "mish")
+        expected = init.he_normal if like_relu else init.lecun_normal if name == "selu" else init.xavier_uniform
         assert init.for_activation(name) is expected
 
 

@@ -737,7 +737,17 @@ INITIALIZERS |= {
 # --- activations ---------------------------------------------------------------------------------------------------------------
 
 # What suits an activation where a layer's ``init`` is not given, and it is not Xavier.
-_BY_ACTIVATION: dict[str | None, Initializer] = {"relu": he_normal}
+_BY_ACTIVATION: dict[str | None, Initializer] = {
+    "relu": he_normal,
+    "leaky_relu": he_normal,
+    "elu": he_normal,
+    "gelu": he_normal,
+    "gelu_tanh": he_normal,
+    "silu": he_normal,
+    "hardswish": he_normal,
+    "mish": he_normal,
+    "selu": lecun_normal,
+}
 
 # What makes up for what an activation takes from the signal. Below the line: 1 / sqrt(E[f(z)^2]), z ~ N(0, 1), as sqrt(2) is for
 # ReLU; integrated numerically.
@@ -754,6 +764,7 @@ _GAINS: dict[str | None, float] = {
     # ---
     "elu": 1.245198,
     "gelu": 1.533530,
+    "gelu_tanh": 1.533581,
     "silu": 1.676532,
     "softplus": 1.041867,
     "hardtanh": 1.392036,
@@ -813,9 +824,10 @@ def gain(activation: str | None, negative_slope: float = 0.01) -> float:
 
 
 def for_activation(activation: str | None) -> Initializer:
-    """Choose the initialiser that suits an activation: He for ReLU, Xavier (Glorot) for the others.
+    """Choose the initialiser that suits an activation: He for ReLU and its kin, LeCun for selu, Xavier (Glorot) for the others.
 
-    f(activation) = he_normal where activation = relu, xavier_uniform elsewhere
+    f(activation) = he_normal for relu, leaky_relu, elu, gelu, gelu_tanh, silu, hardswish and mish; lecun_normal for selu;
+    xavier_uniform elsewhere
 
     Parameters
     ----------
@@ -834,7 +846,7 @@ def for_activation(activation: str | None) -> Initializer:
 
     References
     ----------
-    He et al. (ICCV 2015), section 2.2; Glorot and Bengio (AISTATS 2010), section 4.2.
+    He et al. (ICCV 2015), section 2.2; Klambauer et al. (NIPS 2017), section 4; Glorot and Bengio (AISTATS 2010), section 4.2.
 
     Examples
     --------

@@ -183,7 +183,7 @@ class Dense:
         A name that `Activation` knows, or one of those with its parameter; None is the identity.
     init : str or callable, optional
         Initial weights: a name from `trainstep.init`, an initialiser with its parameters (``init.normal(std=0.02)``), or any
-        ``f(shape, *, rng, dtype) -> array``. Default: `he_normal` for relu, `xavier_uniform` otherwise. A hidden layer takes
+        ``f(shape, *, rng, dtype) -> array``. Default: what `init.for_activation` gives. A hidden layer takes
         constant weights only by name, ``"zeros"`` or ``"ones"``.
     bias_init : str or callable, optional
         Initial biases, likewise, of what needs no fan_in: ``"zeros"``, ``init.constant(0.01)``. Default: zeros.
