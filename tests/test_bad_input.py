@@ -350,6 +350,90 @@ MSE: Table = {
     "pred is masked": (lambda s: ops.mse(masked(4, 5), s.dy), TypeError, "mse: pred MaskedArray"),
 }
 
+LOSSES: Table = {
+    "weights of wrong length": (lambda s: ops.mse(s.y, s.dy, sample_weight=s.b), ValueError, "mse: sample_weight (5,) (4,)"),
+    "weights of another dtype": (
+        lambda s: ops.mae(s.y, s.dy, sample_weight=s.p64[:4]),
+        TypeError,
+        "mae: sample_weight float64 float32",
+    ),
+    "weight negative": (
+        lambda s: ops.huber(s.y, s.dy, sample_weight=of((4,)) * 0 - 1),
+        ValueError,
+        "huber: sample_weight -1 element 0",
+    ),
+    "weight infinite": (
+        lambda s: cross(s.y, s.labels, sample_weight=changed(np.ones(4, np.float32), 2, np.inf)),
+        ValueError,
+        "softmax_cross_entropy: sample_weight inf element 2",
+    ),
+    "weights of a number": (
+        lambda s: ops.mse(np.array(1.0), np.array(2.0), sample_weight=np.ones(1)),
+        ValueError,
+        "mse: sample_weight None pred rows",
+    ),
+    "class weights of wrong length": (
+        lambda s: cross(s.y, s.labels, weight=s.p[:4]),
+        ValueError,
+        "softmax_cross_entropy: weight (4,) (5,)",
+    ),
+    "class weight NaN": (
+        lambda s: cross(s.y, s.labels, weight=s.b * np.float32(np.nan)),
+        ValueError,
+        "softmax_cross_entropy: weight nan",
+    ),
+    "out holds weights": (
+        lambda s: ops.mse(s.y, s.dy, sample_weight=s.out[0, :4], out=s.out),
+        ValueError,
+        "mse: out memory",
+    ),
+    "smoothing negative": (lambda s: cross(s.y, s.labels, label_smoothing=-0.1), ValueError, "label_smoothing -0.1 0 1"),
+    "smoothing is NaN": (lambda s: cross(s.y, s.labels, label_smoothing=np.nan), ValueError, "label_smoothing nan"),
+    "smoothing is a bool": (lambda s: cross(s.y, s.labels, label_smoothing=True), TypeError, "label_smoothing bool"),
+    "smoothing is an array": (lambda s: cross(s.y, s.labels, label_smoothing=s.b), TypeError, "label_smoothing ndarray"),
+    "delta negative": (lambda s: ops.huber(s.y, s.dy, -1.0), ValueError, "huber: delta -1 above 0"),
+    "delta is None": (lambda s: ops.huber(s.y, s.dy, None), TypeError, "huber: delta NoneType"),
+    "target of 2": (
+        lambda s: ops.sigmoid_binary_cross_entropy(s.y, changed(s.probabilities, (1, 2), 2)),
+        ValueError,
+        "sigmoid_binary_cross_entropy: targets 2.0 element 7 0 to 1",
+    ),
+    "sign of 0": (lambda s: ops.hinge(s.y, s.y * 0), ValueError, "hinge: targets 0.0 element 0 -1 or 1"),
+    "count negative": (
+        lambda s: ops.poisson_nll(s.y, changed(s.probabilities, (0, 1), -1)),
+        ValueError,
+        "poisson_nll: counts -1.0 element 1 finite counts",
+    ),
+    "count infinite": (
+        lambda s: ops.poisson_nll(s.y, changed(s.probabilities, (0, 1), np.inf)),
+        ValueError,
+        "poisson_nll: counts inf element 1",
+    ),
+    "probabilities of rank 1": (
+        lambda s: ops.categorical_cross_entropy(s.b, s.b),
+        ValueError,
+        "categorical_cross_entropy: probs (5,) (any, any)",
+    ),
+    "one-hot of wrong shape": (
+        lambda s: ops.categorical_cross_entropy(s.y, s.x),
+        ValueError,
+        "categorical_cross_entropy: onehot (4, 3) (4, 5) (4,)",
+    ),
+    "label too large": (
+        lambda s: ops.kl_divergence(s.y, s.labels + 1),
+        ValueError,
+        "kl_divergence: probs 5 row 1 0 <= label < 5",
+    ),
+    "log rate of ints": (lambda s: ops.poisson_nll(s.labels, s.labels), TypeError, "poisson_nll: log_rate int64"),
+    "scores is None": (lambda s: ops.hinge(None, s.y), TypeError, "hinge: scores NoneType"),
+}
+
+
+@table(LOSSES)
+def test_losses(call: Call, exception: type[Exception], words: str) -> None:
+    check(call, exception, words)
+
+
 STANDARDIZE: Table = {
     "x of rank 1": (lambda s: ops.standardize(s.b, s.b, s.b), ValueError, "standardize: x (5,) (any, any)"),
     "x of no rows": (lambda s: ops.standardize(s.y[:0], s.b, s.b), ValueError, "standardize: x (0, 5)"),
@@ -1135,6 +1219,33 @@ TRAINER: Table = {
         "Trainer: loss",
     ),
     "seed is a bool": (lambda s: ts.Trainer(s.model, seed=True), TypeError, "Trainer: seed bool"),
+    "loss is a class": (
+        lambda s: ts.Trainer(nn.Sequential(nn.Dense(3, 5)), loss=ts.losses.Huber),
+        TypeError,
+        "Trainer: loss class Huber Huber()",
+    ),
+    "loss of no kind": (
+        lambda s: ts.Trainer(nn.Sequential(nn.Dense(3, 5)), loss=ts.losses.Loss()),
+        ValueError,
+        "Trainer: loss Loss() mse",
+    ),
+    "weights for other classes": (
+        lambda s: ts.Trainer(nn.Sequential(nn.Dense(3, 5)), loss=ts.losses.SoftmaxCrossEntropy(weight=[1, 2, 3])),
+        ValueError,
+        "Trainer: loss weights 3 classes 5",
+    ),
+    "smoothing above 1": (lambda s: ts.losses.SoftmaxCrossEntropy(label_smoothing=1.5), ValueError, "label_smoothing 1.5 0 1"),
+    "smoothing is a string": (lambda s: ts.losses.SoftmaxCrossEntropy(label_smoothing="a"), TypeError, "label_smoothing str"),
+    "weight is a number": (lambda s: ts.losses.SoftmaxCrossEntropy(weight=2.0), ValueError, "SoftmaxCrossEntropy: weight ()"),
+    "weight of strings": (lambda s: ts.losses.SoftmaxCrossEntropy(weight="ab"), TypeError, "SoftmaxCrossEntropy: weight 'ab'"),
+    "class weight negative": (
+        lambda s: ts.losses.SoftmaxCrossEntropy(weight=[1, -2]),
+        ValueError,
+        "SoftmaxCrossEntropy: weight[1] -2.0",
+    ),
+    "delta of 0": (lambda s: ts.losses.Huber(delta=0), ValueError, "Huber: delta 0 above 0"),
+    "delta infinite": (lambda s: ts.losses.Huber(delta=np.inf), ValueError, "Huber: delta inf finite"),
+    "delta is None": (lambda s: ts.losses.Huber(delta=None), TypeError, "Huber: delta NoneType"),
 }
 
 # Each of these is put to step, fit and evaluate alike.
@@ -1187,8 +1298,39 @@ FIT: Table = {
     "validation is one array": (lambda s: s.trainer.fit(s.x, s.labels, validation_data=s.x), TypeError, "fit: validation_data"),
     "validation of three": (
         lambda s: s.trainer.fit(s.x, s.labels, validation_data=(s.x, s.labels, s.x)),
+        ValueError,
+        "fit: validation_data[2] (sample_weight) (4, 3) (4,)",
+    ),
+    "validation of four": (
+        lambda s: s.trainer.fit(s.x, s.labels, validation_data=(s.x, s.labels, s.p[:4], s.p[:4])),
         TypeError,
-        "fit: validation_data",
+        "fit: validation_data sample_weight",
+    ),
+    "weight of a row missing": (
+        lambda s: s.trainer.fit(s.x, s.labels, sample_weight=[1, 2, 3]),
+        ValueError,
+        "fit: sample_weight (3,) (4,)",
+    ),
+    "weight negative": (
+        lambda s: s.trainer.fit(s.x, s.labels, sample_weight=[1, 2, -3, 4]),
+        ValueError,
+        "fit: sample_weight -3 element 2 finite weights",
+    ),
+    "weights of complex": (
+        lambda s: s.trainer.fit(s.x, s.labels, sample_weight=np.ones(4, complex)),
+        TypeError,
+        "fit: sample_weight complex128 real",
+    ),
+    "weight NaN in a step": (
+        lambda s: s.trainer.step(s.x, s.labels, sample_weight=np.array([1, np.nan, 1, 1])),
+        ValueError,
+        "step: sample_weight nan element 1",
+    ),
+    "weight is one number": (lambda s: s.trainer.step(s.x, s.labels, 2.0), TypeError, "step: sample_weight float"),
+    "weight infinite in float32": (
+        lambda s: s.trainer.evaluate(s.x, s.labels, sample_weight=[1e300, 1, 1, 1]),
+        ValueError,
+        "evaluate: sample_weight inf element 0",
     ),
     "validation of unequal lengths": (
         lambda s: s.trainer.fit(s.x, s.labels, validation_data=(s.x, s.labels[:3])),

@@ -14,16 +14,29 @@ from typing import Any
 import pytest
 
 import trainstep as ts
-from trainstep import _core, ops, optim, reference
+from trainstep import _core, losses, ops, optim, reference
 
-PUBLIC_MODULES = ["", ".ops", ".reference", ".optim", ".init", ".nn", ".data", ".trainer", ".history", ".selftest", ".cli"]
+PUBLIC_MODULES = [
+    "",
+    ".ops",
+    ".reference",
+    ".optim",
+    ".init",
+    ".losses",
+    ".nn",
+    ".data",
+    ".trainer",
+    ".history",
+    ".selftest",
+    ".cli",
+]
 # trainstep.torch needs PyTorch: tests/test_torch.py looks at it.
 NO_MODULES = ("trainstep._core", "trainstep.__main__", "trainstep.torch")
 ALL_MODULES = sorted(name for _, name, _ in pkgutil.walk_packages(ts.__path__, "trainstep.") if name not in NO_MODULES)
 # What is computed by a formula, and so names where the formula comes from.
 FORMULA_MODULES = ("trainstep.ops", "trainstep.reference", "trainstep.init")
 FORMULA_CLASSES = {c for c in optim.__all__ if isinstance(getattr(optim, c), type)} - {"Optimizer"}
-FORMULA_CLASSES |= {"Dense", "Standardize", "Sequential", "Trainer"}
+FORMULA_CLASSES |= {"Dense", "Standardize", "Sequential", "Trainer", "SoftmaxCrossEntropy", "Huber"}
 
 
 def module(name: str) -> ModuleType:
@@ -98,7 +111,7 @@ def test_a_module_says_what_it_is_and_lists_its_names(suffix: str) -> None:
         assert hasattr(m, name)
 
 
-@pytest.mark.parametrize("suffix", ["", ".ops", ".reference", ".optim", ".init", ".nn", ".data"])
+@pytest.mark.parametrize("suffix", ["", ".ops", ".reference", ".optim", ".init", ".losses", ".nn", ".data"])
 def test_a_public_module_has_all(suffix: str) -> None:
     assert hasattr(module(suffix), "__all__")
 
@@ -159,8 +172,15 @@ def test_an_activation_is_whole(name: str) -> None:
 def test_a_loss_is_whole(name: str) -> None:
     assert name in ops.__all__
     assert name in reference.__all__
-    assert ts.Trainer(ts.nn.Sequential(ts.nn.Dense(2, 3)), loss=name).model
+    cls = losses.LOSSES[name]
+    assert cls.name == name
+    assert cls.__name__ in losses.__all__
+    assert ts.Trainer(ts.nn.Sequential(ts.nn.Dense(2, 3)), loss=name).loss == cls()
     assert name in (ts.Trainer.__doc__ or "")
+    assert f"trainstep.ops.{name}`" in (cls.__doc__ or "")
+    of_function = inspect.signature(getattr(ops, name)).parameters
+    for option in inspect.signature(cls).parameters.values():
+        assert of_function[option.name].default == option.default
 
 
 @pytest.mark.parametrize("name", _core.optimizers)
@@ -189,6 +209,7 @@ def test_nothing_is_half_removed() -> None:
     steps = {f"{name}_step_" for name in _core.optimizers}
     assert set(reference.__all__) == families | steps | {"ACTIVATIONS"}
     assert set(reference.ACTIVATIONS) == set(_core.activations)
+    assert tuple(losses.LOSSES) == _core.losses
 
 
 @pytest.mark.parametrize("name", ops.__all__)

@@ -1,5 +1,6 @@
 """trainstep.ops against the reference, against finite differences, and against itself on other threads, shapes and layouts."""
 
+import inspect
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -289,11 +290,21 @@ def loss_sizes(dtype: np.dtype) -> Iterator[tuple[int, int]]:
 
 
 def loss_problem(name: str, kind: str, rng: np.random.Generator, dtype: np.dtype, rows: int, classes: int) -> tuple[Array, Array]:
-    pred = normal(rng, dtype, rows, classes) * dtype.type(3)
+    pred = normal(rng, dtype, rows, classes) * dtype.type(1 if kind == "counts" else 3)
+    if name == "categorical_cross_entropy":
+        pred = rng.uniform(0.01, 1, (rows, classes)).astype(dtype)
     if kind == "labels":
         return pred, rng.integers(0, classes, rows)
     if kind == "values":
         return pred, normal(rng, dtype, rows, classes)
+    if kind == "signs":
+        return pred, rng.choice([-1, 1], (rows, classes)).astype(dtype)
+    if kind == "bits":
+        return pred, rng.integers(0, 2, (rows, classes)).astype(dtype)
+    if kind == "fractions":
+        return pred, rng.random((rows, classes)).astype(dtype)
+    if kind == "counts":
+        return pred, rng.poisson(2, (rows, classes)).astype(dtype)
     target = rng.random((rows, classes)) * (rng.random((rows, classes)) < 0.7)  # some are exactly 0
     if kind == "probabilities":
         target /= np.maximum(target.sum(axis=1, keepdims=True), 1e-3)
@@ -301,7 +312,18 @@ def loss_problem(name: str, kind: str, rng: np.random.Generator, dtype: np.dtype
 
 
 # Each loss with the kinds of target that it takes; a new loss must be put here before the tests pass.
-TARGET_KINDS = {"softmax_cross_entropy": ("labels", "probabilities", "weights"), "mse": ("values",)}
+TARGET_KINDS = {
+    "softmax_cross_entropy": ("labels", "probabilities", "weights"),
+    "sigmoid_binary_cross_entropy": ("bits", "fractions"),
+    "categorical_cross_entropy": ("labels", "probabilities"),
+    "mse": ("values",),
+    "mae": ("values",),
+    "huber": ("values",),
+    "hinge": ("signs",),
+    "poisson_nll": ("counts",),
+    "kl_divergence": ("labels", "probabilities"),
+}
+OVER_CLASSES = tuple(name for name in LOSSES if "labels" in TARGET_KINDS[name])
 CASES = [(name, kind) for name in LOSSES for kind in TARGET_KINDS[name]]
 
 
@@ -311,18 +333,35 @@ def loss_bounds(name: str, pred: Array, target: Array, sums_c: float = 0.0) -> t
     sums_c is what a row's sums may be off by: nothing that counts among drawn numbers, more where all are alike.
     """
     p, t = pred.astype(np.float64), target
-    if name == "mse":
-        return 3 * (p - t) ** 2, 3 * np.abs(2 * (p - t))
     if t.ndim == 1:
         t = np.eye(p.shape[1])[t]
     t = t.astype(np.float64)
+    size = np.abs(p - t)
+    if name == "mse":
+        return 3 * size**2, 6 * size
+    if name == "mae":
+        return size, np.zeros_like(p)
+    if name == "huber":
+        return 4 * np.minimum(size, size**2), np.minimum(size, 1)
+    if name == "hinge":
+        return 1 + np.abs(p), np.zeros_like(p)
+    if name == "poisson_nll":
+        return 3 * (np.exp(p) + t * np.abs(p)), 3 * (np.exp(p) + t)
+    if name == "sigmoid_binary_cross_entropy":
+        other = np.where(p > 0, 1 - t, t)
+        return 5 * (np.log1p(np.exp(-np.abs(p))) + np.abs(p) * other), 5 * (other + np.exp(-np.abs(p)))
+    if name == "categorical_cross_entropy":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            terms = np.where(t == 0, 0, t * np.abs(np.log(p)))
+            return (4 + ONE_SIGNED_C + sums_c) * terms.sum(axis=1), 3 * np.where(t == 0, 0, t / np.abs(p))
+    information = np.where(t > 0, -t * np.log(np.where(t > 0, t, 1)), 0) * (name == "kl_divergence")
     shifted = p - p.max(axis=1, keepdims=True)
     sums = np.exp(shifted).sum(axis=1, keepdims=True)
     probability = np.exp(shifted) / sums
     # x - max is rounded, which moves exp by that times |x - max|; then come exp's and log's ULPs and the sum's roundings.
     rounding = 4 + sums_c + np.abs(shifted)
     log_error = (probability * rounding).sum(axis=1, keepdims=True) + 2 * np.log(sums)
-    terms = t * (np.abs(shifted) + np.log(sums))
+    terms = t * (np.abs(shifted) + np.log(sums)) + np.abs(information)
     loss = (2 + ONE_SIGNED_C) * terms.sum(axis=1) + (t * log_error).sum(axis=1)
     gradient = t.sum(axis=1, keepdims=True) * probability * (rounding + log_error) + 2 * t
     return 2 * loss, 2 * gradient  # the reference's own error, and the fewer bits that sums have without FMA
@@ -417,12 +456,15 @@ def test_cross_entropy_rows_do_not_depend_on_their_batch(dtype: np.dtype, rng: n
             assert_same_bits(part_gradient, gradient[part])
 
 
-def test_mse_takes_any_shape(dtype: np.dtype, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in OVER_CLASSES])
+def test_a_loss_over_elements_takes_any_shape(dtype: np.dtype, name: str, rng: np.random.Generator) -> None:
+    loss, exact = function(ops, name), function(reference, name)
     for shape in ((), (1,), (7,), (2, 3, 4)):
-        pred, target = np.asarray(rng.standard_normal(shape), dtype), np.asarray(rng.standard_normal(shape), dtype)
-        losses, gradient = ops.mse(pred, target, reduction="none")
+        size = int(np.prod(shape))
+        pred, target = (a.reshape(shape) for a in loss_problem(name, TARGET_KINDS[name][0], rng, dtype, 1, size))
+        losses, gradient = loss(pred, target, reduction="none")
         assert losses.shape == gradient.shape == shape
-        assert ops.mse(pred, target)[0] == pytest.approx(reference.mse(pred, target)[0], rel=4 * eps(dtype))
+        assert loss(pred, target)[0] == pytest.approx(exact(pred, target)[0], rel=20 * eps(dtype))
 
 
 # --- what all functions share --------------------------------------------------------------------------------------------------
@@ -444,8 +486,13 @@ def calls(dtype: np.dtype, rng: np.random.Generator) -> dict[str, tuple[Any, dic
         result[name + "_backward"] = (backward, {"dy": dy, "x" if name in OF_INPUT else "y": y}, {})
     for name, kind in CASES:
         pred, target = loss_problem(name, kind, rng, dtype, 9, 13)
-        names = ("logits", "labels") if name == "softmax_cross_entropy" else ("pred", "target")
-        result[f"{name} of {kind}"] = (function(ops, name), dict(zip(names, (pred, target), strict=True)), {})
+        names = list(inspect.signature(function(ops, name)).parameters)[:2]
+        arrays = dict(zip(names, (pred, target), strict=True))
+        result[f"{name} of {kind}"] = (function(ops, name), arrays, {})
+        weights = {"sample_weight": rng.uniform(0.5, 2, 9).astype(dtype)}
+        if name == "softmax_cross_entropy":
+            weights["weight"] = rng.uniform(0.5, 2, 13).astype(dtype)
+        result[f"{name} of {kind}, weighted"] = (function(ops, name), arrays | weights, {})
     return result
 
 

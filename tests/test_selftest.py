@@ -67,12 +67,15 @@ def test_every_option_and_target_is_tried() -> None:
     for option in ("momentum", "dampening", "weight_decay", "nesterov", "maximize", "l1", "lr_in_velocity"):
         assert f"'{option}'" in tried
     tried = " ".join(case.what for case in CHECKS["softmax_cross_entropy"].cases(np.dtype("f4"), rng))
-    for kind in ("labels", "probabilities", "reduction none", "reduction sum", "reduction mean"):
+    for kind in ("labels", "probabilities", "weight, sample_weight, label_smoothing", "reduction none", "reduction mean"):
         assert kind in tried
     for name, (parameter, _) in _core.activation_parameters.items():
         for way in ("forward", "backward"):
             tried = " ".join(case.what for case in CHECKS[f"{name} {way}"].cases(np.dtype("f4"), rng))
             assert f"'{parameter}'" in tried
+    targets = {"sigmoid_binary_cross_entropy": "fractions", "hinge": "signs", "poisson_nll": "counts", "huber": "delta"}
+    for name, kind in targets.items():
+        assert any(kind in case.what for case in CHECKS[name].cases(np.dtype("f4"), rng)), name
 
 
 # --- kernels that are wrong ------------------------------------------------------------------------------------------------------

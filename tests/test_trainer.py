@@ -763,7 +763,7 @@ def test_an_optimizer_has_one_owner() -> None:
         ts.Trainer(network((8, 4)), optimizer=made_with_params)
     optimizer = optim.SGD(lr=0.1)
     with pytest.raises(ValueError, match="loss"):
-        ts.Trainer(network((8, 4)), loss="hinge", optimizer=optimizer)
+        ts.Trainer(network((8, 4)), loss="nll", optimizer=optimizer)
     ts.Trainer(network((8, 4)), optimizer=optimizer)  # the refused trainer had not taken it
     with pytest.raises(ValueError, match="SGD: it already has its parameters"):
         ts.Trainer(network((8, 4)), optimizer=optimizer)

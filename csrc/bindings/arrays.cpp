@@ -158,17 +158,39 @@ py::array labels(Site site, py::handle object, py::ssize_t rows, py::ssize_t cla
     return result;
 }
 
+namespace {
+
+// ValueError at the first element that does not fit.
+template <class T, class Fits>
+void check_elements(Site site, const T* x, std::size_t n, const char* wanted, Fits fits) {
+    for (std::size_t i = 0; i < n; ++i)
+        if (!fits(x[i]))
+            value_error(site, "holds " + std::to_string(x[i]) + " at element " + std::to_string(i) + ", expected " + wanted);
+}
 template <class T>
-void check_target(Site site, const T* x, std::size_t n, bool probabilities) {
-    for (std::size_t i = 0; i < n; ++i) {
-        const bool fits = probabilities ? x[i] >= 0 && x[i] <= std::numeric_limits<T>::max() : x[i] == x[i];
-        if (!fits)
-            value_error(site, "holds " + std::to_string(x[i]) + " at element " + std::to_string(i) + ", expected " +
-                                  (probabilities ? "finite probabilities of at least 0" : "numbers"));
+bool finite_from_0(T x) {
+    return x >= 0 && x <= std::numeric_limits<T>::max();
+}
+
+}  // namespace
+
+template <class T>
+void check_target(Site site, const T* x, std::size_t n, TargetKind kind) {
+    switch (kind) {
+        case TargetKind::numbers:
+            return check_elements(site, x, n, "numbers", [](T v) { return v == v; });
+        case TargetKind::probabilities:
+            return check_elements(site, x, n, "finite probabilities of at least 0", finite_from_0<T>);
+        case TargetKind::counts:
+            return check_elements(site, x, n, "finite counts of at least 0", finite_from_0<T>);
+        case TargetKind::fractions:
+            return check_elements(site, x, n, "numbers from 0 to 1", [](T v) { return v >= 0 && v <= 1; });
+        case TargetKind::signs:
+            return check_elements(site, x, n, "-1 or 1", [](T v) { return v == -1 || v == 1; });
     }
 }
-template void check_target(Site, const float*, std::size_t, bool);
-template void check_target(Site, const double*, std::size_t, bool);
+template void check_target(Site, const float*, std::size_t, TargetKind);
+template void check_target(Site, const double*, std::size_t, TargetKind);
 
 Table table(Site site, py::handle object, std::size_t columns, py::object& keep_alive) {
     py::array a = as_array(site, object);
@@ -211,5 +233,18 @@ Table cast_table(Site site, py::handle object, std::size_t columns, py::object& 
 }
 template Table cast_table<float>(Site, py::handle, std::size_t, py::object&);
 template Table cast_table<double>(Site, py::handle, std::size_t, py::object&);
+
+template <class T>
+py::array weights(Site site, py::handle object, py::ssize_t n, bool cast) {
+    py::array a = as_array(site, object);
+    check_shape(site, a, {n});
+    py::object kept = a;
+    if (cast && !has_dtype<T>(a)) cast_table<T>(site, a.reshape({n, py::ssize_t(1)}), 1, kept);
+    a = contiguous<T>(site, kept);
+    check_elements(site, data<T>(a), std::size_t(n), "finite weights of at least 0", finite_from_0<T>);
+    return a;
+}
+template py::array weights<float>(Site, py::handle, py::ssize_t, bool);
+template py::array weights<double>(Site, py::handle, py::ssize_t, bool);
 
 }  // namespace trainstep

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/losses.h"
 #include "program/gather.h"
 
 namespace trainstep {
@@ -72,9 +73,13 @@ void check_apart(Site site, const py::array& a, Site other, const py::array& b);
 // Labels as int64, each checked to be in [0, classes).
 py::array labels(Site site, py::handle object, py::ssize_t rows, py::ssize_t classes);
 
-// ValueError where one of the n elements of a target is NaN, or, among probabilities, negative or infinite.
+// ValueError where one of the n elements of a target is none of its kind.
 template <class T>
-void check_target(Site site, const T* x, std::size_t n, bool probabilities);
+void check_target(Site site, const T* x, std::size_t n, TargetKind kind);
+
+// n weights of dtype T, finite and at least 0; with `cast` of any real dtype.
+template <class T>
+py::array weights(Site site, py::handle object, py::ssize_t n, bool cast);
 
 // A table of rows for a model that takes `columns` features: any real dtype, (rows, columns) or (rows, ...) with that many elements
 // a row.

@@ -8,6 +8,7 @@
 #include "bindings/activations.h"
 #include "bindings/arrays.h"
 #include "bindings/bind.h"
+#include "bindings/optim_values.h"
 #include "ops/losses.h"
 #include "program/program.h"
 #include "program/trainer.h"
@@ -190,12 +191,15 @@ void bind_program(py::module_& m, const char* name) {
 template <class T>
 struct HeldData {
     Data<T> data;
-    py::object x, y;
+    py::object x, y, weight;
+    py::object callers_loss;  // null where the core calculates the loss
 };
 
-// Checks that y fits x and the loss: class indices, or values of the network's output shape.
+// Checks that y fits x and the loss: class indices, or values of the network's output shape; of a caller's loss anything with as
+// many rows.
 template <class T>
-HeldData<T> hold(Site x_site, py::handle x_in, Site y_site, py::handle y_in, const Program<T>& program, Loss loss) {
+HeldData<T> hold(Site x_site, py::handle x_in, Site y_site, py::handle y_in, Site weight_site, py::handle weight_in,
+                 py::handle callers_loss, const Program<T>& program, std::optional<Loss> loss) {
     HeldData<T> held;
     held.data.x = table(x_site, x_in, program.in(), held.x);
     const std::size_t rows = held.data.x.rows, columns = program.out();
@@ -204,8 +208,23 @@ HeldData<T> hold(Site x_site, py::handle x_in, Site y_site, py::handle y_in, con
         if (program.owns(first, static_cast<const char*>(first) + bytes)) value_error(site, "lies in the model's own memory");
     };
     check_apart(x_site, held.data.x.data, std::size_t(py::array(held.x).nbytes()));
-    const bool classes = is_classification(loss);
     py::array y = as_array(y_site, y_in);
+    if (!loss) {
+        if (y.ndim() == 0 || std::size_t(y.shape(0)) != rows)
+            value_error(y_site, "has shape " + shape_text(y) + ", expected " + std::to_string(rows) + " rows as x");
+        if (!weight_in.is_none())
+            value_error(weight_site, "is given, expected None: a loss of one's own is called with (y_pred, y_true) alone");
+        held.y = y;
+        held.callers_loss = py::reinterpret_borrow<py::object>(callers_loss);
+        return held;
+    }
+    if (!weight_in.is_none()) {
+        const py::array weight = weights<T>(weight_site, weight_in, py::ssize_t(rows), true);
+        held.data.weight = data<T>(weight);
+        check_apart(weight_site, held.data.weight, rows * sizeof(T));
+        held.weight = weight;
+    }
+    const bool classes = facts(*loss).over == LossOver::classes;
     if (classes && y.ndim() == 1) {
         const py::array indices = labels(y_site, y, py::ssize_t(rows), py::ssize_t(columns));
         held.data.y.labels = data<std::int64_t>(indices);
@@ -217,17 +236,63 @@ HeldData<T> hold(Site x_site, py::handle x_in, Site y_site, py::handle y_in, con
         value_error(y_site, "has shape " + shape_text(y) + ", expected (" + std::to_string(rows) + ", " + std::to_string(columns) +
                                 ")" + (classes ? " or (" + std::to_string(rows) + ",)" : ""));
     held.data.y.values = static_cast<const T*>(cast_table<T>(y_site, y, columns, held.y).data);
-    check_target(y_site, held.data.y.values, rows * columns, classes);
+    check_target(y_site, held.data.y.values, rows * columns, facts(*loss).target);
     check_apart(y_site, held.data.y.values, rows * columns * sizeof(T));
     return held;
 }
 
+// The loss of a name, or of None, with (class weights or None, label_smoothing, delta).
+template <class T>
+LossSetting<T> loss_setting(py::handle name, const py::tuple& options, std::size_t classes) {
+    LossSetting<T> setting;
+    if (name.is_none()) return setting;
+    setting.loss = Loss(name_index("Trainer", "loss", kLossNames, name));
+    if (!options[0].is_none()) {
+        const py::array weight = weights<T>({"Trainer", "weight of loss"}, options[0], py::ssize_t(classes), true);
+        setting.class_weight.assign(data<T>(weight), data<T>(weight) + classes);
+    }
+    setting.options.label_smoothing = T(py::cast<double>(options[1])), setting.options.delta = T(py::cast<double>(options[2]));
+    return setting;
+}
+
+// A loss in Python: loss(y_pred, y_true) -> (loss, dy) of the rows of a batch, both arrays copies.
+template <class T>
+struct LossCall {
+    const HeldData<T>& held;
+    const std::int64_t* order;
+    std::size_t columns;
+
+    static double call(void* context, void* dpred, const void* pred, std::size_t first, std::size_t rows) {
+        const LossCall& c = *static_cast<const LossCall*>(context);
+        const py::gil_scoped_acquire held;
+        const auto n = py::ssize_t(rows), from = py::ssize_t(first), columns = py::ssize_t(c.columns);
+        py::array y_pred(py::dtype::of<T>(), std::vector<py::ssize_t>{n, columns});
+        std::copy_n(static_cast<const T*>(pred), rows * c.columns, mutable_data<T>(y_pred));
+        const py::object y_true = c.order ? c.held.y.attr("take")(py::array_t<std::int64_t>(n, c.order + from), 0)
+                                          : py::object(c.held.y[py::slice(from, from + n, 1)]).attr("copy")();
+        const py::object result = c.held.callers_loss(y_pred, y_true);
+        if (!(py::isinstance<py::tuple>(result) || py::isinstance<py::list>(result)) || py::len(result) != 2)
+            type_error({"Trainer", "loss"}, "gave a " + type_name(result) + ", expected a pair (loss, dy)");
+        const Site site{"Trainer", "dy of loss"};
+        const double loss = number("Trainer", "value of loss", result[py::int_(0)]);
+        const py::array dy = contiguous<T>(site, py::object(result[py::int_(1)]));
+        check_shape(site, dy, {n, columns});
+        if (dpred) std::copy_n(trainstep::data<T>(dy), rows * c.columns, static_cast<T*>(dpred));
+        return loss;
+    }
+
+    void put_into(Pass& pass) {
+        if (held.callers_loss) pass.loss = call, pass.loss_context = this;
+    }
+};
+
 template <class T>
 class BoundTrainer {
   public:
-    BoundTrainer(std::shared_ptr<Program<T>> program, py::handle loss, std::shared_ptr<Optimizer> optimizer,
-                 const std::vector<std::optional<std::size_t>>& places, std::optional<bool> fuse_update)
-        : trainer_(std::move(program), Loss(name_index("Trainer", "loss", kLossNames, loss)), std::move(optimizer), in_core(places),
+    BoundTrainer(std::shared_ptr<Program<T>> program, py::handle loss, const py::tuple& loss_options,
+                 std::shared_ptr<Optimizer> optimizer, const std::vector<std::optional<std::size_t>>& places,
+                 std::optional<bool> fuse_update)
+        : trainer_(program, loss_setting<T>(loss, loss_options, program->out()), std::move(optimizer), in_core(places),
                    !fuse_update   ? FuseUpdate::where_it_pays
                    : *fuse_update ? FuseUpdate::always
                                   : FuseUpdate::never) {}
@@ -238,17 +303,23 @@ class BoundTrainer {
         return result;
     }
 
-    double step(py::handle x, py::handle y) {
-        const HeldData<T> batch = hold<T>({"step", "x"}, x, {"step", "y"}, y, trainer_.program(), trainer_.loss());
+    // callers_loss: where the trainer was made without one.
+    double step(py::handle x, py::handle y, py::handle sample_weight, py::handle callers_loss) {
+        const HeldData<T> batch = hold<T>({"step", "x"}, x, {"step", "y"}, y, {"step", "sample_weight"}, sample_weight,
+                                          callers_loss, trainer_.program(), trainer_.loss());
+        Pass pass;
+        LossCall<T> loss_call{batch, nullptr, trainer_.program().out()};
+        loss_call.put_into(pass);
         const WithoutGil released;
-        return trainer_.step(batch.data);
+        return trainer_.step(batch.data, pass);
     }
 
     // The names are for the messages.
-    HeldData<T> data(py::handle x, py::handle y, const std::string& function, const std::string& x_name,
-                     const std::string& y_name) {
-        return hold<T>({function.c_str(), x_name.c_str()}, x, {function.c_str(), y_name.c_str()}, y, trainer_.program(),
-                       trainer_.loss());
+    HeldData<T> data(py::handle x, py::handle y, const std::string& function, const std::string& x_name, const std::string& y_name,
+                     py::handle sample_weight, const std::string& weight_name, py::handle callers_loss) {
+        const char* me = function.c_str();
+        return hold<T>({me, x_name.c_str()}, x, {me, y_name.c_str()}, y, {me, weight_name.c_str()}, sample_weight, callers_loss,
+                       trainer_.program(), trainer_.loss());
     }
 
     // progress is None or (f, seconds): f(batches, rows, mean loss, accuracy or None) is called with the GIL about that often.
@@ -269,6 +340,8 @@ class BoundTrainer {
             breath.interval = std::chrono::duration<double>(py::cast<double>(call[1]));
         }
         pass.air = breathe, pass.air_context = &breath;
+        LossCall<T> loss_call{data, pass.order, trainer_.program().out()};
+        loss_call.put_into(pass);
         Totals totals;
         {
             const WithoutGil released;
@@ -284,6 +357,8 @@ class BoundTrainer {
         Breath breath{this, py::none(), {}, now, now};
         Pass pass{batch_size};
         pass.air = breathe, pass.air_context = &breath;
+        LossCall<T> loss_call{data, nullptr, trainer_.program().out()};
+        loss_call.put_into(pass);
         Totals totals;
         {
             const WithoutGil released;
@@ -329,8 +404,7 @@ class BoundTrainer {
     }
 
     std::pair<double, py::object> means(const Totals& t) const {
-        const bool counted = is_classification(trainer_.loss()) && t.rows > 0;
-        return {t.loss / t.count, counted ? py::object(py::float_(double(t.correct) / double(t.rows))) : py::none()};
+        return {mean_of(t.loss, t.count), t.judged > 0 ? py::object(py::float_(double(t.correct) / double(t.judged))) : py::none()};
     }
 
     py::tuple result(const Totals& totals, const Breath& breath) const {
@@ -350,11 +424,14 @@ void bind_trainer(py::module_& m, const char* name) {
         return self.data.x.rows;
     });
     trainer
-        .def(py::init<std::shared_ptr<Program<T>>, py::handle, std::shared_ptr<Optimizer>,
+        .def(py::init<std::shared_ptr<Program<T>>, py::handle, const py::tuple&, std::shared_ptr<Optimizer>,
                       const std::vector<std::optional<std::size_t>>&, std::optional<bool>>(),
-             py::arg("program"), py::arg("loss"), py::arg("optimizer"), py::arg("places"), py::arg("fuse_update"))
-        .def("step", &B::step, py::arg("x"), py::arg("y"))
-        .def("data", &B::data, py::arg("x"), py::arg("y"), py::arg("function"), py::arg("x_name"), py::arg("y_name"))
+             py::arg("program"), py::arg("loss"), py::arg("loss_options"), py::arg("optimizer"), py::arg("places"),
+             py::arg("fuse_update"))
+        .def("step", &B::step, py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none(),
+             py::arg("callers_loss") = py::none())
+        .def("data", &B::data, py::arg("x"), py::arg("y"), py::arg("function"), py::arg("x_name"), py::arg("y_name"),
+             py::arg("sample_weight") = py::none(), py::arg("weight_name") = "sample_weight", py::arg("callers_loss") = py::none())
         .def("fit_epoch", &B::fit_epoch, py::arg("data"), py::arg("batch_size"), py::arg("drop_last"), py::arg("order"),
              py::arg("progress"))
         .def("evaluate", &B::evaluate, py::arg("data"), py::arg("batch_size"))

@@ -1,4 +1,7 @@
 // trainstep.ops: the formulas on arrays.
+#include <algorithm>
+#include <optional>
+
 #include "bindings/activations.h"
 #include "bindings/arrays.h"
 #include "bindings/bind.h"
@@ -208,22 +211,34 @@ py::array standardize_backward_op(py::handle dy_in, py::handle scale_in, py::han
 enum class Reduction { mean, sum, none };
 constexpr std::string_view kReductionNames[] = {"mean", "sum", "none"};
 
-py::tuple loss_op(py::handle name, py::handle pred_in, py::handle target_in, py::handle reduction_in, py::handle out) {
+// One weight for each element, from one for each of `rows` rows.
+template <class T>
+py::array repeated(const py::array& weight, py::ssize_t rows, py::ssize_t elements) {
+    py::array each(py::dtype::of<T>(), std::vector<py::ssize_t>{elements});
+    T* to = mutable_data<T>(each);
+    for (py::ssize_t i = 0, row = elements / rows; i < rows; ++i, to += row) std::fill_n(to, row, data<T>(weight)[i]);
+    return each;
+}
+
+// options: None, or (sample_weight or None, class weights or None, label_smoothing, delta); six arguments, for more pybind11
+// allocates.
+py::tuple loss_with_options_op(py::handle name, py::handle pred_in, py::handle target_in, py::handle reduction_in, py::handle out,
+                               py::handle options_in) {
     const auto loss = Loss(name_index("loss", "name", kLossNames, name));
     const char* me = kLossNames[int(loss)].data();
-    const bool classes = is_classification(loss);
-    const Site pred_site{me, classes ? "logits" : "pred"}, target_site{me, classes ? "labels" : "target"};
+    const bool classes = facts(loss).over == LossOver::classes;
+    const Site pred_site{me, facts(loss).pred_name}, target_site{me, facts(loss).target_name};
     const auto reduction = Reduction(name_index(me, "reduction", kReductionNames, reduction_in));
     const py::array pred_any = as_array(pred_site, pred_in), target_any = as_array(target_site, target_in);
     return dispatch_float(pred_site, pred_any, [&](auto tag) -> py::tuple {
         using T = decltype(tag);
         const py::array pred = contiguous<T>(pred_site, pred_any);
-        // A loss over elements takes any shape; its elements are rows of one column.
+        // A loss over elements takes any shape; its elements are rows of one column, or with weights and a sum the rows they are.
         if (classes)
             check_shape(pred_site, pred, {-1, -1});
         else if (pred.size() == 0)
             value_error(pred_site, "has shape " + shape_text(pred) + ", expected no extent of 0");
-        const py::ssize_t rows = classes ? pred.shape(0) : pred.size(), columns = classes ? pred.shape(1) : 1;
+        py::ssize_t rows = classes ? pred.shape(0) : pred.size(), columns = classes ? pred.shape(1) : 1;
         py::array target;
         Target<T> wanted;
         if (classes && target_any.ndim() == 1) {
@@ -234,19 +249,50 @@ py::tuple loss_op(py::handle name, py::handle pred_in, py::handle target_in, py:
             if (shape_of(target) != shape_of(pred))
                 value_error(target_site, "has shape " + shape_text(target) + ", expected " + shape_text(pred) +
                                              (classes ? " or (" + std::to_string(rows) + ",)" : ""));
-            check_target(target_site, data<T>(target), std::size_t(target.size()), classes);
+            check_target(target_site, data<T>(target), std::size_t(target.size()), facts(loss).target);
             wanted.values = data<T>(target);
         }
+        std::optional<py::array> weight, class_weight;
+        LossOptions<T> options;
+        if (!options_in.is_none()) {
+            const auto given = py::cast<py::tuple>(options_in);
+            if (!given[0].is_none()) {
+                const Site site{me, "sample_weight"};
+                if (pred.ndim() == 0)
+                    value_error(site, "is given, expected None: " + std::string(pred_site.argument) + " has no rows");
+                weight = weights<T>(site, given[0], pred.shape(0), false);
+            }
+            if (!given[1].is_none()) {
+                class_weight = weights<T>({me, "weight"}, given[1], columns, false);
+                options.class_weight = data<T>(*class_weight);
+            }
+            options.label_smoothing = T(py::cast<double>(given[2])), options.delta = T(py::cast<double>(given[3]));
+        }
         py::array dpred = output<T>({me, "out"}, out, shape_of(pred), {&pred, &target});
-        py::array row_loss(py::dtype::of<T>(), classes ? std::vector<py::ssize_t>{rows} : shape_of(pred));
-        const double count = reduction == Reduction::mean ? mean_count(loss, std::size_t(rows), std::size_t(columns)) : 1;
+        if (weight) {
+            check_apart({me, "out"}, dpred, {me, "sample_weight"}, *weight);
+            if (!classes && reduction == Reduction::none)
+                weight = repeated<T>(*weight, pred.shape(0), rows);
+            else if (!classes)
+                rows = pred.shape(0), columns = pred.size() / rows;
+        }
+        if (class_weight) check_apart({me, "out"}, dpred, {me, "weight"}, *class_weight);
+        const bool as_pred = reduction == Reduction::none && !classes;
+        py::array row_loss(py::dtype::of<T>(), as_pred ? shape_of(pred) : std::vector<py::ssize_t>{rows});
         T* row_loss_to = mutable_data<T>(row_loss);
-        const LossRows<T> a{row_loss_to,       mutable_data<T>(dpred), nullptr,     data<T>(pred), wanted,
-                            std::size_t(rows), std::size_t(columns),   T(1 / count)};
+        LossRows<T> a{row_loss_to,       mutable_data<T>(dpred), nullptr, data<T>(pred), wanted,
+                      std::size_t(rows), std::size_t(columns),   T(1),    nullptr,       options};
+        if (weight) a.weight = data<T>(*weight);
+        const double count = reduction == Reduction::mean ? mean_count(loss, a) : 1;
+        a.scale = mean_scale<T>(count);
         without_gil_if(rows * columns > kKeepGil, [&] { loss_rows(loss, a); });
         if (reduction == Reduction::none) return py::make_tuple(row_loss, dpred);
-        return py::make_tuple(sum_in_order(row_loss_to, std::size_t(rows)) / count, dpred);
+        return py::make_tuple(mean_of(sum_in_order(row_loss_to, std::size_t(rows)), count), dpred);
     });
+}
+
+py::tuple loss_op(py::handle name, py::handle pred, py::handle target, py::handle reduction, py::handle out) {
+    return loss_with_options_op(name, pred, target, reduction, out, Py_None);
 }
 
 template <class F>
@@ -288,6 +334,8 @@ void bind_ops(py::module_& m) {
     m.def("vmath", vmath_op, py::arg("name"), py::arg("x"), py::arg("out") = py::none());
     m.def("loss", loss_op, py::arg("name"), py::arg("pred"), py::arg("target"), py::arg("reduction") = "mean",
           py::arg("out") = py::none());
+    m.def("loss_with_options", loss_with_options_op, py::arg("name"), py::arg("pred"), py::arg("target"), py::arg("reduction"),
+          py::arg("out"), py::arg("options"));
 }
 
 }  // namespace trainstep

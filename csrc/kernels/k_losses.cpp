@@ -7,7 +7,7 @@ namespace {
 
 template <class T>
 void fill(Kernels<T>& k) {
-#define TRAINSTEP_LOSS(name) k.loss[int(Loss::name)] = losses::name::run<T>;
+#define TRAINSTEP_LOSS(name, ...) k.loss[int(Loss::name)] = losses::name::run<T>;
     TRAINSTEP_LOSSES(TRAINSTEP_LOSS)
 #undef TRAINSTEP_LOSS
 }

@@ -5,16 +5,32 @@
 
 namespace trainstep {
 
-bool is_classification(Loss loss) { return loss == Loss::softmax_cross_entropy; }
-
-double mean_count(Loss loss, std::size_t rows, std::size_t columns) {
-    return is_classification(loss) ? double(rows) : double(rows) * double(columns);
+template <class T>
+double mean_count(Loss loss, const LossRows<T>& a) {
+    const bool classes = facts(loss).over == LossOver::classes;
+    const double each = classes ? 1 : double(a.columns);
+    if (!a.weight && !a.options.class_weight) return double(a.rows) * each;
+    double total = 0;
+    for (std::size_t r = 0; r < a.rows; ++r) {
+        double weight = a.weight ? double(a.weight[r]) : 1;
+        if (const T* of_class = a.options.class_weight) {
+            double of_target = 0;
+            if (a.target.labels)
+                of_target = double(of_class[a.target.labels[r]]);
+            else
+                for (std::size_t j = 0; j < a.columns; ++j)
+                    of_target += double(of_class[j]) * double(a.target.values[r * a.columns + j]);
+            weight *= of_target;
+        }
+        total += weight;
+    }
+    return total * each;
 }
 
 template <class T>
 void loss_rows(Loss loss, const LossRows<T>& a) {
     const auto kernel = kernels().of<T>().loss[int(loss)];
-    const double ns_per_row = 10 + 1.0 * double(a.columns);
+    const double ns_per_row = facts(loss).over == LossOver::elements && a.columns == 1 ? 2 : 10 + 1.0 * double(a.columns);
     parallel_for(a.rows, 64, ns_per_row, [&](std::size_t begin, std::size_t end) { kernel(a.part(begin, end)); });
 }
 
@@ -25,6 +41,8 @@ double sum_in_order(const T* x, std::size_t n) {
     return total;
 }
 
+template double mean_count(Loss, const LossRows<float>&);
+template double mean_count(Loss, const LossRows<double>&);
 template void loss_rows(Loss, const LossRows<float>&);
 template void loss_rows(Loss, const LossRows<double>&);
 template double sum_in_order(const float*, std::size_t);

@@ -5,12 +5,17 @@
 
 namespace trainstep {
 
-// What a loss divides its sum over the rows by when it takes the mean: rows for a loss over classes, elements for one over elements
-// (PyTorch's defaults).
-double mean_count(Loss loss, std::size_t rows, std::size_t columns);
+// What the sum of the losses is divided by for their mean: the rows of a loss over classes, the elements of one over elements
+// (PyTorch's defaults), or with weights their sum over those. A class weight counts as often as the target has its class.
+template <class T>
+double mean_count(Loss loss, const LossRows<T>& a);
 
-// Whether a loss compares classes, so that it takes labels and comes with an accuracy.
-bool is_classification(Loss loss);
+// The mean, and the factor that it is: of weights that add up to 0 the mean is 0, and so is its gradient.
+inline double mean_of(double sum, double count) { return count > 0 ? sum / count : 0; }
+template <class T>
+T mean_scale(double count) {
+    return count > 0 ? T(1 / count) : T(0);
+}
 
 // Fills a.loss, a.dpred and a.correct. The rows are independent, so any sharing gives the same bits.
 template <class T>

@@ -8,11 +8,11 @@
 #include <atomic>
 #include <cstddef>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "program/layer.h"
+#include "program/turn_lock.h"
 #include "runtime/arena.h"
 
 namespace trainstep {
@@ -145,7 +145,7 @@ class Program {
     }
 
     // Held by whoever runs the program; two threads that use one model take turns.
-    std::mutex lock;
+    TurnLock lock;
 
   private:
     void reserve(std::size_t batch);

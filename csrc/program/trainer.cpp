@@ -33,9 +33,15 @@ constexpr InputDtype dtype_of = sizeof(T) == 4 ? InputDtype::float32_ : InputDty
 }  // namespace
 
 template <class T>
-Trainer<T>::Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer> optimizer,
+Trainer<T>::Trainer(std::shared_ptr<Program<T>> program, LossSetting<T> loss, std::shared_ptr<Optimizer> optimizer,
                     std::vector<std::size_t> places, FuseUpdate fuse)
-    : program_(std::move(program)), loss_(loss), fuse_(fuse), optimizer_(std::move(optimizer)), places_(std::move(places)) {}
+    : program_(std::move(program)),
+      loss_(std::move(loss)),
+      fuse_(fuse),
+      optimizer_(std::move(optimizer)),
+      places_(std::move(places)) {
+    if (!loss_.class_weight.empty()) loss_.options.class_weight = loss_.class_weight.data();
+}
 
 // Begins a pass over the batch and says how its loss is taken.
 template <class T>
@@ -43,30 +49,59 @@ LossRows<T> Trainer<T>::begin(const Batch& batch, std::int32_t* correct) {
     const std::size_t columns = program_->out();
     if (row_loss_.bytes() < batch.rows * sizeof(T)) row_loss_ = Arena(batch.rows * sizeof(T));
     program_->begin(batch.x, batch.rows);
-    return {row_loss_.template as<T>(), nullptr, correct, program_->output(), batch.target, batch.rows, columns, T(1)};
+    return {row_loss_.template as<T>(),
+            nullptr,
+            correct,
+            program_->output(),
+            batch.target,
+            batch.rows,
+            columns,
+            T(1),
+            batch.weight,
+            loss_.options};
+}
+
+// Predictions and the loss that the caller makes of them. Should it throw, the pass is over.
+template <class T>
+typename Trainer<T>::Sum Trainer<T>::callers_loss(const LossRows<T>& rows, const Pass& pass, std::size_t first) {
+    program_->forward({0, rows.rows});
+    try {
+        return {pass.loss(pass.loss_context, rows.dpred, rows.pred, first, rows.rows) * double(rows.rows), double(rows.rows)};
+    } catch (...) {
+        program_->end();
+        throw;
+    }
 }
 
 // One step: the sum of the batch's losses before the update.
 template <class T>
-double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
+typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass, std::int32_t* correct) {
+    const auto& parameters = program_->parameters();
+    for (std::size_t i = 0; i < parameters.size(); ++i)
+        if (places_[i] == kNoPlace && !parameters[i].frozen)
+            throw std::invalid_argument("Trainer: " + parameters[i].name + " is neither frozen nor among the optimizer's parameters");
+    LossRows<T> rows = begin(batch, correct);
+    rows.dpred = program_->output_gradient();
+    Sum sum{};
+    if (loss_.loss) {
+        sum.count = mean_count(*loss_.loss, rows);
+        rows.scale = mean_scale<T>(sum.count);
+    } else {
+        sum = callers_loss(rows, pass, batch.first);
+        rows.loss = nullptr;  // it is there, as are the predictions
+    }
+    const std::scoped_lock held(optimizer_->lock);
     program_->fused = fuses(batch.rows);
     if (!program_->fused) program_->keep_gradients();
-    const auto& parameters = program_->parameters();
     constexpr Dtype dtype = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
     for (std::size_t i = 0; i < parameters.size(); ++i) {
         const Parameter<T>& p = parameters[i];
         if (places_[i] != kNoPlace)  // any gradient but null will do where none is kept
             optimizer_->place(places_[i], p.weight, p.frozen ? nullptr : program_->fused ? p.weight : p.gradient, dtype);
-        else if (!p.frozen)
-            throw std::invalid_argument("Trainer: " + p.name + " is neither frozen nor among the optimizer's parameters");
     }
-    LossRows<T> rows = begin(batch, correct);
-    rows.dpred = program_->output_gradient();
-    rows.scale = T(1 / mean_count(loss_, batch.rows, rows.columns));
     optimizer_->prepare();
     const double ns = double(batch.rows) * program_->ns_per_row() + kUpdateNs * double(program_->parameter_bytes() / sizeof(T));
     const bool in_parts = optimizer_->updates_in_parts();
-    double loss = 0;
     const auto run = [&](Team team) {
         if (team.part == 0) optimizer_->begin_prepared_step();  // here, while the work comes to the other threads
         const std::size_t chain = program_->unit_chain();
@@ -74,9 +109,9 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
             train_by_units(rows, team);
         else
             train_by_rows(rows, team, in_parts);
-        if (team.part == 0) loss = sum_in_order(rows.loss, rows.rows);  // while they come to their ends
+        if (team.part == 0 && rows.loss) sum.loss = sum_in_order(rows.loss, rows.rows);  // while they come to their ends
     };
-    if (ns >= kLargeStep || (ns < kSmallStep && !shares_always()))
+    if (ns >= kLargeStep || (ns < kSmallStep && !shares_always()) || !rows.loss)
         run(Team{0, 1});
     else if (shares_always())
         run_team(available_threads(), run);
@@ -84,18 +119,20 @@ double Trainer<T>::train(const Batch& batch, std::int32_t* correct) {
         team_trials_.run(available_threads(), ns, ns >= kTeamGuess, run);
     if (!in_parts) optimizer_->update_all();
     program_->end();
-    return loss;
+    return sum;
 }
 
-// A thread takes its rows through forward, loss and backward on its own; when all have done so, each computes the gradients of its
-// share of every parameter, and updates that share at once: one parallel region with one barrier. A large step runs so on a team of
-// one, and every product is shared in two dimensions instead, which packs less.
+// A thread takes its rows through forward, loss and backward (of a caller's loss: backward alone) on its own; when all have done
+// so, each computes the gradients of its share of every parameter, and updates that share at once: one parallel region with one
+// barrier. A large step runs so on a team of one, and every product is shared in two dimensions instead, which packs less.
 template <class T>
 void Trainer<T>::train_by_rows(LossRows<T> rows, Team team, bool update) {
     const Range mine = share_of(rows.rows, 1, team);
     if (mine.begin < mine.end) {
-        program_->forward(mine);
-        loss_rows(loss_, rows.part(mine.begin, mine.end));
+        if (rows.loss) {
+            program_->forward(mine);
+            loss_rows(*loss_.loss, rows.part(mine.begin, mine.end));
+        }
         program_->backward_inputs(nullptr, mine);
     }
     team.barrier();
@@ -125,7 +162,7 @@ void Trainer<T>::train_by_units(LossRows<T> rows, Team team) {
         rows.pred = output, rows.dpred = output + size, rows.loss = output + 2 * size, rows.correct = nullptr;
     }
     program_->output_from_chains(output);
-    loss_rows(loss_, rows);
+    loss_rows(*loss_.loss, rows);
     program_->backward_output(rows.dpred, output, rows.rows);
     if (program_->first_trained() == 0) program_->backward_units(rows.dpred, units);
     const std::size_t line = 64 / sizeof(T);
@@ -177,25 +214,32 @@ bool Trainer<T>::fuses(std::size_t batch) const {
 
 // The sum of the batch's losses, with nothing changed.
 template <class T>
-double Trainer<T>::measure(const Batch& batch, std::int32_t* correct) {
+typename Trainer<T>::Sum Trainer<T>::measure(const Batch& batch, const Pass& pass, std::int32_t* correct) {
     const LossRows<T> rows = begin(batch, correct);
-    program_->forward({0, batch.rows});
-    loss_rows(loss_, rows);
+    Sum sum{};
+    if (loss_.loss) {
+        program_->forward({0, batch.rows});
+        loss_rows(*loss_.loss, rows);
+        sum = {sum_in_order(rows.loss, rows.rows), mean_count(*loss_.loss, rows)};
+    } else {
+        sum = callers_loss(rows, pass, batch.first);
+    }
     program_->end();
-    return sum_in_order(row_loss_.template as<T>(), batch.rows);
+    return sum;
 }
 
 template <class T>
-double Trainer<T>::step(const Data<T>& batch) {
-    const std::scoped_lock held(program_->lock, optimizer_->lock);
-    const double loss = train(gather(batch, Pass{batch.x.rows}, 0, batch.x.rows), nullptr);
-    return loss / mean_count(loss_, batch.x.rows, program_->out());
+double Trainer<T>::step(const Data<T>& batch, Pass pass) {
+    pass.batch_size = batch.x.rows;
+    const std::scoped_lock held(program_->lock);
+    const Sum sum = train(gather(batch, pass, 0, batch.x.rows), pass, nullptr);
+    return mean_of(sum.loss, sum.count);
 }
 
 // The rows first .. first + rows of the pass, in place where they lie so, else copied into the workspace.
 template <class T>
 typename Trainer<T>::Batch Trainer<T>::gather(const Data<T>& data, const Pass& pass, std::size_t first, std::size_t rows) {
-    Batch batch{nullptr, {}, rows};
+    Batch batch{nullptr, {}, data.weight ? data.weight + first : nullptr, first, rows};
     if (!pass.order && data.x.dtype == dtype_of<T>) {
         batch.x = static_cast<const T*>(data.x.data) + first * data.x.columns;
     } else {
@@ -211,13 +255,18 @@ typename Trainer<T>::Batch Trainer<T>::gather(const Data<T>& data, const Pass& p
             for (std::size_t i = 0; i < rows; ++i) label_buffer_[i] = data.y.labels[pass.order[first + i]];
             batch.target.labels = label_buffer_.data();
         }
-    } else {
+    } else if (data.y.values) {
         batch.target.values = data.y.values + first * columns;
         if (pass.order) {
             if (target_buffer_.size() < rows * columns) target_buffer_.resize(rows * columns);
             gather_rows(target_buffer_.data(), Table{data.y.values, dtype_of<T>, data.x.rows, columns}, pass.order, first, rows);
             batch.target.values = target_buffer_.data();
         }
+    }
+    if (data.weight && pass.order) {
+        if (weight_buffer_.size() < rows) weight_buffer_.resize(rows);
+        for (std::size_t i = 0; i < rows; ++i) weight_buffer_[i] = data.weight[pass.order[first + i]];
+        batch.weight = weight_buffer_.data();
     }
     return batch;
 }
@@ -230,16 +279,18 @@ Totals Trainer<T>::for_each_batch(const Data<T>& data, const Pass& pass, RunBatc
         const std::size_t rows = std::min(pass.batch_size, data.x.rows - first);
         if (rows < pass.batch_size && pass.drop_last) break;
         {
-            const std::scoped_lock held(program_->lock, optimizer_->lock);
+            const std::scoped_lock held(program_->lock);
             std::int32_t* correct = nullptr;
-            if (is_classification(loss_)) {
+            if (loss_.loss && facts(*loss_.loss).has_accuracy()) {
                 if (row_correct_.size() < rows) row_correct_.resize(rows);
                 correct = row_correct_.data();
             }
-            totals.loss += run(gather(data, pass, first, rows), correct);
+            const Sum sum = run(gather(data, pass, first, rows), correct);
+            totals.loss += sum.loss, totals.count += sum.count;
             for (std::size_t i = 0; correct && i < rows; ++i) totals.correct += correct[i];
+            if (correct)
+                totals.judged += std::int64_t(facts(*loss_.loss).over == LossOver::classes ? rows : rows * program_->out());
         }
-        totals.count += mean_count(loss_, rows, program_->out());
         totals.rows += std::int64_t(rows);
         ++totals.batches;
         if (pass.air && !pass.air(pass.air_context, totals)) break;
@@ -249,12 +300,12 @@ Totals Trainer<T>::for_each_batch(const Data<T>& data, const Pass& pass, RunBatc
 
 template <class T>
 Totals Trainer<T>::fit_epoch(const Data<T>& data, const Pass& pass) {
-    return for_each_batch(data, pass, [this](const Batch& batch, std::int32_t* correct) { return train(batch, correct); });
+    return for_each_batch(data, pass, [&](const Batch& batch, std::int32_t* correct) { return train(batch, pass, correct); });
 }
 
 template <class T>
 Totals Trainer<T>::evaluate(const Data<T>& data, const Pass& pass) {
-    return for_each_batch(data, pass, [this](const Batch& batch, std::int32_t* correct) { return measure(batch, correct); });
+    return for_each_batch(data, pass, [&](const Batch& batch, std::int32_t* correct) { return measure(batch, pass, correct); });
 }
 
 template class Trainer<float>;

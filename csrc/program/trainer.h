@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "kernels/losses.h"
@@ -18,13 +19,27 @@ template <class T>
 struct Data {
     Table x;
     Target<T> y;
+    const T* weight = nullptr;  // (rows), or null: of a row in the mean
 };
+
+// The loss, with what it can be told; without one, who calls the trainer calculates it (Pass::loss).
+template <class T>
+struct LossSetting {
+    std::optional<Loss> loss;
+    std::vector<T> class_weight;
+    LossOptions<T> options{};  // class_weight lies above
+};
+
+// The mean loss of rows [first, first + rows) of a pass, from its caller: who reads pred (rows, out) and, where dpred is not null,
+// writes the gradient of that mean. What it throws ends the pass, with nothing changed by this batch.
+using CallersLoss = double (*)(void* context, void* dpred, const void* pred, std::size_t first, std::size_t rows);
 
 // What a pass over a table adds up to.
 struct Totals {
-    double loss = 0;  // sum over rows (or elements) of the loss: divide by count
+    double loss = 0;  // sum over rows (or elements) of the loss, weighted: divide by count
     double count = 0;
-    std::int64_t correct = 0, rows = 0, batches = 0;
+    std::int64_t correct = 0, judged = 0;  // predictions that are right, of those that can be right or wrong
+    std::int64_t rows = 0, batches = 0;
 };
 
 // Asked after every batch; false ends the pass there.
@@ -36,6 +51,8 @@ struct Pass {
     const std::int64_t* order = nullptr;  // (rows): the order of the rows, or null for the order of the table
     Air air = nullptr;
     void* air_context = nullptr;
+    CallersLoss loss = nullptr;  // where the trainer has none
+    void* loss_context = nullptr;
 };
 
 // Whether a step puts each tile of a weight's gradient through the optimizer while it is in cache, so that gradients reach no
@@ -47,12 +64,12 @@ class Trainer {
   public:
     // places[i]: which array of the optimizer's parameter i is, or kNoPlace: then it must be frozen.
     static constexpr std::size_t kNoPlace = std::size_t(-1);
-    Trainer(std::shared_ptr<Program<T>> program, Loss loss, std::shared_ptr<Optimizer> optimizer, std::vector<std::size_t> places,
-            FuseUpdate fuse);
+    Trainer(std::shared_ptr<Program<T>> program, LossSetting<T> loss, std::shared_ptr<Optimizer> optimizer,
+            std::vector<std::size_t> places, FuseUpdate fuse);
 
-    // One step on a batch: the mean loss before the update. Throws std::invalid_argument where a parameter that is not frozen has
-    // no place, before anything is written.
-    double step(const Data<T>& batch);
+    // One step on a batch: the mean loss before the update. Of the pass only the caller's loss counts. Throws std::invalid_argument
+    // where a parameter that is not frozen has no place, before anything is written.
+    double step(const Data<T>& batch, Pass pass = {});
 
     // An epoch over a table: one step a batch.
     Totals fit_epoch(const Data<T>& data, const Pass& pass);
@@ -61,19 +78,24 @@ class Trainer {
     Totals evaluate(const Data<T>& data, const Pass& pass);
 
     Program<T>& program() { return *program_; }
-    Loss loss() const { return loss_; }
+    std::optional<Loss> loss() const { return loss_.loss; }
 
   private:
     using Factors = typename Program<T>::Factors;
     struct Batch {
         const T* x;
         Target<T> target;
-        std::size_t rows;
+        const T* weight;
+        std::size_t first, rows;
+    };
+    struct Sum {
+        double loss, count;
     };
     Batch gather(const Data<T>& data, const Pass& pass, std::size_t first, std::size_t rows);
-    double train(const Batch& batch, std::int32_t* correct);
-    double measure(const Batch& batch, std::int32_t* correct);
+    Sum train(const Batch& batch, const Pass& pass, std::int32_t* correct);
+    Sum measure(const Batch& batch, const Pass& pass, std::int32_t* correct);
     LossRows<T> begin(const Batch& batch, std::int32_t* correct);
+    Sum callers_loss(const LossRows<T>& rows, const Pass& pass, std::size_t first);
     void learn(std::size_t layer, const Factors& factors, const ParameterShare& share, bool update);
     void learn_in_tiles(std::size_t layer, std::size_t parameter, const Factors& factors, Range rows, Range columns);
     bool fuses(std::size_t batch) const;
@@ -83,7 +105,7 @@ class Trainer {
     Totals for_each_batch(const Data<T>& data, const Pass& pass, RunBatch run);
 
     std::shared_ptr<Program<T>> program_;
-    Loss loss_;
+    LossSetting<T> loss_;
     FuseUpdate fuse_;
     std::shared_ptr<Optimizer> optimizer_;
     std::vector<std::size_t> places_;
@@ -92,7 +114,7 @@ class Trainer {
     Arena row_loss_;  // T; from a line on, so that threads write lines of their own
     std::vector<std::int32_t> row_correct_;
     std::vector<std::int64_t> label_buffer_;
-    std::vector<T> target_buffer_;
+    std::vector<T> target_buffer_, weight_buffer_;
 };
 
 }  // namespace trainstep

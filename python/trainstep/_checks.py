@@ -3,7 +3,6 @@
 import math
 import operator
 import os
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -25,16 +24,19 @@ def integer(where: str, value: Any, low: int | None = None, high: int | None = N
     return number
 
 
-def number(where: str, value: Any, above: float | None = None) -> float:
-    """Give an argument that must be a finite number, above a bound where there is one."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{where} is a {type(value).__name__}, expected a number")
+def number(where: str, value: Any, low: float = -math.inf, high: float = math.inf, above: float = -math.inf) -> float:
+    """Give an argument that must be a finite number: from `low` to `high`, and more than `above`."""
     try:
+        if isinstance(value, bool | np.bool_ | str | bytes):
+            raise TypeError
         result = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{where} is a {type(value).__name__}, expected a number") from None
     except OverflowError:
         result = math.inf
-    if not math.isfinite(result) or above is not None and result <= above:
-        raise ValueError(f"{where} is {value}, expected a finite number{'' if above is None else f' above {above:g}'}")
+    if not (low <= result <= high and result > above and math.isfinite(result)):
+        bounds = f" above {above:g}" if above > -math.inf else f" from {low:g} to {high:g}" if low > -math.inf else ""
+        raise ValueError(f"{where} is {value}, expected a finite number{bounds}")
     return result
 
 

@@ -240,6 +240,8 @@ def _targets(rng: np.random.Generator, dtype: np.dtype[Any], rows: int, columns:
         "probabilities": probabilities.astype(dtype),
         "values": rng.standard_normal((rows, columns)).astype(dtype),
         "signs": rng.choice([-1, 1], (rows, columns)).astype(dtype),
+        "fractions": rng.random((rows, columns)).astype(dtype),
+        "counts": rng.poisson(2, (rows, columns)).astype(dtype),
     }
 
 
@@ -251,27 +253,49 @@ def _taken(loss: Callable[..., Any], pred: Array, target: Array) -> bool:
     return True
 
 
+def _takes_probabilities(loss: Callable[..., Any]) -> bool:
+    """Whether the first argument is no score but a probability."""
+    return next(iter(inspect.signature(loss).parameters)) == "probs"
+
+
+def _loss_options(
+    loss: Callable[..., Any], rng: np.random.Generator, dtype: np.dtype[Any], rows: int, columns: int
+) -> dict[str, Any]:
+    """Give all the options that a loss has: weights, and numbers."""
+    options: dict[str, Any] = {}
+    for name, parameter in inspect.signature(loss).parameters.items():
+        if name in ("sample_weight", "weight"):
+            options[name] = rng.uniform(0.5, 2, rows if name == "sample_weight" else columns).astype(dtype)
+        elif isinstance(parameter.default, float):
+            options[name] = OPTION
+    return options
+
+
 def _loss(name: str, dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
     compiled, exact = getattr(ops, name), getattr(reference, name)
     for rows, columns in (*product((1, 3, 64, 65), (1, 2, 7, 10, 17, 67)), (33, 1000), (5000, 10)):
         pred = (3 * rng.standard_normal((rows, columns))).astype(dtype)
-        for kind, target in _targets(rng, dtype, rows, columns).items():
+        if _takes_probabilities(exact):
+            pred = rng.uniform(0.01, 1, (rows, columns)).astype(dtype)
+        options = _loss_options(exact, rng, dtype, rows, columns)
+        for (kind, target), given in product(_targets(rng, dtype, rows, columns).items(), ({}, options)):
             wide = (pred.astype(np.float64), target if kind == "labels" else target.astype(np.float64))
             if not _taken(exact, *wide):
                 if _taken(compiled, pred, target):
                     raise AssertionError(f"{kind} are taken, and the reference refuses them")
                 continue
-            row_losses, row_gradients = exact(*wide, reduction="none")
+            exactly = partial(exact, *wide, **{k: v.astype(np.float64) if np.ndim(v) else v for k, v in given.items()})
+            row_losses, row_gradients = exactly(reduction="none")
             size = 1 + np.abs(pred).max(axis=1, keepdims=True)
             loss_scale = np.broadcast_to(size, (rows, columns)) if row_losses.ndim == 2 else size[:, 0]
             loss_scale = loss_scale + np.abs(row_losses)
             gradient_scale = np.broadcast_to(1 + np.abs(row_gradients).max(axis=1, keepdims=True), row_gradients.shape)
             for reduction in ("none", "sum", "mean"):
-                results = exact(*wide, reduction=reduction)
-                n = row_losses.size if reduction == "mean" else 1
+                results = exactly(reduction=reduction)
+                n = row_losses.sum() / results[0] if reduction == "mean" and results[0] else 1
                 yield Case(
-                    f"{kind}, {rows} x {columns}, reduction {reduction}",
-                    partial(compiled, pred, target, reduction=reduction),
+                    f"{kind}, {rows} x {columns}, {', '.join(given) or 'no options'}, reduction {reduction}",
+                    partial(compiled, pred, target, **given, reduction=reduction),
                     results,
                     (loss_scale if reduction == "none" else _of_total(loss_scale, dtype) / n, gradient_scale / n),
                 )
@@ -464,11 +488,12 @@ def _trainer(loss: str, dtype: np.dtype[Any], rng: np.random.Generator) -> Itera
         optimizer, activation = optimizers[i % len(optimizers)], _core.activations[i % len(_core.activations)]
         widths, rows = nets[i % len(nets)]
         x = rng.standard_normal((rows, widths[0])).astype(dtype)
-        pred = np.zeros((rows, widths[-1]), dtype)
+        pred = np.full((rows, widths[-1]), 0.5, dtype)
+        output = "sigmoid" if _takes_probabilities(getattr(reference, loss)) else None
         targets = _targets(rng, dtype, rows, widths[-1])
         kinds = [kind for kind, target in targets.items() if _taken(getattr(reference, loss), pred, target)]
         kind = kinds[i % len(kinds)]
-        model, new_optimizer = partial(_network, widths, activation, dtype), partial(optimizer, **_smooth(optimizer))
+        model, new_optimizer = partial(_network, widths, activation, output, dtype), partial(optimizer, **_smooth(optimizer))
         exact = _reference_steps(model(), loss, new_optimizer(), x, targets[kind])
         what = f"{'-'.join(map(str, widths))}, {activation}, {optimizer.__name__}, {kind}"
         yield Case(what, partial(_steps, model, loss, new_optimizer, x, targets[kind]), exact, [1 + np.abs(a) for a in exact])
@@ -489,9 +514,9 @@ def _steps(
     return [*losses, *model.parameters().values()]
 
 
-def _network(widths: tuple[int, ...], activation: str, dtype: np.dtype[Any]) -> nn.Sequential:
+def _network(widths: tuple[int, ...], activation: str, output: str | None, dtype: np.dtype[Any]) -> nn.Sequential:
     *hidden, last = pairwise(widths)
-    layers = [*(nn.Dense(i, o, activation=activation) for i, o in hidden), nn.Dense(*last)]
+    layers = [*(nn.Dense(i, o, activation=activation) for i, o in hidden), nn.Dense(*last, activation=output)]
     return nn.Sequential(*layers, seed=3, dtype=dtype.name)
 
 

@@ -11,12 +11,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from trainstep import _core, reference
-from trainstep._checks import switch
+from trainstep._checks import number, switch
 from trainstep._docs import documented_by
 
 Array = NDArray[Any]
 
 __all__ = [
+    "categorical_cross_entropy",
     "clip_by_global_norm_",
     "clip_by_norm_",
     "clip_by_value_",
@@ -33,21 +34,27 @@ __all__ = [
     "hardswish_backward",
     "hardtanh",
     "hardtanh_backward",
+    "hinge",
+    "huber",
     "identity",
     "identity_backward",
+    "kl_divergence",
     "leaky_relu",
     "leaky_relu_backward",
     "log_softmax",
     "log_softmax_backward",
+    "mae",
     "mish",
     "mish_backward",
     "mse",
+    "poisson_nll",
     "relu",
     "relu_backward",
     "selu",
     "selu_backward",
     "sigmoid",
     "sigmoid_backward",
+    "sigmoid_binary_cross_entropy",
     "silu",
     "silu_backward",
     "softmax",
@@ -251,16 +258,100 @@ def standardize_backward(dy: Any, scale: Any, *, out: Array | None = None) -> Ar
     return _core.standardize_backward(dy, scale, out)
 
 
+# What follows sample_weight among the options that the core takes: weight, label_smoothing and delta.
+_DEFAULTS = (None, 0.0, 1.0)
+_NO_SMOOTHING = 0.0  # the default itself: who gives none goes the short way
+
+
 @documented_by(reference.softmax_cross_entropy, __name__)
 def softmax_cross_entropy(  # noqa: D103
-    logits: Any, labels: Any, *, reduction: str = "mean", out: Array | None = None
+    logits: Any,
+    labels: Any,
+    *,
+    weight: Any = None,
+    sample_weight: Any = None,
+    label_smoothing: float = _NO_SMOOTHING,
+    reduction: str = "mean",
+    out: Array | None = None,
 ) -> tuple[float | Array, Array]:
-    return _core.loss("softmax_cross_entropy", logits, labels, reduction, out)
+    if weight is None and sample_weight is None and label_smoothing is _NO_SMOOTHING:
+        return _core.loss("softmax_cross_entropy", logits, labels, reduction, out)
+    smoothing = number("softmax_cross_entropy: label_smoothing", label_smoothing, 0, 1)
+    options = (sample_weight, weight, smoothing, 1.0)
+    return _core.loss_with_options("softmax_cross_entropy", logits, labels, reduction, out, options)
+
+
+@documented_by(reference.sigmoid_binary_cross_entropy, __name__)
+def sigmoid_binary_cross_entropy(  # noqa: D103
+    logits: Any, targets: Any, *, sample_weight: Any = None, reduction: str = "mean", out: Array | None = None
+) -> tuple[float | Array, Array]:
+    if sample_weight is None:
+        return _core.loss("sigmoid_binary_cross_entropy", logits, targets, reduction, out)
+    return _core.loss_with_options("sigmoid_binary_cross_entropy", logits, targets, reduction, out, (sample_weight, *_DEFAULTS))
+
+
+@documented_by(reference.categorical_cross_entropy, __name__)
+def categorical_cross_entropy(  # noqa: D103
+    probs: Any, onehot: Any, *, sample_weight: Any = None, reduction: str = "mean", out: Array | None = None
+) -> tuple[float | Array, Array]:
+    if sample_weight is None:
+        return _core.loss("categorical_cross_entropy", probs, onehot, reduction, out)
+    return _core.loss_with_options("categorical_cross_entropy", probs, onehot, reduction, out, (sample_weight, *_DEFAULTS))
 
 
 @documented_by(reference.mse, __name__)
-def mse(pred: Any, target: Any, *, reduction: str = "mean", out: Array | None = None) -> tuple[float | Array, Array]:  # noqa: D103
-    return _core.loss("mse", pred, target, reduction, out)
+def mse(  # noqa: D103
+    pred: Any, target: Any, *, sample_weight: Any = None, reduction: str = "mean", out: Array | None = None
+) -> tuple[float | Array, Array]:
+    if sample_weight is None:
+        return _core.loss("mse", pred, target, reduction, out)
+    return _core.loss_with_options("mse", pred, target, reduction, out, (sample_weight, *_DEFAULTS))
+
+
+@documented_by(reference.mae, __name__)
+def mae(  # noqa: D103
+    pred: Any, target: Any, *, sample_weight: Any = None, reduction: str = "mean", out: Array | None = None
+) -> tuple[float | Array, Array]:
+    if sample_weight is None:
+        return _core.loss("mae", pred, target, reduction, out)
+    return _core.loss_with_options("mae", pred, target, reduction, out, (sample_weight, *_DEFAULTS))
+
+
+@documented_by(reference.huber, __name__)
+def huber(  # noqa: D103
+    pred: Any, target: Any, delta: float = 1.0, *, sample_weight: Any = None, reduction: str = "mean", out: Array | None = None
+) -> tuple[float | Array, Array]:
+    if sample_weight is None and type(delta) is float and delta == 1.0:
+        return _core.loss("huber", pred, target, reduction, out)
+    options = (sample_weight, None, 0.0, number("huber: delta", delta, above=0))
+    return _core.loss_with_options("huber", pred, target, reduction, out, options)
+
+
+@documented_by(reference.hinge, __name__)
+def hinge(  # noqa: D103
+    scores: Any, targets: Any, *, sample_weight: Any = None, reduction: str = "mean", out: Array | None = None
+) -> tuple[float | Array, Array]:
+    if sample_weight is None:
+        return _core.loss("hinge", scores, targets, reduction, out)
+    return _core.loss_with_options("hinge", scores, targets, reduction, out, (sample_weight, *_DEFAULTS))
+
+
+@documented_by(reference.poisson_nll, __name__)
+def poisson_nll(  # noqa: D103
+    log_rate: Any, counts: Any, *, sample_weight: Any = None, reduction: str = "mean", out: Array | None = None
+) -> tuple[float | Array, Array]:
+    if sample_weight is None:
+        return _core.loss("poisson_nll", log_rate, counts, reduction, out)
+    return _core.loss_with_options("poisson_nll", log_rate, counts, reduction, out, (sample_weight, *_DEFAULTS))
+
+
+@documented_by(reference.kl_divergence, __name__)
+def kl_divergence(  # noqa: D103
+    logits: Any, probs: Any, *, sample_weight: Any = None, reduction: str = "mean", out: Array | None = None
+) -> tuple[float | Array, Array]:
+    if sample_weight is None:
+        return _core.loss("kl_divergence", logits, probs, reduction, out)
+    return _core.loss_with_options("kl_divergence", logits, probs, reduction, out, (sample_weight, *_DEFAULTS))
 
 
 @documented_by(reference.global_norm, __name__)

@@ -1,15 +1,21 @@
 """Trainer: a model, a loss and an optimizer, run as one compiled step."""
 
 import time
+from collections.abc import Callable
 from typing import Any
+
+from numpy.typing import NDArray
 
 from trainstep import _core
 from trainstep._checks import integer, switch
 from trainstep.history import History
+from trainstep.losses import LOSSES, Loss
 from trainstep.nn import Sequential
 from trainstep.optim import Adam, Optimizer
 
 _TRAINERS = {"float32": _core.TrainerFloat32, "float64": _core.TrainerFloat64}
+# A loss of one's own: (y_pred, y_true) -> (loss, dy).
+CustomLoss = Callable[[NDArray[Any], NDArray[Any]], tuple[float, NDArray[Any]]]
 _EVALUATION_BATCH = 1024
 _LARGEST_BATCH = 2**48  # more rows than there is memory for
 _PROGRESS_INTERVAL = 0.1  # seconds between two updates of the bar
@@ -24,8 +30,16 @@ class Trainer:
     ----------
     model : Sequential
         What is trained, in place.
-    loss : str, default "softmax_cross_entropy"
-        ``softmax_cross_entropy`` (class indices or rows of probabilities) or ``mse``.
+    loss : str, Loss or callable, default "softmax_cross_entropy"
+        The name of a function of `trainstep.ops`: for class indices or rows of probabilities ``softmax_cross_entropy``,
+        ``kl_divergence`` and, where the model's last activation is softmax, ``categorical_cross_entropy``; for columns of 0 and 1
+        ``sigmoid_binary_cross_entropy``, for -1 and 1 ``hinge``; for numbers ``mse``, ``mae`` and ``huber``; for counts
+        ``poisson_nll``. Or one of `trainstep.losses`, with options: ``Huber(delta=2.0)``. Or a function of one's own,
+        ``loss(y_pred, y_true) -> (loss, dy)``: it is called once in a step, with copies of the model's output, shape (rows,
+        out_features), and of the batch's rows of y, which may then be any array; it gives the mean loss and its gradient with
+        respect to y_pred, of y_pred's shape and dtype, finite or not. All else of the step is compiled as before. What it raises
+        ends the step or epoch with nothing changed by that batch. It cannot run the model itself (RuntimeError), and takes no
+        sample_weight.
     optimizer : Optimizer, optional
         Made without parameters, or with the model's own, as `Sequential.param_groups` gives them: each that is not frozen must be
         there. Default: ``Adam()``.
@@ -39,7 +53,8 @@ class Trainer:
     Raises
     ------
     ValueError
-        Where loss is not known, the optimizer has parameters that are not the model's or lacks one that is not frozen, or
+        Where loss is not known or its weight has another length than the output, the optimizer has parameters that are not the
+        model's or lacks one that is not frozen, or
         fuse_update is True and the optimizer needs whole gradients (LAMB, LARS) or keeps its states in fewer bits.
     TypeError
         Where model or optimizer is of another kind.
@@ -62,7 +77,7 @@ class Trainer:
     def __init__(
         self,
         model: Sequential,
-        loss: str = "softmax_cross_entropy",
+        loss: str | Loss | CustomLoss = "softmax_cross_entropy",
         optimizer: Optimizer | None = None,
         seed: int | None = None,
         fuse_update: bool | None = None,
@@ -73,8 +88,7 @@ class Trainer:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"Trainer: optimizer is a {type(optimizer).__name__}, expected one of trainstep.optim")
         seed = model.seed if seed is None else integer("Trainer: seed", seed)
-        if not isinstance(loss, str) or loss not in _core.losses:
-            raise ValueError(f"Trainer: loss is {loss!r}, expected one of {', '.join(_core.losses)}")
+        self._loss = _loss_of(loss)
         if fuse_update is not None:
             fuse_update = switch("Trainer: fuse_update", fuse_update)
         if fuse_update and optimizer._kind in _core.whole_tensor_optimizers:
@@ -86,14 +100,22 @@ class Trainer:
                 f"Trainer: fuse_update is True, expected None or False with an optimizer whose state_dtype is "
                 f"{optimizer._state_dtype!r}: its states are stepped in whole blocks"
             )
+        name: str | None = None
+        options: tuple[tuple[float, ...] | None, float, float] = (None, 0.0, 1.0)
+        if isinstance(self._loss, Loss):
+            name, options = self._loss.name, self._loss._options()
+            classes = model._program.out_features
+            if options[0] is not None and len(options[0]) != classes:
+                raise ValueError(f"Trainer: loss has weights for {len(options[0])} classes, the model has {classes}")
         places = optimizer._bind(model.parameters())
-        lacking = [name for name, place in places.items() if place is None and name not in model.frozen]
+        lacking = [parameter for parameter, place in places.items() if place is None and parameter not in model.frozen]
         if lacking:
             raise ValueError(f"Trainer: the optimizer lacks {lacking[0]}, expected all parameters that are not frozen")
         self._model = model
         self._optimizer = optimizer
         self._seed = seed
-        self._core = _TRAINERS[model.dtype.name](model._program, loss, optimizer._core, list(places.values()), fuse_update)
+        self._custom_loss = None if isinstance(self._loss, Loss) else self._loss
+        self._core = _TRAINERS[model.dtype.name](model._program, name, options, optimizer._core, list(places.values()), fuse_update)
 
     @property
     def model(self) -> Sequential:
@@ -106,6 +128,11 @@ class Trainer:
         return self._optimizer
 
     @property
+    def loss(self) -> Loss | CustomLoss:
+        """The loss, with its options."""
+        return self._loss
+
+    @property
     def epoch(self) -> int:
         """The number of epochs that have been completed."""
         return int(self._core.epochs)
@@ -115,10 +142,12 @@ class Trainer:
         """The number of updates so far."""
         return int(self._optimizer._core.steps)
 
-    def step(self, x: Any, y: Any) -> float:
+    def step(self, x: Any, y: Any, sample_weight: Any = None) -> float:
         """Do one training step on a batch.
 
         w <- w - update(dL/dw), L = mean over the batch of loss(model(x), y)
+
+        With weights the mean is sum(weight * loss) / sum(weight), and 0 where all weights are.
 
         Parameters
         ----------
@@ -126,6 +155,8 @@ class Trainer:
             Any real dtype.
         y : array
             Class indices, shape (rows,), any integer dtype, or one row of targets for each row of x.
+        sample_weight : array, shape (rows,), optional
+            Weights of the rows, at least 0; any real dtype. Default: 1 each.
 
         Returns
         -------
@@ -153,7 +184,7 @@ class Trainer:
         """
         if self._optimizer._rates:
             self._optimizer._prepare()
-        return self._core.step(x, y)
+        return self._core.step(x, y, sample_weight, self._custom_loss)
 
     def fit(
         self,
@@ -161,9 +192,10 @@ class Trainer:
         y: Any,
         epochs: int = 1,
         batch_size: int = 32,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, Any] | tuple[Any, Any, Any] | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
+        sample_weight: Any = None,
         progress: bool = False,
     ) -> History:
         """Train for some more epochs.
@@ -182,12 +214,15 @@ class Trainer:
             Passes over x.
         batch_size : int, default 32
             Rows in a step; the last batch of an epoch may be smaller.
-        validation_data : (x, y), optional
+        validation_data : (x, y) or (x, y, sample_weight), optional
             What is evaluated after each epoch.
         shuffle : bool, default True
             Whether each epoch takes the rows in a new order, a function of (seed, epoch).
         drop_last : bool, default False
             Leave out a last batch that is smaller.
+        sample_weight : array, shape (rows,), optional
+            Weights of the rows, at least 0; any real dtype. The mean of a batch is divided by the sum of its weights, and an
+            epoch's loss by that of all. Accuracy is not weighted. Default: 1 each.
         progress : bool, default False
             Show a progress bar with loss and accuracy on stderr.
 
@@ -225,12 +260,20 @@ class Trainer:
         progress = switch("fit: progress", progress)
         if self._optimizer._rates:
             raise ValueError("fit: the optimizer's lr is a schedule, expected a number; Trainer.step takes schedules")
-        data = self._core.data(x, y, "fit", "x", "y")
+        data = self._core.data(x, y, "fit", "x", "y", sample_weight, callers_loss=self._custom_loss)
         validation = None
         if validation_data is not None:
-            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-                raise TypeError("fit: validation_data is no pair (x, y)")
-            validation = self._core.data(*validation_data, "fit", "validation_data[0] (x)", "validation_data[1] (y)")
+            if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+                raise TypeError("fit: validation_data is neither (x, y) nor (x, y, sample_weight)")
+            validation = self._core.data(
+                *validation_data[:2],
+                "fit",
+                "validation_data[0] (x)",
+                "validation_data[1] (y)",
+                validation_data[2] if len(validation_data) == 3 else None,
+                "validation_data[2] (sample_weight)",
+                self._custom_loss,
+            )
         if not self._model._is_standardized():
             self._model._standardize("fit", x)
         rows = data.rows
@@ -254,10 +297,13 @@ class Trainer:
                 bar.close()
         return history
 
-    def evaluate(self, x: Any, y: Any, batch_size: int = _EVALUATION_BATCH) -> dict[str, float]:
+    def evaluate(self, x: Any, y: Any, batch_size: int = _EVALUATION_BATCH, sample_weight: Any = None) -> dict[str, float]:
         """Measure loss and accuracy without changing anything.
 
         L = mean over all rows of loss(model(x), y)
+
+        Accuracy is the share of rows whose first largest output is the first largest target, or of elements that are on the
+        target's side of 0 (``sigmoid_binary_cross_entropy``, where a target above 0.5 is the upper side, and ``hinge``).
 
         Parameters
         ----------
@@ -267,11 +313,13 @@ class Trainer:
             As for `step`.
         batch_size : int, default 1024
             Rows that are run at a time.
+        sample_weight : array, shape (rows,), optional
+            Weights of the rows in the loss, at least 0; any real dtype. Default: 1 each.
 
         Returns
         -------
         measures : dict
-            ``loss``, and ``accuracy`` where the loss is one over classes.
+            ``loss``, and ``accuracy`` where the loss is one for classification.
 
         Raises
         ------
@@ -292,11 +340,25 @@ class Trainer:
         (2.3026, 0.25)
         """
         batch_size = integer("evaluate: batch_size", batch_size, 1, _LARGEST_BATCH)
-        return self._measure(self._core.data(x, y, "evaluate", "x", "y"), batch_size)
+        data = self._core.data(x, y, "evaluate", "x", "y", sample_weight, callers_loss=self._custom_loss)
+        return self._measure(data, batch_size)
 
     def _measure(self, data: Any, batch_size: int) -> dict[str, float]:
         loss, accuracy = self._core.evaluate(data, batch_size)
         return {"loss": loss} if accuracy is None else {"loss": loss, "accuracy": accuracy}
+
+
+def _loss_of(loss: Any) -> Loss | CustomLoss:
+    if isinstance(loss, str) and loss in LOSSES:
+        return LOSSES[loss]()
+    if isinstance(loss, type) and issubclass(loss, Loss):
+        raise TypeError(f"Trainer: loss is the class {loss.__name__}, expected an object: {loss.__name__}()")
+    if isinstance(loss, Loss) and hasattr(loss, "name"):
+        return loss
+    if not callable(loss):
+        raise ValueError(f"Trainer: loss is {loss!r}, expected one of {', '.join(LOSSES)}, a Loss or a callable")
+    custom: CustomLoss = loss
+    return custom
 
 
 class _Bar:

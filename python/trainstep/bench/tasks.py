@@ -397,4 +397,5 @@ def tiny_arrays() -> dict[str, Array]:
     }
     shapes |= {"mean": (4,), "scale": (4,), "param": (10,), "grad": (10,), "row": (1, 64), "batch": (16, 4)}
     arrays: dict[str, Array] = {name: rng.uniform(0.1, 0.9, shape).astype(np.float32) for name, shape in shapes.items()}
+    arrays["targets"] = np.ones((4, 4), np.float32)  # which hinge and sigmoid_binary_cross_entropy both take
     return arrays | {"labels": rng.integers(0, 4, 4), "batch_labels": rng.integers(0, 3, 16)}

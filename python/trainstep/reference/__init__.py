@@ -44,7 +44,17 @@ from .activations import (
 )
 from .clipping import clip_by_global_norm_, clip_by_norm_, clip_by_value_, global_norm
 from .dense import dense, dense_backward
-from .losses import mse, softmax_cross_entropy
+from .losses import (
+    categorical_cross_entropy,
+    hinge,
+    huber,
+    kl_divergence,
+    mae,
+    mse,
+    poisson_nll,
+    sigmoid_binary_cross_entropy,
+    softmax_cross_entropy,
+)
 from .optimizers import (
     adadelta_step_,
     adagrad_step_,
@@ -69,6 +79,7 @@ __all__ = [
     "adam_step_",
     "adamax_step_",
     "asgd_step_",
+    "categorical_cross_entropy",
     "clip_by_global_norm_",
     "clip_by_norm_",
     "clip_by_value_",
@@ -85,8 +96,11 @@ __all__ = [
     "hardswish_backward",
     "hardtanh",
     "hardtanh_backward",
+    "hinge",
+    "huber",
     "identity",
     "identity_backward",
+    "kl_divergence",
     "lamb_step_",
     "lars_step_",
     "leaky_relu",
@@ -94,10 +108,12 @@ __all__ = [
     "lion_step_",
     "log_softmax",
     "log_softmax_backward",
+    "mae",
     "mish",
     "mish_backward",
     "mse",
     "nadam_step_",
+    "poisson_nll",
     "radam_step_",
     "relu",
     "relu_backward",
@@ -108,6 +124,7 @@ __all__ = [
     "sgd_step_",
     "sigmoid",
     "sigmoid_backward",
+    "sigmoid_binary_cross_entropy",
     "silu",
     "silu_backward",
     "softmax",
