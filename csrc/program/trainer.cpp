@@ -79,7 +79,8 @@ typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass,
     const auto& parameters = program_->parameters();
     for (std::size_t i = 0; i < parameters.size(); ++i)
         if (places_[i] == kNoPlace && !parameters[i].frozen)
-            throw std::invalid_argument("Trainer: " + parameters[i].name + " is neither frozen nor among the optimizer's parameters");
+            throw std::invalid_argument("Trainer: " + parameters[i].name +
+                                        " is neither frozen nor among the optimizer's parameters");
     LossRows<T> rows = begin(batch, correct);
     rows.dpred = program_->output_gradient();
     Sum sum{};
