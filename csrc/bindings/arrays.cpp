@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <type_traits>
 
 #include "bindings/bind.h"
 
@@ -82,8 +83,10 @@ py::array as_array(Site site, py::handle object, bool copy_allowed) {
 template <class T>
 bool has_dtype(const py::array& a) {
     const py::dtype d = a.dtype();
+    if (std::is_same_v<T, bool>) return d.num() == py::detail::npy_api::NPY_BOOL_;
     return d.num() == (sizeof(T) == 4 ? py::detail::npy_api::NPY_FLOAT_ : py::detail::npy_api::NPY_DOUBLE_) && d.byteorder() == '=';
 }
+template bool has_dtype<bool>(const py::array&);
 template bool has_dtype<float>(const py::array&);
 template bool has_dtype<double>(const py::array&);
 
@@ -93,6 +96,7 @@ py::array contiguous(Site site, py::handle object) {
     if (!has_dtype<T>(a)) type_error(site, "has dtype " + dtype_text(a) + ", expected " + std::string(py::str(py::dtype::of<T>())));
     return contiguous_or_copy(a);
 }
+template py::array contiguous<bool>(Site, py::handle);
 template py::array contiguous<float>(Site, py::handle);
 template py::array contiguous<double>(Site, py::handle);
 
@@ -124,6 +128,7 @@ py::array output(Site site, py::handle out, const std::vector<py::ssize_t>& shap
             value_error(site, "shares memory with an input, expected memory of its own");
     return a;
 }
+template py::array output<bool>(Site, py::handle, const std::vector<py::ssize_t>&, std::initializer_list<const py::array*>, bool);
 template py::array output<float>(Site, py::handle, const std::vector<py::ssize_t>&, std::initializer_list<const py::array*>, bool);
 template py::array output<double>(Site, py::handle, const std::vector<py::ssize_t>&, std::initializer_list<const py::array*>, bool);
 

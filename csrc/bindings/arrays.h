@@ -35,6 +35,8 @@ std::string shape_text(const py::array& a);
 std::string shape_text(const std::vector<py::ssize_t>& shape);
 std::string dtype_text(const py::array& a);
 
+inline std::vector<py::ssize_t> shape_of(const py::array& a) { return {a.shape(), a.shape() + a.ndim()}; }
+
 // The object as a NumPy array over the same memory: an array, or anything with __dlpack__ or the buffer protocol. With copy_allowed
 // also a list or tuple of numbers, as NumPy reads it.
 py::array as_array(Site site, py::handle object, bool copy_allowed = true);
@@ -50,14 +52,14 @@ auto dispatch_float(Site site, const py::array& a, F&& f) {
     type_error(site, "has dtype " + dtype_text(a) + ", expected float32 or float64");
 }
 
-// An input of dtype T: C-contiguous and aligned, copied if it is not so already. TypeError for another dtype.
+// An input of dtype T (float, double, bool): C-contiguous and aligned, copied if it is not so already. TypeError for another dtype.
 template <class T>
 py::array contiguous(Site site, py::handle object);
 
 // ValueError unless a has that shape; -1 stands for any extent.
 void check_shape(Site site, const py::array& a, std::initializer_list<py::ssize_t> shape);
 
-// An array to write: `out` checked for T, shape, layout and overlap with `inputs`, or a new one where out is None.
+// An array to write: `out` checked for T, shape, layout and overlap with `inputs`, or a new one where out is None. T may be bool.
 // same_place_allowed: an input that is the very same array may be overwritten (element-wise formulas).
 template <class T>
 py::array output(Site site, py::handle out, const std::vector<py::ssize_t>& shape, std::initializer_list<const py::array*> inputs,
@@ -108,5 +110,14 @@ class WithoutGil {
   private:
     PyThreadState* state_;
 };
+
+// Work under this many elements is over before another thread could take the GIL.
+inline constexpr py::ssize_t kKeepGil = 20000;
+template <class F>
+void without_gil_if(bool large, F&& f) {
+    if (!large) return f();
+    const WithoutGil released;
+    f();
+}
 
 }  // namespace trainstep

@@ -15,6 +15,7 @@ void bind_ops(py::module_& m);
 void bind_optim(py::module_& m);
 void bind_formulas(py::module_& m);
 void bind_norms(py::module_& m);
+void bind_normalize(py::module_& m);
 void bind_capi(py::module_& m);
 void bind_nn(py::module_& m);
 void bind_probes(py::module_& m);

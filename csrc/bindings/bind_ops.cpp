@@ -14,17 +14,6 @@ namespace trainstep {
 
 namespace {
 
-std::vector<py::ssize_t> shape_of(const py::array& a) { return {a.shape(), a.shape() + a.ndim()}; }
-
-// Work under this many elements is over before another thread could take the GIL.
-constexpr py::ssize_t kKeepGil = 20000;
-template <class F>
-void without_gil_if(bool large, F&& f) {
-    if (!large) return f();
-    const WithoutGil released;
-    f();
-}
-
 py::array dense_op(py::handle x_in, py::handle w_in, py::handle b_in, py::handle activation_in, py::handle out) {
     const char* me = "dense";
     const Activation f = activation_named(me, "activation", activation_in);

@@ -18,6 +18,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.attr("__version__") = TRAINSTEP_VERSION;
     trainstep::bind_runtime(m);
     trainstep::bind_ops(m);
+    trainstep::bind_normalize(m);
     trainstep::bind_optim(m);
     trainstep::bind_formulas(m);
     trainstep::bind_norms(m);

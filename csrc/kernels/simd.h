@@ -476,6 +476,22 @@ TRAINSTEP_INLINE U32 multiply_low(U32 a, std::uint32_t b) {
 #endif
 }
 
+// All 64 bits of a * b, of the lower half of each lane of a; the upper half does not count.
+using U64 = UVec<double>;
+TRAINSTEP_INLINE U64 multiply_wide(U64 a, std::uint32_t b) {
+#if defined(__AVX512F__)
+    return (U64)_mm512_maskz_mul_epu32(0xff, (__m512i)a, _mm512_set1_epi64(b));
+#elif defined(__AVX2__)
+    return (U64)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(b));
+#elif defined(__x86_64__)
+    return (U64)_mm_mul_epu32((__m128i)a, _mm_set1_epi64x(b));
+#elif defined(__aarch64__)
+    return (U64)vmull_u32(vmovn_u64((uint64x2_t)a), vdup_n_u32(b));
+#else
+    return (a & 0xffffffff) * std::uint64_t(b);
+#endif
+}
+
 // The compiler must take v for a value that it does not know, so that it folds, fuses and drops nothing that is made from it. No
 // instruction comes of it.
 #if defined(__aarch64__)

@@ -9,8 +9,10 @@
 #include <cstdint>
 
 #include "kernels/activations.h"
+#include "kernels/dropout.h"
 #include "kernels/gemm.h"
 #include "kernels/losses.h"
+#include "kernels/normalize.h"
 #include "kernels/optimizers.h"
 #include "kernels/probes.h"
 #include "kernels/vmath_list.h"
@@ -46,6 +48,29 @@ struct Kernels {
     void (*column_sum)(T* db, const T* dz, std::size_t stride, std::size_t rows, std::size_t n0, std::size_t n1, bool accumulate);
 
     void (*loss[kLossCount])(const LossRows<T>& rows);
+
+    // Normalisation of rows, and of columns: statistics first, then y; the gradients of gamma and beta first, then dx. See
+    // kernels/normalize.h.
+    void (*layer_norm)(T* y, T* mean, T* inv_std, const T* x, const T* gamma, const T* beta, std::size_t rows, std::size_t columns,
+                       double eps);
+    void (*layer_norm_backward)(T* dx, const T* dy, const T* x, const T* mean, const T* inv_std, const T* gamma, std::size_t rows,
+                                std::size_t columns);
+    void (*layer_norm_backward_parameters)(T* dgamma, T* dbeta, const T* dy, std::size_t dy_stride, const T* x,
+                                           std::size_t x_stride, const T* mean, const T* inv_std, std::size_t rows, std::size_t n0,
+                                           std::size_t n1, bool accumulate);
+    void (*batch_statistics)(const BatchNorm<T>& batch, std::size_t n0, std::size_t n1);
+    void (*running_statistics)(const BatchNorm<T>& batch, std::size_t n0, std::size_t n1);
+    void (*batch_norm)(const BatchNorm<T>& batch, std::size_t r0, std::size_t r1, std::size_t n0, std::size_t n1);
+    void (*batch_norm_backward_parameters)(const BatchNormBackward<T>& batch, std::size_t n0, std::size_t n1);
+    void (*batch_norm_backward)(const BatchNormBackward<T>& batch, std::size_t r0, std::size_t r1, std::size_t n0, std::size_t n1);
+
+    // y = x * scale where an element is kept, else 0: drawn for the n elements from `first` on, or from a mask that is there.
+    void (*dropout)(T* y, std::uint8_t* kept, const T* x, std::size_t first, std::size_t n, const DropoutMask& mask, T scale);
+    void (*dropout_masked)(T* y, const std::uint8_t* kept, const T* x, std::size_t n, T scale);
+
+    // Moving averages down the columns [n0, n1).
+    void (*ewma)(T* y, const T* x, std::size_t rows, std::size_t columns, std::size_t n0, std::size_t n1, double beta,
+                 bool bias_correction);
 
     // One update of a span, in place. direction: the pass before it, of the rules with a trust ratio; null for the others.
     void (*optimizer[kOptimizerKindCount])(const StepSpan<T>& span);

@@ -7,15 +7,15 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "runtime/philox_constants.h"
+
 namespace trainstep {
 
 using PhiloxCounter = std::array<std::uint32_t, 4>;
 using PhiloxKey = std::array<std::uint32_t, 2>;
 
-inline constexpr std::uint32_t kPhiloxMultiplier[2] = {0xD2511F53, 0xCD9E8D57}, kPhiloxWeyl[2] = {0x9E3779B9, 0xBB67AE85};
-
 inline PhiloxCounter philox4x32(PhiloxCounter c, PhiloxKey k) {
-    for (int round = 0; round < 10; ++round) {
+    for (int round = 0; round < kPhiloxRounds; ++round) {
         const std::uint64_t p0 = std::uint64_t{kPhiloxMultiplier[0]} * c[0];
         const std::uint64_t p1 = std::uint64_t{kPhiloxMultiplier[1]} * c[2];
         c = {std::uint32_t(p1 >> 32) ^ c[1] ^ k[0], std::uint32_t(p1), std::uint32_t(p0 >> 32) ^ c[3] ^ k[1], std::uint32_t(p0)};
@@ -24,9 +24,6 @@ inline PhiloxCounter philox4x32(PhiloxCounter c, PhiloxKey k) {
     }
     return c;
 }
-
-// What a stream of numbers is for. The purpose is a part of the counter, so that no two uses of a seed share a number.
-enum class Purpose : std::uint32_t { init = 0, shuffle = 1, rounding = 2 };
 
 // Numbers of one purpose and stream: at(i) is the i-th block of four words. seed is the 64-bit key; stream tells apart what has the
 // same purpose (the parameter, the epoch).

@@ -49,6 +49,46 @@ def activation(name: str, x: Any, out: Array | None = None, parameter: float | N
 def activation_backward(name: str, dy: Any, source: Any, out: Array | None = None, parameter: float | None = None) -> Array: ...
 def standardize(x: Any, mean: Any, scale: Any, out: Array | None = None) -> Array: ...
 def standardize_backward(dy: Any, scale: Any, out: Array | None = None) -> Array: ...
+def layer_norm(
+    x: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    eps: float = 1e-5,
+    out: tuple[Array | None, Array | None, Array | None] | None = None,
+) -> tuple[Array, Array, Array]: ...
+def layer_norm_backward(
+    dy: Any,
+    x: Any,
+    mean: Any,
+    inv_std: Any,
+    gamma: Any = None,
+    out: tuple[Array | None, Array | None, Array | None] | None = None,
+) -> tuple[Array, Array, Array]: ...
+def batch_norm(
+    x: Any,
+    gamma: Any,
+    beta: Any,
+    running_mean: Any,
+    running_var: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+    out: tuple[Array | None, Array | None, Array | None] | None = None,
+) -> tuple[Array, Array, Array]: ...
+def batch_norm_backward(
+    dy: Any,
+    x: Any,
+    mean: Any,
+    inv_std: Any,
+    gamma: Any,
+    training: bool,
+    out: tuple[Array | None, Array | None, Array | None] | None = None,
+) -> tuple[Array, Array, Array]: ...
+def dropout(
+    x: Any, rate: float, seed: int, counter: int, out: tuple[Array | None, Array | None] | None = None
+) -> tuple[Array, Array]: ...
+def dropout_backward(dy: Any, rate: float, mask: Any, seed: int, counter: int, out: Array | None = None) -> Array: ...
+def ewma(x: Any, beta: float, bias_correction: bool, out: Array | None = None) -> Array: ...
 def vmath(name: str, x: Any, out: Array | None = None) -> Array: ...
 def loss(name: str, pred: Any, target: Any, reduction: str = "mean", out: Array | None = None) -> tuple[Any, Array]: ...
 def loss_with_options(

@@ -1,0 +1,31 @@
+// What stands between dense layers: layer_norm, batch_norm, dropout; and moving averages.
+#include "kernels/ewma.h"
+#include "kernels/fill.h"
+
+namespace trainstep::TRAINSTEP_ISA {
+
+namespace {
+
+template <class T>
+void fill(Kernels<T>& k) {
+    k.layer_norm = normalize::layer_norm<T>;
+    k.layer_norm_backward = normalize::layer_norm_backward<T>;
+    k.layer_norm_backward_parameters = normalize::layer_norm_backward_parameters<T>;
+    k.batch_statistics = normalize::batch_statistics<T>;
+    k.running_statistics = normalize::running_statistics<T>;
+    k.batch_norm = normalize::batch_norm<T>;
+    k.batch_norm_backward_parameters = normalize::batch_norm_backward_parameters<T>;
+    k.batch_norm_backward = normalize::batch_norm_backward<T>;
+    k.dropout = dropout::dropout<T>;
+    k.dropout_masked = dropout::dropout_masked<T>;
+    k.ewma = TRAINSTEP_ISA::ewma<T>;
+}
+
+}  // namespace
+
+void fill_normalize(KernelTable& table) {
+    fill(table.f32);
+    fill(table.f64);
+}
+
+}  // namespace trainstep::TRAINSTEP_ISA

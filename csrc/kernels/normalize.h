@@ -1,0 +1,333 @@
+// Normalisation: layer_norm over each row, batch_norm over each column of a batch; each with the backward beside it.
+//
+// A variance is that of the distances from a number near the mean: squares of distances have digits left where those of x have
+// none. A mean that is many times the spread has too few digits in T; what they miss (mean_low) is taken off x as well.
+//
+// Rows are read from end to end. A sum down the columns goes over kGroup rows at a time, in T, and from there into an array in
+// double precision, so that its error does not grow with the batch. Down one vector of columns after the other instead, the passes
+// took up to three times as long (y of 128 x 512 in inference, float32, one core of a Zen 4: 18.6 us, and row by row 8.8).
+#pragma once
+
+#include <cstddef>
+
+namespace trainstep {
+
+// Batch normalisation of columns of x, (rows, columns); rows of x and y begin x_stride and y_stride elements apart.
+template <class T>
+struct BatchNorm {
+    T* y;
+    std::size_t y_stride;
+    T *mean, *mean_low, *inv_std;   // (columns): mean + mean_low is the mean, inv_std = 1 / sqrt(variance + eps)
+    T *running_mean, *running_var;  // (columns), or null
+    const T* x;
+    std::size_t x_stride;
+    const T *gamma, *beta;  // (columns), or null: 1 and 0
+    std::size_t rows;
+    double momentum, eps;
+};
+
+// Its backward. of_batch: mean and inv_std are those of these rows, and move with x.
+template <class T>
+struct BatchNormBackward {
+    T* dx;
+    std::size_t dx_stride;
+    T *dgamma, *dbeta;  // (columns)
+    const T* dy;
+    std::size_t dy_stride;
+    const T* x;
+    std::size_t x_stride;
+    const T *mean, *inv_std;
+    const T* gamma;  // or null: 1
+    std::size_t rows;
+    bool of_batch;
+};
+
+}  // namespace trainstep
+
+#ifdef TRAINSTEP_ISA
+#include "kernels/wide.h"
+
+namespace trainstep::TRAINSTEP_ISA::normalize {
+
+inline constexpr std::size_t kGroup = 8;  // rows
+inline constexpr std::size_t kColumns =
+    1024;  // whose sums or factors are at hand; with 256 dx of 1024 x 1024 takes 1.4 times as long
+inline constexpr std::size_t kRowBlock = 2048;  // elements of a row that are added up in T
+
+// What distances are taken from: not what is no number, so that an infinity or NaN comes out as its sum does.
+template <class T>
+TRAINSTEP_INLINE Vec<T> finite_or_0(Vec<T> x) {
+    return x - x == zero<T>() ? x : zero<T>();
+}
+
+// A variance that rounding has left below 0 is 0; NaN stays.
+template <class T>
+TRAINSTEP_INLINE Wide<T> at_least_0(Wide<T> variance) {
+    return each<T>([](F64 v) __attribute__((always_inline)) { return max(zero<double>(), v); }, variance);
+}
+template <class T>
+TRAINSTEP_INLINE Wide<T> inverse_std(Wide<T> variance, double eps) {
+    return each<T>([=](F64 v) __attribute__((always_inline)) { return 1.0 / sqrt(v + eps); }, at_least_0<T>(variance));
+}
+
+// Two sums at once.
+template <class T>
+struct Sums {
+    Vec<T> first, second;
+};
+
+// Two sums over the elements of a row, in double precision: add(sums, j, part) adds the terms of one vector.
+struct RowSums {
+    double first, second;
+};
+template <class T, class Add>
+TRAINSTEP_INLINE RowSums row_sums(std::size_t columns, Add add) {
+    RowSums total{0, 0};
+    for (std::size_t j0 = 0; j0 < columns; j0 += kRowBlock) {
+        Sums<T> even{}, odd{};
+        for_each_strip<T>(j0, least(columns, j0 + kRowBlock),
+                          [&](std::size_t j, auto part, auto strip) __attribute__((always_inline)) {
+                              add(even, j, part);
+                              if constexpr (decltype(strip)::count == 2) add(odd, j + kWidth<T>, part);
+                          });
+        total.first += reduce_add(wide(even.first) + wide(odd.first));
+        total.second += reduce_add(wide(even.second) + wide(odd.second));
+    }
+    return total;
+}
+
+// Two sums down each of the columns [n0, n1): add(sums, r, j, part) adds the terms of row r and one vector of columns from j on.
+// deliver(j, part, first, second) gets them.
+template <class T, class Add, class Deliver>
+TRAINSTEP_INLINE void column_sums(std::size_t rows, std::size_t n0, std::size_t n1, Add add, Deliver deliver) {
+    alignas(64) double first[kColumns], second[kColumns];
+    for (; n0 < n1; n0 += kColumns) {
+        const std::size_t columns = least(n1 - n0, kColumns), start = n0;
+        for (std::size_t r0 = 0; r0 < rows; r0 += kGroup) {
+            const std::size_t count = least(rows - r0, kGroup);
+            for_each_vector<T>(columns, [&](std::size_t i, auto part) __attribute__((always_inline)) {
+                Sums<T> sums{};
+                if (count == kGroup) {
+#pragma GCC unroll 8
+                    for (std::size_t r = 0; r < kGroup; ++r) add(sums, r0 + r, start + i, part);
+                } else {
+                    for (std::size_t r = 0; r < count; ++r) add(sums, r0 + r, start + i, part);
+                }
+                Wide<T> a = wide(sums.first), b = wide(sums.second);
+                if (r0 != 0) a = a + load_wide<T>(first + i), b = b + load_wide<T>(second + i);
+                store_wide<T>(first + i, a), store_wide<T>(second + i, b);
+            });
+        }
+        for_each_vector<T>(columns, [&](std::size_t i, auto part) __attribute__((always_inline)) {
+            deliver(start + i, part, load_wide<T>(first + i), load_wide<T>(second + i));
+        });
+    }
+}
+
+// --- layer_norm --------------------------------------------------------------------------------------------------------------
+
+// y = (x - mean) / sqrt(variance + eps) * gamma + beta for each row, with the row's own mean and variance (divided by columns).
+// gamma and beta (columns), or null: 1 and 0; mean and inv_std (rows), or null where they are not wanted.
+template <class T>
+void layer_norm(T* y, T* mean, T* inv_std, const T* x, const T* gamma, const T* beta, std::size_t rows, std::size_t columns,
+                double eps) {
+    const double n = double(columns);
+    const std::size_t some = least(columns, 64);
+    for (std::size_t i = 0; i < rows; ++i, x += columns, y += columns) {
+        // First a number near the mean, from the distances to the first element; then mean and variance from those to it.
+        const auto distances_from = [=](T from, std::size_t count) __attribute__((always_inline)) {
+            const Vec<T> center = set1<T>(from);
+            return row_sums<T>(count, [=](Sums<T>& sums, std::size_t j, auto part) __attribute__((always_inline)) {
+                const Vec<T> d = or_else<T>(get<T>(x + j, part) - center, part, zero<T>());
+                sums.first = sums.first + d;
+                sums.second = fma(d, d, sums.second);
+            });
+        };
+        const T first = *x - *x == T(0) ? *x : T(0), about = T(double(first) + distances_from(first, some).first / double(some));
+        const T near = about - about == T(0) ? about : T(0);
+        const RowSums sums = distances_from(near, columns);
+        const double shift = sums.first / n, variance = (sums.second - sums.first * shift) / n;
+        const double middle = double(near) + shift, inverse = 1 / __builtin_sqrt((variance < 0 ? 0 : variance) + eps);
+        const T rounded_mean = T(middle);
+        if (mean) mean[i] = rounded_mean;
+        if (inv_std) inv_std[i] = T(inverse);
+        const Vec<T> center = set1<T>(rounded_mean), scale = set1<T>(T(inverse)),
+                     low = set1<T>(T((double(rounded_mean) - middle) * inverse));
+        for_each_vector<T>(columns, [=](std::size_t j, auto part) __attribute__((always_inline)) {
+            Vec<T> v = fma(get<T>(x + j, part) - center, scale, low);
+            if (gamma) v = v * get<T>(gamma + j, part);
+            if (beta) v = v + get<T>(beta + j, part);
+            put<T>(y + j, part, v);
+        });
+    }
+}
+
+// With g = dy * gamma and x^ = (x - mean) * inv_std: dx = inv_std * (g - mean of g - x^ * mean of (g * x^)), the means over the
+// row.
+template <class T>
+void layer_norm_backward(T* dx, const T* dy, const T* x, const T* mean, const T* inv_std, const T* gamma, std::size_t rows,
+                         std::size_t columns) {
+    const double n = double(columns);
+    for (std::size_t i = 0; i < rows; ++i, dx += columns, dy += columns, x += columns) {
+        const Vec<T> center = set1<T>(mean[i]), factor = set1<T>(inv_std[i]);
+        const auto g = [=](std::size_t j, auto part) __attribute__((always_inline)) {
+            return gamma ? get<T>(dy + j, part) * get<T>(gamma + j, part) : get<T>(dy + j, part);
+        };
+        const RowSums sums = row_sums<T>(columns, [=](Sums<T>& to, std::size_t j, auto part) __attribute__((always_inline)) {
+            const Vec<T> v = g(j, part);  // 0 behind the last element
+            to.first = to.first + v;
+            to.second = fma(v, get<T>(x + j, part) - center, to.second);
+        });
+        const double scale = double(inv_std[i]);
+        const Vec<T> g_mean = set1<T>(T(sums.first / n)), slope = set1<T>(T(sums.second / n * scale * scale));
+        for_each_vector<T>(columns, [=](std::size_t j, auto part) __attribute__((always_inline)) {
+            put<T>(dx + j, part, fma(center - get<T>(x + j, part), slope, g(j, part) - g_mean) * factor);
+        });
+    }
+}
+
+// dgamma = sum over the rows of dy * x^, dbeta = that of dy, for the columns [n0, n1); with accumulate added to what is there.
+// Either may be null. Rows of dy and x begin dy_stride and x_stride elements apart.
+template <class T>
+void layer_norm_backward_parameters(T* dgamma, T* dbeta, const T* dy, std::size_t dy_stride, const T* x, std::size_t x_stride,
+                                    const T* mean, const T* inv_std, std::size_t rows, std::size_t n0, std::size_t n1,
+                                    bool accumulate) {
+    column_sums<T>(
+        rows, n0, n1,
+        [=](Sums<T>& sums, std::size_t r, std::size_t j, auto part) __attribute__((always_inline)) {
+            const Vec<T> d = get<T>(dy + r * dy_stride + j, part), distance = get<T>(x + r * x_stride + j, part) - set1<T>(mean[r]);
+            sums.first = fma(d, distance * set1<T>(inv_std[r]), sums.first);
+            sums.second = sums.second + d;
+        },
+        [=](std::size_t j, auto part, Wide<T> along, Wide<T> sum) __attribute__((always_inline)) {
+            const auto deliver = [=](T* to, Wide<T> value) __attribute__((always_inline)) {
+                put<T>(to, part, rounded(accumulate ? wide(get<T>(to, part)) + value : value));
+            };
+            if (dgamma) deliver(dgamma + j, along);
+            if (dbeta) deliver(dbeta + j, sum);
+        });
+}
+
+// --- batch_norm --------------------------------------------------------------------------------------------------------------
+
+// mean, mean_low and inv_std of the columns [n0, n1) from the rows of x; the variance is divided by their number. Running
+// statistics move: running = (1 - momentum) * running + momentum * that of the batch, where the variance is divided by rows - 1. A
+// batch of one row, which has none, leaves the running variance as it is.
+template <class T>
+void batch_statistics(const BatchNorm<T>& batch, std::size_t n0, std::size_t n1) {
+    const BatchNorm<T> a = batch;  // a copy, which no store through a T* can seem to change
+    // Distances are taken from the mean of the first rows, which is put where the mean will be.
+    for_each_vector<T>(n1 - n0, [=](std::size_t i, auto part) __attribute__((always_inline)) {
+        const T* row = a.x + n0 + i;
+        const Vec<T> first = finite_or_0<T>(get<T>(row, part));
+        Vec<T> sum = zero<T>();
+        const std::size_t count = least(a.rows, kGroup);
+        for (std::size_t r = 1; r < count; ++r) sum = sum + (get<T>(row + r * a.x_stride, part) - first);
+        put<T>(a.mean + n0 + i, part, finite_or_0<T>(first + sum / set1<T>(T(count))));
+    });
+    const double n = double(a.rows);
+    column_sums<T>(
+        a.rows, n0, n1,
+        [=](Sums<T>& sums, std::size_t r, std::size_t j, auto part) __attribute__((always_inline)) {
+            const Vec<T> d = get<T>(a.x + r * a.x_stride + j, part) - get<T>(a.mean + j, part);
+            sums.first = sums.first + d;
+            sums.second = fma(d, d, sums.second);
+        },
+        [=](std::size_t j, auto part, Wide<T> sum, Wide<T> squares) __attribute__((always_inline)) {
+            const Wide<T> shift = (1 / n) * sum, mean = wide(get<T>(a.mean + j, part)) + shift;
+            const Wide<T> variance = (1 / n) * (squares - sum * shift);
+            const Vec<T> rounded_mean = rounded(mean);
+            put<T>(a.mean + j, part, rounded_mean);
+            put<T>(a.mean_low + j, part, rounded(mean - wide(rounded_mean)));
+            put<T>(a.inv_std + j, part, rounded(inverse_std<T>(variance, a.eps)));
+            const auto move = [=](T* running, Wide<T> now) __attribute__((always_inline)) {
+                put<T>(running + j, part, rounded((1 - a.momentum) * wide(get<T>(running + j, part)) + a.momentum * now));
+            };
+            if (a.running_mean) move(a.running_mean, mean);
+            if (a.running_var && a.rows > 1) move(a.running_var, (n / (n - 1)) * at_least_0<T>(variance));
+        });
+}
+
+// The same from the running statistics, which stay as they are.
+template <class T>
+void running_statistics(const BatchNorm<T>& batch, std::size_t n0, std::size_t n1) {
+    const BatchNorm<T> a = batch;
+    for_each_vector<T>(n1 - n0, [=](std::size_t i, auto part) __attribute__((always_inline)) {
+        const std::size_t at = n0 + i;
+        put<T>(a.mean + at, part, get<T>(a.running_mean + at, part));
+        put<T>(a.mean_low + at, part, zero<T>());
+        put<T>(a.inv_std + at, part, rounded(inverse_std<T>(wide(get<T>(a.running_var + at, part)), a.eps)));
+    });
+}
+
+// y = (x - mean) * inv_std * gamma + beta for the rows [r0, r1) and the columns [n0, n1).
+template <class T>
+void batch_norm(const BatchNorm<T>& batch, std::size_t r0, std::size_t r1, std::size_t n0, std::size_t n1) {
+    const BatchNorm<T> a = batch;
+    alignas(64) T scales[kColumns], shifts[kColumns];
+    for (; n0 < n1; n0 += kColumns) {
+        const std::size_t columns = least(n1 - n0, kColumns);
+        for_each_vector<T>(columns, [&](std::size_t i, auto part) __attribute__((always_inline)) {
+            const std::size_t at = n0 + i;
+            Vec<T> scale = get<T>(a.inv_std + at, part);
+            if (a.gamma) scale = scale * get<T>(a.gamma + at, part);
+            Vec<T> shift = -(get<T>(a.mean_low + at, part) * scale);
+            if (a.beta) shift = shift + get<T>(a.beta + at, part);
+            put<T>(scales + i, part, scale), put<T>(shifts + i, part, shift);
+        });
+        const T *x = a.x + r0 * a.x_stride + n0, *mean = a.mean + n0;
+        T* y = a.y + r0 * a.y_stride + n0;
+        for (std::size_t r = r0; r < r1; ++r, x += a.x_stride, y += a.y_stride)
+            for_each_vector<T>(columns, [&](std::size_t i, auto part) __attribute__((always_inline)) {
+                const Vec<T> distance = get<T>(x + i, part) - get<T>(mean + i, part);
+                put<T>(y + i, part, fma(distance, get<T>(scales + i, part), get<T>(shifts + i, part)));
+            });
+    }
+}
+
+// dgamma = sum over the rows of dy * x^, dbeta = that of dy, with x^ = (x - mean) * inv_std, for the columns [n0, n1).
+template <class T>
+void batch_norm_backward_parameters(const BatchNormBackward<T>& batch, std::size_t n0, std::size_t n1) {
+    const BatchNormBackward<T> a = batch;
+    column_sums<T>(
+        a.rows, n0, n1,
+        [=](Sums<T>& sums, std::size_t r, std::size_t j, auto part) __attribute__((always_inline)) {
+            const Vec<T> d = get<T>(a.dy + r * a.dy_stride + j, part);
+            sums.first = fma(d, get<T>(a.x + r * a.x_stride + j, part) - get<T>(a.mean + j, part), sums.first);
+            sums.second = sums.second + d;
+        },
+        [=](std::size_t j, auto part, Wide<T> along, Wide<T> sum) __attribute__((always_inline)) {
+            put<T>(a.dgamma + j, part, rounded(along * wide(get<T>(a.inv_std + j, part))));
+            put<T>(a.dbeta + j, part, rounded(sum));
+        });
+}
+
+// dx = gamma * inv_std * (dy - dbeta / rows - x^ * dgamma / rows) for statistics of the batch, which move with x; for others, which
+// do not, dx = gamma * inv_std * dy. For the rows [r0, r1) and the columns [n0, n1), after batch_norm_backward_parameters.
+template <class T>
+void batch_norm_backward(const BatchNormBackward<T>& batch, std::size_t r0, std::size_t r1, std::size_t n0, std::size_t n1) {
+    const BatchNormBackward<T> a = batch;
+    alignas(64) T scales[kColumns], dy_means[kColumns], slopes[kColumns];
+    for (; n0 < n1; n0 += kColumns) {
+        const std::size_t columns = least(n1 - n0, kColumns);
+        for_each_vector<T>(columns, [&](std::size_t i, auto part) __attribute__((always_inline)) {
+            const std::size_t at = n0 + i;
+            const Vec<T> inv_std = get<T>(a.inv_std + at, part), n = set1<T>(T(a.rows));
+            put<T>(scales + i, part, a.gamma ? inv_std * get<T>(a.gamma + at, part) : inv_std);
+            put<T>(dy_means + i, part, get<T>(a.dbeta + at, part) / n);
+            put<T>(slopes + i, part, get<T>(a.dgamma + at, part) * inv_std / n);
+        });
+        const T *dy = a.dy + r0 * a.dy_stride + n0, *x = a.x + r0 * a.x_stride + n0, *mean = a.mean + n0;
+        T* dx = a.dx + r0 * a.dx_stride + n0;
+        for (std::size_t r = r0; r < r1; ++r, dx += a.dx_stride, dy += a.dy_stride, x += a.x_stride)
+            for_each_vector<T>(columns, [&](std::size_t i, auto part) __attribute__((always_inline)) {
+                Vec<T> g = get<T>(dy + i, part);
+                if (a.of_batch)
+                    g = fma(get<T>(mean + i, part) - get<T>(x + i, part), get<T>(slopes + i, part), g - get<T>(dy_means + i, part));
+                put<T>(dx + i, part, g * get<T>(scales + i, part));
+            });
+    }
+}
+
+}  // namespace trainstep::TRAINSTEP_ISA::normalize
+#endif

@@ -1,0 +1,13 @@
+// Exponentially weighted moving averages of whole arrays.
+#pragma once
+
+#include <cstddef>
+
+namespace trainstep {
+
+// y_t = beta * y_(t-1) + (1 - beta) * x_t down the columns of x, (rows, columns), from 0 on; with bias_correction divided by
+// 1 - beta^t. y may be x.
+template <class T>
+void ewma(T* y, const T* x, std::size_t rows, std::size_t columns, double beta, bool bias_correction);
+
+}  // namespace trainstep

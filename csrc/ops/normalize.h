@@ -1,0 +1,28 @@
+// Normalisation of whole arrays: the kernel table, shared between threads.
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/table.h"
+
+namespace trainstep {
+
+// y = (x - mean) / sqrt(variance + eps) * gamma + beta for each row of x, (rows, columns), and of each row the mean and
+// inv_std = 1 / sqrt(variance + eps). gamma and beta (columns) may be null.
+template <class T>
+void layer_norm(T* y, T* mean, T* inv_std, const T* x, const T* gamma, const T* beta, std::size_t rows, std::size_t columns,
+                double eps);
+
+// The gradients of x, gamma and beta from dy.
+template <class T>
+void layer_norm_backward(T* dx, T* dgamma, T* dbeta, const T* dy, const T* x, const T* mean, const T* inv_std, const T* gamma,
+                         std::size_t rows, std::size_t columns);
+
+// The same for each column: in training with the statistics of the batch, which move the running ones; otherwise with the running
+// ones.
+template <class T>
+void batch_norm(const BatchNorm<T>& batch, bool training, std::size_t columns);
+template <class T>
+void batch_norm_backward(const BatchNormBackward<T>& batch, std::size_t columns);
+
+}  // namespace trainstep
