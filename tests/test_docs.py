@@ -205,6 +205,7 @@ def test_nothing_is_half_removed() -> None:
     backward = {f"{name}_backward" for name in activations}
     families = {*activations, *backward, *_core.losses, "dense", "dense_backward", "standardize", "standardize_backward"}
     families |= {"global_norm", "clip_by_global_norm_", "clip_by_norm_", "clip_by_value_"}
+    families |= {name + way for name in ("batch_norm", "layer_norm", "dropout") for way in ("", "_backward")} | {"ewma"}
     assert set(ops.__all__) == families
     steps = {f"{name}_step_" for name in _core.optimizers}
     assert set(reference.__all__) == families | steps | {"ACTIVATIONS"}

@@ -28,6 +28,7 @@ from .activation_rules import (
 )
 from .helpers import Array, assert_same_bits, assert_within, eps, normal
 from .optim_rules import CLASSES, ON_WHOLE_ARRAYS, Bare
+from .test_normalize import check_batch_norm, check_dropout, check_ewma, check_layer_norm
 from .test_ops import (
     ONE_SIGNED_C,
     REDUCTIONS,
@@ -209,6 +210,57 @@ def clipping_case(draw: Any, name: str) -> Case:
 
     return Case(lambda: run(ops, arrays), check)
 
+
+def norm_case(draw: Any, name: str) -> Case:
+    dtype, rng = draw(DTYPES), np.random.default_rng(draw(SEEDS))
+    rows, columns = draw(st.tuples(EXTENTS, EXTENTS))
+    x, dy = (laid_out(draw, normal(rng, dtype, rows, columns)) for _ in range(2))
+    gamma, beta = (laid_out(draw, normal(rng, dtype, columns)) if draw(st.booleans()) else None for _ in range(2))
+    statistics = normal(rng, dtype, columns if name.startswith("batch") else rows)
+    options = {"training": draw(st.booleans())} if name.startswith("batch") else {}
+    means, positive = statistics, np.abs(statistics)
+
+    def check() -> None:  # forward and backward
+        if options:
+            check_batch_norm(x, dy, gamma, beta, **options)
+        else:
+            check_layer_norm(x, dy, gamma, beta)
+
+    def call() -> Any:
+        if name.endswith("backward"):
+            return getattr(ops, name)(dy, x, means, positive, gamma, **options)
+        running = (means.copy(), positive.copy()) if options else ()  # which may be written
+        return getattr(ops, name)(x, gamma, beta, *running, **options)
+
+    return Case(call, check, 0 in (rows, columns))
+
+
+def dropout_case(draw: Any, backward: bool) -> Case:
+    dtype, rng, shape = draw(DTYPES), np.random.default_rng(draw(SEEDS)), elementwise_shape(draw)
+    x = laid_out(draw, np.asarray(rng.standard_normal(shape), dtype))
+    options = {
+        "rate": draw(st.one_of(st.sampled_from([0.0, 0.5]), st.floats(0, 1, exclude_max=True))),
+        "seed": draw(st.integers(-(2**63), 2**70)),
+        "counter": draw(st.integers(0, 2**32 - 1)),
+    }
+    function = ops.dropout_backward if backward else ops.dropout
+    return Case(lambda: function(x, **options), lambda: check_dropout(x, **options))
+
+
+def ewma_case(draw: Any) -> Case:
+    dtype, rng, shape = draw(DTYPES), np.random.default_rng(draw(SEEDS)), elementwise_shape(draw) or (1,)
+    x = laid_out(draw, np.asarray(rng.standard_normal(shape), dtype))
+    options = (draw(st.one_of(st.sampled_from([0.0, 0.9, 0.999]), st.floats(0, 1, exclude_max=True))), draw(st.booleans()))
+    return Case(lambda: ops.ewma(x, *options), lambda: check_ewma(x, *options))
+
+
+NORMS = ("layer_norm", "layer_norm_backward", "batch_norm", "batch_norm_backward")
+STRATEGIES |= {name: lambda draw, name=name: norm_case(draw, name) for name in NORMS}
+STRATEGIES |= {
+    "dropout": lambda draw: dropout_case(draw, backward=False),
+    "dropout_backward": lambda draw: dropout_case(draw, backward=True),
+    "ewma": ewma_case,
+}
 
 CLIPPING = ("global_norm", "clip_by_global_norm_", "clip_by_norm_", "clip_by_value_")
 STRATEGIES |= {name: lambda draw, name=name: clipping_case(draw, name) for name in CLIPPING}

@@ -64,3 +64,17 @@ def path_text(where: str, path: Any) -> str:
         return os.fsdecode(path)
     except TypeError:
         raise TypeError(f"{where} is a {type(path).__name__}, expected a str or a path") from None
+
+
+def seed_and_counter(function: str, seed: Any, counter: Any) -> tuple[int, int]:
+    """Give what a dropout mask is drawn from."""
+    return integer(f"{function}: seed", seed) % 2**64, integer(f"{function}: counter", counter, 0, 2**32 - 1)
+
+
+def mask_source(function: str, mask: Any, seed: Any, counter: Any) -> tuple[int, int]:
+    """Give the same where there is no mask; zeros where there is one, and must be neither of them."""
+    for name, value in (("seed", seed), ("counter", counter)):
+        if (mask is None) == (value is None):
+            state = "None, expected a mask, or a seed and a counter" if mask is None else "given, expected None beside a mask"
+            raise ValueError(f"{function}: {name} is {state}")
+    return (0, 0) if mask is not None else seed_and_counter(function, seed, counter)

@@ -56,6 +56,13 @@ def checks() -> Iterator[Check]:
         yield Check(f"{name} backward", *_backward_unit(name), partial(_activation_backward, name))
     yield Check("standardize", "ULP", (2, 2), _standardize)
     yield Check("standardize_backward", "ULP", (2, 2), _standardize_backward)
+    yield Check("layer_norm", "eps of the terms", (4, 24), _layer_norm)
+    yield Check("layer_norm_backward", "eps of the terms", (4, 8), _layer_norm_backward)
+    yield Check("batch_norm", "eps of the terms", (4, 24), _batch_norm)
+    yield Check("batch_norm_backward", "eps of the terms", (4, 8), _batch_norm_backward)
+    yield Check("dropout", "ULP", (2, 3), _dropout)
+    yield Check("dropout_backward", "ULP", (2, 3), _dropout_backward)
+    yield Check("ewma", "eps of the terms", (1, 8), _ewma)
     for name in _core.losses:
         yield Check(name, "eps of the row", (16, 24), partial(_loss, name))
     for name in _core.optimizers:
@@ -230,6 +237,105 @@ def _standardize_backward(dtype: np.dtype[Any], rng: np.random.Generator) -> Ite
     for what, dy, _, scale in _tables(dtype, rng):
         exact = reference.standardize_backward(dy.astype(np.float64), scale.astype(np.float64))
         yield Case(what, partial(_one, ops.standardize_backward, dy, scale), [exact])
+
+
+def _norm_tables(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[tuple[str, Array, Array, Array, Array]]:
+    """Give x, dy, gamma and beta."""
+    for what, x, gamma, beta in _tables(dtype, rng):
+        yield what, x + dtype.type(3), rng.standard_normal(x.shape).astype(dtype), gamma, beta
+
+
+def _wide(*arrays: Array) -> list[Array]:
+    return [a.astype(np.float64) for a in arrays]
+
+
+def _norm_scales(x: Array, exact: Results, gamma: Array, beta: Array, axis: int) -> Results:
+    """Give what y, mean and inv_std are made of."""
+    _, mean, inv_std = exact
+    across, scale = np.expand_dims(mean, axis), np.expand_dims(inv_std, axis)
+    terms = (np.abs(x - across) + np.abs(across)) * scale * np.abs(gamma) + np.abs(beta)
+    return terms, np.abs(x).mean(axis=axis), inv_std
+
+
+def _norm_gradient_scales(given: Sequence[Array], axis: int) -> Results:
+    """Give what dx, dgamma and dbeta are made of."""
+    dy, x, mean, inv_std, gamma = given
+    across, scale = np.expand_dims(mean, axis), np.expand_dims(inv_std, axis)
+    normal, g = np.abs(x - across) * scale, np.abs(dy * gamma)
+    terms = scale * (g + g.mean(axis=axis, keepdims=True) + normal * (g * normal).mean(axis=axis, keepdims=True))
+    return terms, (np.abs(dy) * normal).sum(axis=0), np.abs(dy).sum(axis=0)
+
+
+def _layer_norm(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    for what, x, _, gamma, beta in _norm_tables(dtype, rng):
+        x64, gamma64, beta64 = _wide(x, gamma, beta)
+        exact = reference.layer_norm(x64, gamma64, beta64)
+        yield Case(what, partial(ops.layer_norm, x, gamma, beta), exact, _norm_scales(x64, exact, gamma64, beta64, 1))
+
+
+def _layer_norm_backward(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    for what, x, dy, gamma, _ in _norm_tables(dtype, rng):
+        given = (dy, x, *ops.layer_norm(x)[1:], gamma)
+        exact, scale = reference.layer_norm_backward(*_wide(*given)), _norm_gradient_scales(_wide(*given), 1)
+        yield Case(what, partial(ops.layer_norm_backward, *given), exact, scale)
+
+
+def _batch_norm(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    def normalized(function: Callable[..., Any], *arrays: Array, training: bool) -> Results:
+        *given, running_mean, running_var = (a.copy() for a in arrays)
+        return [*function(*given, running_mean, running_var, training=training), running_mean, running_var]
+
+    for what, x, _, gamma, beta in _norm_tables(dtype, rng):
+        arrays = (x, gamma, beta, beta, np.abs(gamma) + dtype.type(0.1))
+        x64, gamma64, beta64, *_ = wide = _wide(*arrays)
+        for training in (True, False):
+            exact = normalized(reference.batch_norm, *wide, training=training)
+            scale = [*_norm_scales(x64, exact[:3], gamma64, beta64, 0), 20 + np.abs(exact[3]), 20 + np.abs(exact[4])]
+            scale[1] = scale[1] + np.abs(exact[1])
+            yield Case(
+                f"{what}, {'training' if training else 'inference'}",
+                partial(normalized, ops.batch_norm, *arrays, training=training),
+                exact,
+                scale,
+            )
+
+
+def _batch_norm_backward(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    for what, x, dy, gamma, _ in _norm_tables(dtype, rng):
+        given = (dy, x, *ops.batch_norm(x, training=True)[1:], gamma)
+        for training in (True, False):
+            exact = reference.batch_norm_backward(*_wide(*given), training=training)
+            run = partial(ops.batch_norm_backward, *given, training=training)
+            yield Case(f"{what}, {'training' if training else 'inference'}", run, exact, _norm_gradient_scales(_wide(*given), 0))
+
+
+def _dropout(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    def dropped(function: Callable[..., Any], x: Array, *, rate: float, seed: int) -> Results:
+        y, mask = function(x, rate, seed=seed, counter=len(x))
+        return [y, mask.astype(x.dtype)]
+
+    for seed, (n, rate) in enumerate(product((*range(0, 70), 1000, MANY), (0.1, 0.5))):
+        x = rng.standard_normal(n).astype(dtype)
+        exact = dropped(reference.dropout, x.astype(np.float64), rate=rate, seed=seed)
+        yield Case(f"{n:,} elements, rate {rate}", partial(dropped, ops.dropout, x, rate=rate, seed=seed), exact)
+
+
+def _dropout_backward(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    for n in (*range(0, 70), 1000, MANY):
+        dy, mask = rng.standard_normal(n).astype(dtype), rng.random(n) < 0.7
+        how: tuple[dict[str, Any], ...] = ({"mask": mask}, {"seed": n, "counter": 3})
+        for options in how:
+            exact = reference.dropout_backward(dy.astype(np.float64), 0.3, **options)
+            run = partial(_one, ops.dropout_backward, dy, 0.3, **options)
+            yield Case(f"{n:,} elements, {' and '.join(options)}", run, [exact])
+
+
+def _ewma(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    for what, x, *_ in _tables(dtype, rng):
+        for beta, bias_correction in ((0.0, False), (0.9, False), (0.99, True)):
+            exact, scale = (reference.ewma(a.astype(np.float64), beta, bias_correction) for a in (x, np.abs(x)))
+            run = partial(_one, ops.ewma, x, beta, bias_correction)
+            yield Case(f"{what}, beta {beta}{', corrected' * bias_correction}", run, [exact], [scale])
 
 
 def _targets(rng: np.random.Generator, dtype: np.dtype[Any], rows: int, columns: int) -> dict[str, Array]:

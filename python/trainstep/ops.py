@@ -11,20 +11,26 @@ from typing import Any
 from numpy.typing import NDArray
 
 from trainstep import _core, reference
-from trainstep._checks import number, switch
+from trainstep._checks import mask_source, number, seed_and_counter, switch
 from trainstep._docs import documented_by
 
 Array = NDArray[Any]
+Outs = tuple[Array | None, Array | None, Array | None]
 
 __all__ = [
+    "batch_norm",
+    "batch_norm_backward",
     "categorical_cross_entropy",
     "clip_by_global_norm_",
     "clip_by_norm_",
     "clip_by_value_",
     "dense",
     "dense_backward",
+    "dropout",
+    "dropout_backward",
     "elu",
     "elu_backward",
+    "ewma",
     "gelu",
     "gelu_backward",
     "global_norm",
@@ -39,6 +45,8 @@ __all__ = [
     "identity",
     "identity_backward",
     "kl_divergence",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "log_softmax",
@@ -256,6 +264,63 @@ def standardize(x: Any, mean: Any, scale: Any, *, out: Array | None = None) -> A
 @documented_by(reference.standardize_backward, __name__)
 def standardize_backward(dy: Any, scale: Any, *, out: Array | None = None) -> Array:  # noqa: D103
     return _core.standardize_backward(dy, scale, out)
+
+
+@documented_by(reference.layer_norm, __name__)
+def layer_norm(  # noqa: D103
+    x: Any, gamma: Any = None, beta: Any = None, *, eps: float = 1e-5, out: Outs | None = None
+) -> tuple[Array, Array, Array]:
+    return _core.layer_norm(x, gamma, beta, eps, out)
+
+
+@documented_by(reference.layer_norm_backward, __name__)
+def layer_norm_backward(  # noqa: D103
+    dy: Any, x: Any, mean: Any, inv_std: Any, gamma: Any = None, *, out: Outs | None = None
+) -> tuple[Array, Array, Array]:
+    return _core.layer_norm_backward(dy, x, mean, inv_std, gamma, out)
+
+
+@documented_by(reference.batch_norm, __name__)
+def batch_norm(  # noqa: D103
+    x: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    running_mean: Any = None,
+    running_var: Any = None,
+    *,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    out: Outs | None = None,
+) -> tuple[Array, Array, Array]:
+    in_training = switch("batch_norm: training", training)
+    return _core.batch_norm(x, gamma, beta, running_mean, running_var, in_training, momentum, eps, out)
+
+
+@documented_by(reference.batch_norm_backward, __name__)
+def batch_norm_backward(  # noqa: D103
+    dy: Any, x: Any, mean: Any, inv_std: Any, gamma: Any = None, *, training: bool, out: Outs | None = None
+) -> tuple[Array, Array, Array]:
+    return _core.batch_norm_backward(dy, x, mean, inv_std, gamma, switch("batch_norm_backward: training", training), out)
+
+
+@documented_by(reference.dropout, __name__)
+def dropout(  # noqa: D103
+    x: Any, rate: float, *, seed: int, counter: int, out: tuple[Array | None, Array | None] | None = None
+) -> tuple[Array, Array]:
+    return _core.dropout(x, rate, *seed_and_counter("dropout", seed, counter), out)
+
+
+@documented_by(reference.dropout_backward, __name__)
+def dropout_backward(  # noqa: D103
+    dy: Any, rate: float, mask: Any = None, *, seed: int | None = None, counter: int | None = None, out: Array | None = None
+) -> Array:
+    return _core.dropout_backward(dy, rate, mask, *mask_source("dropout_backward", mask, seed, counter), out)
+
+
+@documented_by(reference.ewma, __name__)
+def ewma(x: Any, beta: float, bias_correction: bool = False, *, out: Array | None = None) -> Array:  # noqa: D103
+    return _core.ewma(x, beta, switch("ewma: bias_correction", bias_correction), out)
 
 
 # What follows sample_weight among the options that the core takes: weight, label_smoothing and delta.

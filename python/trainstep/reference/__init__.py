@@ -42,8 +42,10 @@ from .activations import (
     tanh,
     tanh_backward,
 )
+from .averages import ewma
 from .clipping import clip_by_global_norm_, clip_by_norm_, clip_by_value_, global_norm
 from .dense import dense, dense_backward
+from .dropout import dropout, dropout_backward
 from .losses import (
     categorical_cross_entropy,
     hinge,
@@ -55,6 +57,7 @@ from .losses import (
     sigmoid_binary_cross_entropy,
     softmax_cross_entropy,
 )
+from .normalize import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
 from .optimizers import (
     adadelta_step_,
     adagrad_step_,
@@ -79,14 +82,19 @@ __all__ = [
     "adam_step_",
     "adamax_step_",
     "asgd_step_",
+    "batch_norm",
+    "batch_norm_backward",
     "categorical_cross_entropy",
     "clip_by_global_norm_",
     "clip_by_norm_",
     "clip_by_value_",
     "dense",
     "dense_backward",
+    "dropout",
+    "dropout_backward",
     "elu",
     "elu_backward",
+    "ewma",
     "gelu",
     "gelu_backward",
     "global_norm",
@@ -103,6 +111,8 @@ __all__ = [
     "kl_divergence",
     "lamb_step_",
     "lars_step_",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "lion_step_",
