@@ -233,6 +233,18 @@ struct gelu {
     }
 };
 
+// s = sigmoid(x) and its slope s * (1 - s), both from the smaller of s and 1 - s: where s is near 1, 1 - s would be its rounding.
+template <class T>
+struct Logistic {
+    Vec<T> value, slope;
+
+    TRAINSTEP_INLINE explicit Logistic(Vec<T> x) {
+        const Vec<T> smaller = TRAINSTEP_ISA::sigmoid(-abs(x)), larger = T(1) - smaller;
+        value = x < zero<T>() ? smaller : larger;
+        slope = smaller * larger;
+    }
+};
+
 // The same with P(x) = (1 + tanh(u)) / 2 = sigmoid(2 u), u = sqrt(2 / pi) * (x + 0.044715 x^3).
 struct gelu_tanh {
     template <class T>
@@ -240,17 +252,17 @@ struct gelu_tanh {
     template <class T>
     static constexpr T kCubic = T(0.071354816272600248);
     template <class T>
-    static TRAINSTEP_INLINE Vec<T> gate(Vec<T> x) {
-        return TRAINSTEP_ISA::sigmoid(x * fma(kCubic<T> * x, x, set1<T>(kLinear<T>)));
+    static TRAINSTEP_INLINE Vec<T> twice_u(Vec<T> x) {
+        return x * fma(kCubic<T> * x, x, set1<T>(kLinear<T>));
     }
     template <class T>
     static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
-        return gated<T>(gate<T>(x), x);
+        return gated<T>(TRAINSTEP_ISA::sigmoid(twice_u<T>(x)), x);
     }
     template <class T>
     static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> x, T) {
-        const Vec<T> p = gate<T>(x), slope = fma(3 * kCubic<T> * x, x, set1<T>(kLinear<T>));
-        return dy * (p + gated<T>(p * (T(1) - p), x * slope));
+        const Logistic<T> gate(twice_u<T>(x));
+        return dy * (gate.value + gated<T>(gate.slope, x * fma(3 * kCubic<T> * x, x, set1<T>(kLinear<T>))));
     }
 };
 
@@ -261,8 +273,8 @@ struct silu {  // y = x * s, s = sigmoid(x);  dx = dy * (s + x * s * (1 - s))
     }
     template <class T>
     static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> x, T) {
-        const Vec<T> s = TRAINSTEP_ISA::sigmoid(x);
-        return dy * (s + gated<T>(s * (T(1) - s), x));
+        const Logistic<T> s(x);
+        return dy * (s.value + gated<T>(s.slope, x));
     }
 };
 
@@ -310,13 +322,19 @@ TRAINSTEP_INLINE Vec<T> row_max(const T* x, std::size_t n) {
     return set1<T>(reduce_max<T>(most));
 }
 
-// The sum of f(x_j, y_j) over a row.
+// The sum of f(x_j, y_j) over a row. Sums of 64 vectors are added up, so that the rounding error hardly grows with the row: of one
+// running sum, 60,000 equal terms were off by 250 eps.
 template <class T, class F>
 TRAINSTEP_INLINE Vec<T> row_sum(const T* x, const T* y, std::size_t n, F f) {
+    constexpr std::size_t kBlock = 64 * kWidth<T>;
     Vec<T> sum = zero<T>();
-    for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
-        sum = sum + or_else<T>(f(get<T>(x + j, part), get<T>(y + j, part)), part, zero<T>());
-    });
+    for (std::size_t i = 0; i < n; i += kBlock) {
+        Vec<T> part_sum = zero<T>();
+        for_each_vector<T>(n - i < kBlock ? n - i : kBlock, [&](std::size_t j, auto part) __attribute__((always_inline)) {
+            part_sum = part_sum + or_else<T>(f(get<T>(x + i + j, part), get<T>(y + i + j, part)), part, zero<T>());
+        });
+        sum = sum + part_sum;
+    }
     return set1<T>(reduce_add<T>(sum));
 }
 
