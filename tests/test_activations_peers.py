@@ -62,6 +62,8 @@ def compare(name: str, module: Any, dtype: np.dtype, rng: np.random.Generator, *
     np.testing.assert_allclose(mine, y, **tolerance)
     if name == "hardsigmoid":  # torch multiplies by a float32 of 1/6, also in float64
         tolerance["rtol"] = max(tolerance["rtol"], 1e-7)
+    if name == "gelu_tanh" and dtype == np.float32:  # torch's 1 + tanh is a rounding far below 0, and is multiplied by x^3
+        tolerance["atol"] = 5e-6
     np.testing.assert_allclose(backward(dy, derivative_from(name, x, mine), **options), dx, **tolerance)
 
 

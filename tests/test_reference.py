@@ -71,6 +71,11 @@ def test_extreme_inputs_give_limits_without_warnings() -> None:
         np.testing.assert_array_equal(reference.tanh(x), [-1, -1, -1, 0, 1, 1, 1, NAN])
         np.testing.assert_array_equal(reference.relu(x), [0, 0, 0, 0, 800, 1e300, INF, NAN])
         np.testing.assert_array_equal(reference.identity(x), x)
+        np.testing.assert_array_equal(reference.softplus(x), [0, 0, 0, math.log(2.0), 800, 1e300, INF, NAN])
+        for name in ("gelu", "gelu_tanh", "silu", "hardswish", "mish"):
+            forward, backward = reference.ACTIVATIONS[name]
+            np.testing.assert_array_equal(forward(x), [0, 0, 0, 0, 800, 1e300, INF, NAN], name)
+            np.testing.assert_allclose(backward(np.ones(8), x), [0, 0, 0, 0.6 if name == "mish" else 0.5, 1, 1, 1, NAN], 1e-15)
         for name in NAMES:
             assert np.isnan(reference.ACTIVATIONS[name][1]([NAN], [0.5]))[0]
 

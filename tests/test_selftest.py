@@ -107,7 +107,7 @@ def wrong(function: Callable[..., Any], ulps: int) -> Callable[..., Any]:
     [
         ("exp", _core, "vmath", 4),
         ("erf", _core, "vmath", 4),
-        ("relu forward", _core, "activation", 6),
+        ("relu forward", _core, "activation", 5),
         ("tanh backward", _core, "activation_backward", 8),
         ("elu forward", _core, "activation", 12),
         ("gelu forward", _core, "activation", 2**20),

@@ -281,46 +281,6 @@ def hardsigmoid_backward(dy: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | No
     return _chain("hardsigmoid_backward", lambda dy, y: np.where((y <= 0.0) | (y >= 1.0), 0.0, dy / 6.0), dy, out, y=y)
 
 
-@forward()
-def hardswish(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
-    """Return the input times its hardsigmoid: silu without an exponential.
-
-    ``y = x * min(max(x + 3, 0), 6) / 6``
-
-    Minus infinity becomes 0, the limit.
-
-    References
-    ----------
-    Howard et al., Searching for MobileNetV3, ICCV 2019, section 5.2.
-
-    Examples
-    --------
-    >>> hardswish([-4.0, -1.5, 1.5, 4.0])
-    array([-0.   , -0.375,  1.125,  4.   ])
-    """
-    return _elementwise("hardswish", lambda x: np.maximum(x, -3.0) * _hardsigmoid(x), x, out)
-
-
-@backward(hardswish)
-def hardswish_backward(dy: npt.ArrayLike, x: npt.ArrayLike, *, out: Array | None = None) -> Array:
-    """Return the gradient of x for ``y = hardswish(x)``.
-
-    ``dx = dy * (2 * x + 3) / 6 where -3 < x < 3, 0 below, dy above``
-
-    At x = -3 and x = 3, where there is no derivative, 0 and 1 are taken.
-
-    Examples
-    --------
-    >>> hardswish_backward([1.0, 1.0, 1.0, 1.0], [-4.0, -1.5, 1.5, 4.0])
-    array([0., 0., 1., 1.])
-    """
-
-    def formula(dy: Float64, x: Float64) -> Float64:
-        return np.where(x <= -3.0, 0.0, np.where(x >= 3.0, dy, dy * ((2.0 * x + 3.0) / 6.0)))
-
-    return _chain("hardswish_backward", formula, dy, out, x=x)
-
-
 def _hardsigmoid(x: Float64) -> Float64:
     return np.asarray(np.clip(x + 3.0, 0.0, 6.0) / 6.0)
 
@@ -526,8 +486,13 @@ def softplus_backward(dy: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None 
 
 
 def _gated(gate: Callable[[Float64], Float64]) -> Callable[[Float64], Float64]:
-    """y = x * gate(x). All gates are 0 long before -1000, where minus infinity times 0 takes the limit of y, 0."""
-    return lambda x: np.asarray(np.maximum(x, -1000.0) * gate(x))
+    """y = x * gate(x). A gate that is 0 lets nothing through, of minus infinity neither: the limit."""
+
+    def formula(x: Float64) -> Float64:
+        opened = gate(x)
+        return np.where(opened == 0.0, 0.0, x * opened)
+
+    return formula
 
 
 def _gated_chain(slope: Callable[[Float64], Float64]) -> Callable[[Float64, Float64], Float64]:
@@ -569,6 +534,46 @@ def silu_backward(dy: npt.ArrayLike, x: npt.ArrayLike, *, out: Array | None = No
     """
     # 1 - s = sigmoid(-x), which keeps its digits where s is near 1.
     return _chain("silu_backward", _gated_chain(lambda x: _sigmoid(x) * (1.0 + x * _sigmoid(-x))), dy, out, x=x)
+
+
+@forward()
+def hardswish(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
+    """Return the input times its hardsigmoid: silu without an exponential.
+
+    ``y = x * min(max(x + 3, 0), 6) / 6``
+
+    Minus infinity becomes 0, the limit.
+
+    References
+    ----------
+    Howard et al., Searching for MobileNetV3, ICCV 2019, section 5.2.
+
+    Examples
+    --------
+    >>> hardswish([-4.0, -1.5, 1.5, 4.0])
+    array([ 0.   , -0.375,  1.125,  4.   ])
+    """
+    return _elementwise("hardswish", _gated(_hardsigmoid), x, out)
+
+
+@backward(hardswish)
+def hardswish_backward(dy: npt.ArrayLike, x: npt.ArrayLike, *, out: Array | None = None) -> Array:
+    """Return the gradient of x for ``y = hardswish(x)``.
+
+    ``dx = dy * (2 * x + 3) / 6 where -3 < x < 3, 0 below, dy above``
+
+    At x = -3 and x = 3, where there is no derivative, 0 and 1 are taken.
+
+    Examples
+    --------
+    >>> hardswish_backward([1.0, 1.0, 1.0, 1.0], [-4.0, -1.5, 1.5, 4.0])
+    array([0., 0., 1., 1.])
+    """
+
+    def formula(dy: Float64, x: Float64) -> Float64:
+        return np.where(x <= -3.0, 0.0, np.where(x >= 3.0, dy, dy * ((2.0 * x + 3.0) / 6.0)))
+
+    return _chain("hardswish_backward", formula, dy, out, x=x)
 
 
 def gelu_form(function: str, approximate: str) -> str:
@@ -630,6 +635,7 @@ def gelu_backward(dy: npt.ArrayLike, x: npt.ArrayLike, approximate: str = "none"
 def _normal_cdf(x: Float64) -> Float64:
     # erfc keeps its digits far below 0, where 1 + erf is rounded to 0. There it falls as exp(-t^2), so that a rounding of t counts
     # 2 t^2 times: what has been lost of x^2 / 2 = t^2 is put back.
+    x = np.maximum(x, -1000.0)
     t = x / -math.sqrt(2.0)
     lost = np.exp(np.where(x < 0.0, np.square(t, dtype=np.longdouble) - np.square(x, dtype=np.longdouble) / 2, 0.0))
     return np.asarray(0.5 * np.vectorize(math.erfc, otypes=[np.float64])(t) * lost, np.float64)
