@@ -156,13 +156,14 @@ class TrainstepCalls(CallTask):
     @staticmethod
     def _formulas() -> Iterator[tuple[str, Call]]:
         """All of `ops`, on 4 x 4 matrices."""
-        given: dict[str, Any] = {**tiny_arrays(), "max_norm": 1.0, "limit": 0.5}
+        given: dict[str, Any] = {**tiny_arrays(), "max_norm": 1.0, "limit": 0.5, "beta": 0.9, "rate": 0.5, "seed": 0, "counter": 0}
         given["arrays"] = [given["w"].copy(), given["y"].copy()]  # some are clipped in place
+        given |= {"inv_std": given["scale"], "training": True, "running_mean": given["mean"], "running_var": given["scale"]}
         for name in ts.ops.__all__:
-            yield (
-                f"ops.{name}",
-                Call(getattr(ts.ops, name), tuple(given.get(p, given["x"]) for p in required(getattr(ts.ops, name)))),
-            )
+            function = getattr(ts.ops, name)
+            needed = {*required(function), "running_mean", "running_var", "seed", "counter"}  # some of them only as the call goes
+            arguments = {p: given.get(p, given["x"]) for p in parameters(function) if p in needed}
+            yield f"ops.{name}", Call(function, keywords=arguments)
 
     @staticmethod
     def _optimizers() -> Iterator[tuple[str, Call]]:
