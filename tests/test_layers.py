@@ -1,4 +1,4 @@
-"""Activations inside networks: as part of a dense layer, behind one, and by themselves; and frozen parameters."""
+"""Activations inside networks: as part of a dense layer, behind one, and by themselves; dropout; and frozen parameters."""
 
 import copy
 import re
@@ -10,7 +10,7 @@ import pytest
 
 import trainstep as ts
 from trainstep import _core, reference
-from trainstep.nn import Activation, Dense, Sequential, Standardize
+from trainstep.nn import Activation, Dense, Dropout, Sequential, Standardize
 
 from .helpers import Array, assert_same_bits, assert_within, normal, numerical_gradient
 
@@ -222,6 +222,160 @@ def test_dense_before_an_activation_begins_as_if_it_had_it() -> None:
     ],
 )
 def test_wrong_activations(make: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        make()
+
+
+# --- dropout ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9])
+def test_dropout_keeps_its_share_and_scales_it(rate: float, dtype: Any, rng: np.random.Generator) -> None:
+    model = Sequential(Dropout(rate, 301), seed=7, dtype=dtype)
+    x = normal(rng, dtype, 200, 301) + dtype.type(10)
+    y, n = model.forward(x, training=True), x.size
+    kept = y != 0
+    assert abs(kept.mean() - (1 - rate)) <= 4 * np.sqrt(rate * (1 - rate) / n)
+    assert_within(y[kept], x[kept] / (1 - rate), 2 * np.finfo(dtype).eps * abs(x[kept]) / (1 - rate))
+    columns, rows = kept.mean(axis=0), kept.mean(axis=1)  # no unit and no row is favoured
+    assert abs(columns - (1 - rate)).max() <= 6 * np.sqrt(rate * (1 - rate) / 200)
+    assert abs(rows - (1 - rate)).max() <= 6 * np.sqrt(rate * (1 - rate) / 301)
+
+
+def test_dropout_goes_back_through_the_same_units(dtype: Any, rng: np.random.Generator) -> None:
+    model = Sequential(Dropout(0.4, 67), seed=7, dtype=dtype)
+    x, dy = normal(rng, dtype, 33, 67) + dtype.type(10), normal(rng, dtype, 33, 67)
+    for _ in range(3):
+        kept = model.forward(x, training=True) != 0
+        dx = model.backward(dy)
+        assert dx is not None
+        assert_within(dx, np.where(kept, dy / 0.6, 0), 3 * np.finfo(dtype).eps * abs(dy) / 0.6)
+
+
+def test_dropout_draws_anew_each_pass_and_by_seed_and_layer() -> None:
+    x = np.ones((8, 100), "float32")
+
+    def masks(seed: int) -> list[Array]:
+        model = Sequential(Dropout(0.5, 100), seed=seed)
+        return [model.forward(x, training=True) for _ in range(3)]
+
+    for a, b in zip(masks(1), masks(1), strict=True):
+        assert_same_bits(a, b)
+    first, second, third = masks(1)
+    assert (first != second).mean() > 0.4
+    assert (second != third).mean() > 0.4
+    assert (first != masks(2)[0]).mean() > 0.4
+    twice = Sequential(Dropout(0.5, 100), Dropout(0.5), seed=1)
+    both = twice.forward(x, training=True)
+    assert abs((both != 0).mean() - 0.25) < 0.08  # the second layer does not draw what the first drew
+
+
+@pytest.mark.parametrize("f", ["relu", "tanh", "gelu", "softmax"])
+def test_dropout_in_a_net_is_the_formulas(f: str, rng: np.random.Generator) -> None:
+    """Forward and gradients against NumPy, with the masks read off the network's own layers."""
+    model = Sequential(Dropout(0.2, 6), Dense(6, 9, activation=f), Dropout(0.5), Dense(9, 3), seed=5, dtype="float64")
+    x, dy = normal(rng, np.float64, 20, 6) + 3, normal(rng, np.float64, 20, 3)
+    y = model.forward(x, training=True)
+    dx = model.backward(dy)
+    p = model.parameters()
+    (_, _, x0, _), (_, _, h, _), (_, _, h2, _), _ = model._program.passed()
+    m0, m2 = np.where(x0 != 0, 1 / 0.8, 0), np.where(h2 != 0, 2.0, 0)
+    z = (x * m0) @ p["1.weight"] + p["1.bias"]
+    activate = formula(Activation(f))
+    assert_within(h, activate(z), 1e-12)
+    assert_within(h2, h * m2, 1e-12)
+    assert_within(y, (h * m2) @ p["3.weight"] + p["3.bias"], 1e-12)
+    dh = (dy @ p["3.weight"].T) * m2
+    source = z if f in _core.activations_of_input else h
+    dz = getattr(reference, f"{f}_backward")(dh, source)
+    gradients = model.gradients()
+    for got, expected in (
+        (gradients["3.weight"], (h * m2).T @ dy),
+        (gradients["1.weight"], (x * m0).T @ dz),
+        (gradients["1.bias"], dz.sum(axis=0)),
+        (dx, (dz @ p["1.weight"].T) * m0),
+    ):
+        assert_within(got, expected, 1e-11 * (1 + abs(expected).max()))
+
+
+@pytest.mark.parametrize("sizes", [(64, 64, 10), (20, 100, 60, 10)], ids=str)
+def test_dropout_same_bits_for_any_number_of_threads(sizes: tuple[int, ...], dtype: Any) -> None:
+    x, y = np.random.default_rng(1).standard_normal((70, sizes[0])), np.arange(70) % sizes[-1]
+    trained = {}
+    _core.share_always(True)
+    try:
+        for n in (1, 2, 3):
+            layers: list[Any] = [Dropout(0.1, sizes[0])]
+            for i, o in zip(sizes, sizes[1:-1], strict=False):
+                layers += [Dense(i, o, activation="relu"), Dropout(0.3)]
+            model = Sequential(*layers, Dense(*sizes[-2:]), seed=4, dtype=dtype)
+            with ts.num_threads(n):
+                trainer = ts.Trainer(model, optimizer=ts.optim.AdamW(lr=0.01, weight_decay=0.1))
+                losses = [trainer.step(x, y) for _ in range(3)]
+            trained[n] = [np.array(losses), *model.parameters().values()]
+    finally:
+        _core.share_always(False)
+    for n in (2, 3):
+        for a, b in zip(trained[n], trained[1], strict=True):
+            assert_same_bits(a, b, f"{n} threads")
+
+
+def test_a_step_with_dropout_is_forward_loss_backward_and_update() -> None:
+    stepped = Sequential(Dense(20, 40, activation="gelu"), Dropout(0.5), Dense(40, 10), seed=4, dtype="float64")
+    by_hand = Sequential(Dense(20, 40, activation="gelu"), Dropout(0.5), Dense(40, 10), seed=4, dtype="float64")
+    x, y = np.random.default_rng(1).standard_normal((30, 20)), np.arange(30) % 10
+    trainer = ts.Trainer(stepped, optimizer=ts.optim.SGD(lr=0.1))
+    optimizer = ts.optim.SGD(list(by_hand.parameters().values()), lr=0.1)
+    for _ in range(3):
+        loss, dy = reference.softmax_cross_entropy(by_hand.forward(x, training=True), y)
+        by_hand.backward(dy)
+        optimizer.step(list(by_hand.gradients().values()))
+        assert trainer.step(x, y) == pytest.approx(loss, rel=1e-12)
+    for name, view in stepped.parameters().items():
+        assert_within(view, by_hand.parameters()[name], 1e-11, name)
+
+
+def test_dropout_changes_nothing_at_inference(tmp_path: Any, dtype: Any) -> None:
+    with_it = Sequential(
+        Dropout(0.3, 5), Dense(5, 8, activation="relu"), Dropout(0.5), Dropout(0.5), Dense(8, 4), Dropout(0.2), seed=3, dtype=dtype
+    )
+    without = Sequential(Dense(5, 8, activation="relu"), Dense(8, 4), seed=3, dtype=dtype)
+    for view, value in zip(with_it.parameters().values(), without.parameters().values(), strict=True):
+        view[...] = value
+    x, y = np.random.default_rng(0).standard_normal((700, 5)), np.arange(700) % 4
+    with_it.save(tmp_path / "model")
+    for model in (with_it, copy.deepcopy(with_it), ts.nn.load(tmp_path / "model")):
+        assert_same_bits(model(x), without(x))
+        assert_same_bits(model.predict(x, batch_size=64), without(x))
+        assert ts.Trainer(model).evaluate(x, y) == ts.Trainer(without).evaluate(x, y)
+    assert ts.nn.load(tmp_path / "model").layers == with_it.layers
+
+
+def test_predict_between_forward_and_backward_leaves_the_pass_alone(rng: np.random.Generator) -> None:
+    model, twin = (Sequential(Dropout(0.5, 30), Dense(30, 4), seed=2) for _ in range(2))
+    x, dy = normal(rng, np.float32, 9, 30), normal(rng, np.float32, 9, 4)
+    for m in (model, twin):
+        m.forward(x, training=True)
+    model(x[:3])
+    a, b = model.backward(dy), twin.backward(dy)
+    assert a is not None
+    assert b is not None
+    assert_same_bits(a, b)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Dropout(1.0), ValueError, "Dropout: rate is 1, expected less"),
+        (lambda: Dropout(-0.1), ValueError, "Dropout: rate is -0.1, expected a finite number from 0 to 1"),
+        (lambda: Dropout(float("nan")), ValueError, "Dropout: rate is nan"),
+        (lambda: Dropout("0.5"), TypeError, "Dropout: rate is a str, expected a number"),
+        (lambda: Dropout(0.5, 0), ValueError, "Dropout: features is 0"),
+        (lambda: Sequential(Dropout(0.5)), ValueError, "layer 0 is Dropout(0.5), expected one with features"),
+        (lambda: Sequential(Dense(2, 3), Dropout(0.5, 4)), ValueError, "layer 1 takes 4 features, layer 0 gives 3"),
+    ],
+)
+def test_wrong_dropout(make: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         make()
 

@@ -24,6 +24,7 @@ std::vector<LayerSpec> layer_specs(const py::list& layers) {
         LayerSpec spec{py::cast<std::string>(layer["kind"])};
         if (spec.kind != "dense") {
             spec.in = spec.out = py::cast<std::size_t>(layer["features"]);
+            if (spec.kind == "dropout") spec.rate = py::cast<double>(layer["rate"]);
             if (spec.kind == "activation") spec.activation = activation_named("Activation", "name", layer["name"]);
         } else {
             spec.in = py::cast<std::size_t>(layer["in_features"]), spec.out = py::cast<std::size_t>(layer["out_features"]);
@@ -88,7 +89,7 @@ py::array forward(Program<T>& program, py::handle x_in) {
     const std::lock_guard held(program.lock);
     T* input = program.input_buffer(t.rows);
     gather_rows(input, t, nullptr, 0, t.rows);
-    program.begin(input, t.rows);
+    program.begin(input, t.rows, true);
     program.forward({0, t.rows});
     std::copy(program.output(), program.output() + t.rows * program.out(), to);
     return y;
@@ -159,7 +160,8 @@ template <class T>
 void bind_program(py::module_& m, const char* name) {
     using P = Program<T>;
     py::class_<P, std::shared_ptr<P>>(m, name)
-        .def(py::init([](const py::list& layers) { return std::make_shared<P>(layer_specs(layers)); }), py::arg("layers"))
+        .def(py::init([](const py::list& layers, std::uint64_t seed) { return std::make_shared<P>(layer_specs(layers), seed); }),
+             py::arg("layers"), py::arg("seed"))
         .def_property_readonly("in_features", &P::in)
         .def_property_readonly("out_features", &P::out)
         .def("parameters", [](const std::shared_ptr<P>& self) { return views(self, self->parameters(), &Parameter<T>::weight); })

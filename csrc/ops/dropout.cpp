@@ -19,10 +19,10 @@ DropoutMask dropout_mask(double rate, std::uint64_t seed, std::uint32_t counter)
 }
 
 template <class T>
-void dropout(T* y, std::uint8_t* kept, const T* x, std::size_t n, const DropoutMask& mask, T scale) {
+void dropout(T* y, std::uint8_t* kept, const T* x, std::size_t n, const DropoutMask& mask, T scale, std::size_t first) {
     const auto kernel = kernels().of<T>().dropout;
     parallel_for(n, kGrain, kNsPerElement, [=](std::size_t begin, std::size_t end) {
-        kernel(y + begin, kept ? kept + begin : nullptr, x + begin, begin, end - begin, mask, scale);
+        kernel(y + begin, kept ? kept + begin : nullptr, x + begin, first + begin, end - begin, mask, scale);
     });
 }
 
@@ -33,8 +33,8 @@ void dropout_masked(T* y, const std::uint8_t* kept, const T* x, std::size_t n, T
                  [=](std::size_t begin, std::size_t end) { kernel(y + begin, kept + begin, x + begin, end - begin, scale); });
 }
 
-template void dropout(float*, std::uint8_t*, const float*, std::size_t, const DropoutMask&, float);
-template void dropout(double*, std::uint8_t*, const double*, std::size_t, const DropoutMask&, double);
+template void dropout(float*, std::uint8_t*, const float*, std::size_t, const DropoutMask&, float, std::size_t);
+template void dropout(double*, std::uint8_t*, const double*, std::size_t, const DropoutMask&, double, std::size_t);
 template void dropout_masked(float*, const std::uint8_t*, const float*, std::size_t, float);
 template void dropout_masked(double*, const std::uint8_t*, const double*, std::size_t, double);
 

@@ -18,15 +18,15 @@ class ActivationLayer final : public Layer<T> {
     std::vector<ArraySpec> parameters() const override { return {}; }
     void place(const std::vector<T*>&, const std::vector<T*>&) override {}
 
-    void forward(Rows<T> y, T*, Rows<const T> x, std::size_t rows, Range) const override {
-        trainstep::activation(this->activation, y.at, x.at, rows, this->in);
+    void forward(Rows<T> y, T*, Rows<const T> x, const BatchRows& rows, Range) const override {
+        trainstep::activation(this->activation, y.at, x.at, rows.count, this->in);
     }
-    void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, std::size_t rows,
+    void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, const BatchRows& rows,
                         Range) const override {
         if (below.kind == ActivationKind::identity)
-            std::copy_n(dz.at, rows * this->in, dx.at);
+            std::copy_n(dz.at, rows.count * this->in, dx.at);
         else
-            activation_backward(below, dx.at, dz.at, source, rows, this->in);
+            activation_backward(below, dx.at, dz.at, source, rows.count, this->in);
     }
     void backward_parameter(std::size_t, Rows<T>, Rows<const T>, Rows<const T>, bool, std::size_t, Range, Range) const override {}
     bool is_activation() const override { return true; }

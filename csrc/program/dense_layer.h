@@ -26,12 +26,12 @@ class DenseLayer final : public Layer<T> {
         if (has_bias_) b_ = weights[1];
     }
 
-    void forward(Rows<T> y, T* z, Rows<const T> x, std::size_t rows, Range units) const override {
-        dense(y, z, x, w_, b_, this->activation, rows, this->in, this->out, units);
+    void forward(Rows<T> y, T* z, Rows<const T> x, const BatchRows& rows, Range units) const override {
+        dense(y, z, x, w_, b_, this->activation, rows.count, this->in, this->out, units);
     }
-    void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, std::size_t rows,
+    void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, const BatchRows& rows,
                         Range units) const override {
-        dense_backward_input(dx, dz, source, w_, below, rows, this->out, units);
+        dense_backward_input(dx, dz, source, w_, below, rows.count, this->out, units);
     }
     void backward_parameter(std::size_t parameter, Rows<T> g, Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch,
                             Range rows, Range columns) const override {

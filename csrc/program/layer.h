@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +19,13 @@ struct LayerSpec {
     std::size_t in = 0, out = 0;
     Activation activation{};
     bool bias = true;
+    double rate = 0;  // of dropout
+};
+
+// Which rows of a batch a call is for; and whether it is a pass of training.
+struct BatchRows {
+    std::size_t first, count;
+    bool training;
 };
 
 // An array of a layer, a parameter or a buffer: its name within the layer and its shape.
@@ -54,12 +62,12 @@ class Layer {
     // Each row of y follows from the same row of x alone, so that threads can take rows each for themselves. z: where what the
     // activation is applied to stays, laid out as y; null where it need not. `units`: only these columns of y; all of them where
     // the layer has no units.
-    virtual void forward(Rows<T> y, T* z, Rows<const T> x, std::size_t rows, Range units) const = 0;
+    virtual void forward(Rows<T> y, T* z, Rows<const T> x, const BatchRows& rows, Range units) const = 0;
 
     // dz: the gradient with respect to what the layer's activation is applied to. dx = the gradient with respect to x times the
     // derivative of `below`: the dz of the layer below, which ends in that activation, taken from `source`, laid out as dx. Row by
     // row, as forward. `units`: columns of dx.
-    virtual void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, std::size_t rows,
+    virtual void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, const BatchRows& rows,
                                 Range units) const = 0;
 
     // The gradient of rows and columns of a parameter from all rows of dz and x, the first element of them at g.at; with accumulate
@@ -81,6 +89,12 @@ class Layer {
                                      [[maybe_unused]] std::size_t rows) const {}
     // How many arrays there are room for.
     std::size_t chains() const { return chain() ? (in + chain() - 1) / chain() + 1 : 0; }
+
+    // Whether it draws random numbers in training; and before such a pass, what they follow from.
+    virtual bool draws() const { return false; }
+    virtual void draw([[maybe_unused]] std::uint64_t seed, [[maybe_unused]] std::uint32_t pass) {}
+    // Whether y is x where it is no pass of training.
+    virtual bool only_trains() const { return false; }
 
     // Whether the layer is its activation and nothing else: then x is what that is applied to.
     virtual bool is_activation() const { return false; }

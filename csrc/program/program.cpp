@@ -6,7 +6,9 @@
 #include "ops/elementwise.h"
 #include "program/activation_layer.h"
 #include "program/dense_layer.h"
+#include "program/dropout_layer.h"
 #include "program/standardize_layer.h"
+#include "runtime/philox.h"
 
 namespace trainstep {
 
@@ -14,6 +16,7 @@ template <class T>
 std::unique_ptr<Layer<T>> make_layer(const LayerSpec& spec) {
     if (spec.kind == "dense") return std::make_unique<DenseLayer<T>>(spec);
     if (spec.kind == "standardize") return std::make_unique<StandardizeLayer<T>>(spec);
+    if (spec.kind == "dropout") return std::make_unique<DropoutLayer<T>>(spec);
     if (spec.kind == "activation") return std::make_unique<ActivationLayer<T>>(spec);
     throw std::invalid_argument("Sequential: no layer is named '" + spec.kind + "'");
 }
@@ -38,7 +41,7 @@ bool is_identity(const Activation& f) { return f.kind == ActivationKind::identit
 }  // namespace
 
 template <class T>
-Program<T>::Program(const std::vector<LayerSpec>& specs) {
+Program<T>::Program(const std::vector<LayerSpec>& specs, std::uint64_t seed) {
     if (specs.empty()) throw std::invalid_argument("Sequential: a network needs at least one layer");
     std::size_t total = 0, buffer_total = 0;
     for (std::size_t i = 0; i < specs.size(); ++i) {
@@ -76,6 +79,10 @@ Program<T>::Program(const std::vector<LayerSpec>& specs) {
             buffer_at += padded<T>(b.size());
         }
         layers_[i]->place(weights, buffers);
+        if (layers_[i]->draws()) {
+            const PhiloxCounter words = PhiloxStream{seed, Purpose::dropout, 0}.at(i);
+            drawing_.push_back({layers_[i].get(), std::uint64_t{words[1]} << 32 | words[0]});
+        }
         ns_per_row_ += ns_per_row(i);
     }
     first_parameter_.push_back(parameters_.size());
@@ -155,16 +162,19 @@ bool Program<T>::owns(const void* first, const void* last) const {
 }
 
 template <class T>
-void Program<T>::begin(const T* x, std::size_t batch) {
+void Program<T>::begin(const T* x, std::size_t batch, bool training) {
     reserve(batch);
-    x_ = x, batch_ = batch;
+    x_ = x, batch_ = batch, training_ = training;
+    if (!training) return;
+    for (const Drawing& d : drawing_) d.layer->draw(d.seed, passes_);
+    ++passes_;
 }
 
 template <class T>
 void Program<T>::forward(Range rows) {
     for (std::size_t i = 0; i < layers_.size(); ++i)
         layers_[i]->forward(from(outputs_[i], rows.begin), z_[i] ? z_[i] + rows.begin * outputs_[i].stride : nullptr,
-                            from(input_of(i), rows.begin), rows.end - rows.begin, {0, layers_[i]->out});
+                            from(input_of(i), rows.begin), of_pass(rows), {0, layers_[i]->out});
 }
 
 template <class T>
@@ -186,10 +196,12 @@ void Program<T>::predict(T* y, const T* x, std::size_t rows) {
         for (std::size_t r = mine.begin; r < mine.end; r += block) {
             const std::size_t batch = std::min(block, mine.end - r);
             Rows<const T> from{x + r * in(), in()};
-            for (std::size_t i = 0; i < layers_.size(); ++i) {
-                const Rows<T> to{i + 1 == layers_.size() ? y + r * out() : buffers[i % 2], stride(i)};
-                layers_[i]->forward(to, nullptr, from, batch, {0, layers_[i]->out});
-                from = constant(to);
+            for (std::size_t i = 0, next = 0; i < layers_.size(); ++i) {
+                const bool is_last = i + 1 == layers_.size();
+                if (layers_[i]->only_trains() && !is_last) continue;
+                const Rows<T> to{is_last ? y + r * out() : buffers[next], stride(i)};
+                layers_[i]->forward(to, nullptr, from, {r, batch, false}, {0, layers_[i]->out});
+                from = constant(to), next = 1 - next;
             }
         }
     });
@@ -202,11 +214,11 @@ void Program<T>::backward_inputs(T* dx, Range rows) {
     for (std::size_t i = layers_.size(); i-- > (dx ? 1 : first_trained_ + 1);) {
         const Layer<T>&layer = *layers_[i], &below = *layers_[i - 1];
         layer.backward_input(from(gradients_[i - 1], rows.begin), constant(from(gradients_[i], rows.begin)),
-                             from(source_of(i - 1), rows.begin).at, below.activation, n, {0, below.out});
+                             from(source_of(i - 1), rows.begin).at, below.activation, of_pass(rows), {0, below.out});
     }
     if (dx)
         layers_[0]->backward_input(from(Rows<T>{dx, in()}, rows.begin), constant(from(gradients_[0], rows.begin)),
-                                   from(input_of(0), rows.begin).at, Activation{}, n, {0, in()});
+                                   from(input_of(0), rows.begin).at, Activation{}, of_pass(rows), {0, in()});
 }
 
 template <class T>
@@ -224,7 +236,8 @@ ParameterShare Program<T>::share_of_parameters(std::size_t layer, Team team) con
 template <class T>
 void Program<T>::forward_units(Range units) {
     const Rows<T> hidden = units_in(outputs_[0], units);
-    layers_[0]->forward(hidden, z_[0] ? units_in(Rows<T>{z_[0], hidden.stride}, units).at : nullptr, input_of(0), batch_, units);
+    layers_[0]->forward(hidden, z_[0] ? units_in(Rows<T>{z_[0], hidden.stride}, units).at : nullptr, input_of(0),
+                        of_pass({0, batch_}), units);
     layers_[1]->forward_chains(chains_, chain_size(batch_), constant(hidden), batch_, units);
 }
 
@@ -242,7 +255,7 @@ void Program<T>::backward_output(T* dy, const T* source, std::size_t rows) const
 template <class T>
 void Program<T>::backward_units(const T* dz, Range units) {
     layers_[1]->backward_input(units_in(gradients_[0], units), Rows<const T>{dz, out()}, units_in(source_of(0), units).at,
-                               layers_[0]->activation, batch_, units);
+                               layers_[0]->activation, of_pass({0, batch_}), units);
 }
 
 template class Program<float>;

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -40,8 +41,8 @@ struct Buffer {
 template <class T>
 class Program {
   public:
-    // Throws std::invalid_argument where neighbours do not fit.
-    explicit Program(const std::vector<LayerSpec>& specs);
+    // seed: what the random numbers of training follow from. Throws std::invalid_argument where neighbours do not fit.
+    Program(const std::vector<LayerSpec>& specs, std::uint64_t seed);
 
     std::size_t in() const { return layers_.front()->in; }
     std::size_t out() const { return layers_.back()->out; }
@@ -52,7 +53,7 @@ class Program {
     // A pass over a batch goes: begin, then forward on any ranges of rows, then (from output_gradient) backward_inputs on the same
     // ranges, then, when all rows are done, backward_parameter. Each is one call for the whole batch, or is shared by a team.
     // x (batch, in) must live until end(), or until the next pass begins.
-    void begin(const T* x, std::size_t batch);
+    void begin(const T* x, std::size_t batch, bool training);
     void end() { batch_ = 0; }
     void forward(Range rows);
     void backward_inputs(T* dx, Range rows);  // dx (batch, in), or null where it is not wanted
@@ -150,6 +151,7 @@ class Program {
   private:
     void reserve(std::size_t batch);
     std::size_t stride(std::size_t layer) const;
+    BatchRows of_pass(Range rows) const { return {rows.begin, rows.end - rows.begin, training_}; }
     bool has_hidden_units() const { return layers_.size() == 2 && layers_[0]->has_units() && layers_[1]->has_units(); }
     // Where columns `units` of a hidden array lie when threads share its units: end to end, and apart from the other threads'. As a
     // whole array, so that its column units.begin is the first of them.
@@ -188,8 +190,16 @@ class Program {
     std::vector<T*> z_;               // what the activation of a layer that keeps it was applied to, laid out alike; else null
     T* chains_ = nullptr;             // (chains(), rows, out), apart from each other
 
+    struct Drawing {
+        Layer<T>* layer;
+        std::uint64_t seed;
+    };
+    std::vector<Drawing> drawing_;  // the layers that draw numbers, each with a seed of its own
+    std::uint32_t passes_ = 0;      // of training, begun so far: each draws others
+
     const T* x_ = nullptr;  // of the pass
     std::size_t batch_ = 0;
+    bool training_ = false;
 };
 
 }  // namespace trainstep

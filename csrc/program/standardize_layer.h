@@ -22,13 +22,13 @@ class StandardizeLayer final : public Layer<T> {
         std::fill(scale_, scale_ + this->in, T(1));
     }
 
-    void forward(Rows<T> y, T*, Rows<const T> x, std::size_t rows, Range) const override {
-        standardize(y.at, x.at, mean_, scale_, rows, this->in);
+    void forward(Rows<T> y, T*, Rows<const T> x, const BatchRows& rows, Range) const override {
+        standardize(y.at, x.at, mean_, scale_, rows.count, this->in);
     }
-    void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, std::size_t rows,
+    void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, const BatchRows& rows,
                         Range) const override {
-        standardize_backward(dx.at, dz.at, scale_, rows, this->in);
-        if (below.kind != ActivationKind::identity) activation_backward(below, dx.at, dx.at, source, rows, this->in);
+        standardize_backward(dx.at, dz.at, scale_, rows.count, this->in);
+        if (below.kind != ActivationKind::identity) activation_backward(below, dx.at, dx.at, source, rows.count, this->in);
     }
     void backward_parameter(std::size_t, Rows<T>, Rows<const T>, Rows<const T>, bool, std::size_t, Range, Range) const override {}
     double flops() const override { return 2.0 * double(this->in); }

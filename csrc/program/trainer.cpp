@@ -45,10 +45,10 @@ Trainer<T>::Trainer(std::shared_ptr<Program<T>> program, LossSetting<T> loss, st
 
 // Begins a pass over the batch and says how its loss is taken.
 template <class T>
-LossRows<T> Trainer<T>::begin(const Batch& batch, std::int32_t* correct) {
+LossRows<T> Trainer<T>::begin(const Batch& batch, std::int32_t* correct, bool training) {
     const std::size_t columns = program_->out();
     if (row_loss_.bytes() < batch.rows * sizeof(T)) row_loss_ = Arena(batch.rows * sizeof(T));
-    program_->begin(batch.x, batch.rows);
+    program_->begin(batch.x, batch.rows, training);
     return {row_loss_.template as<T>(),
             nullptr,
             correct,
@@ -81,7 +81,7 @@ typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass,
         if (places_[i] == kNoPlace && !parameters[i].frozen)
             throw std::invalid_argument("Trainer: " + parameters[i].name +
                                         " is neither frozen nor among the optimizer's parameters");
-    LossRows<T> rows = begin(batch, correct);
+    LossRows<T> rows = begin(batch, correct, true);
     rows.dpred = program_->output_gradient();
     Sum sum{};
     if (loss_.loss) {
@@ -216,7 +216,7 @@ bool Trainer<T>::fuses(std::size_t batch) const {
 // The sum of the batch's losses, with nothing changed.
 template <class T>
 typename Trainer<T>::Sum Trainer<T>::measure(const Batch& batch, const Pass& pass, std::int32_t* correct) {
-    const LossRows<T> rows = begin(batch, correct);
+    const LossRows<T> rows = begin(batch, correct, false);
     Sum sum{};
     if (loss_.loss) {
         program_->forward({0, batch.rows});

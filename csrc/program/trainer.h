@@ -94,7 +94,7 @@ class Trainer {
     Batch gather(const Data<T>& data, const Pass& pass, std::size_t first, std::size_t rows);
     Sum train(const Batch& batch, const Pass& pass, std::int32_t* correct);
     Sum measure(const Batch& batch, const Pass& pass, std::int32_t* correct);
-    LossRows<T> begin(const Batch& batch, std::int32_t* correct);
+    LossRows<T> begin(const Batch& batch, std::int32_t* correct, bool training);
     Sum callers_loss(const LossRows<T>& rows, const Pass& pass, std::size_t first);
     void learn(std::size_t layer, const Factors& factors, const ParameterShare& share, bool update);
     void learn_in_tiles(std::size_t layer, std::size_t parameter, const Factors& factors, Range rows, Range columns);

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from trainstep import _core
-from trainstep._checks import integer, switch
+from trainstep._checks import integer, number, switch
 from trainstep.init import INITIALIZERS, WITHOUT_DEFAULTS, Initializer, for_activation, is_constant, takes_any_shape, zeros
 
 InitLike = str | Callable[..., NDArray[Any]] | None
@@ -264,6 +264,87 @@ class Dense:
 
 
 @dataclass(frozen=True)
+class Dropout:
+    """Leaves units out at random while the network is trained, each by itself.
+
+    y = x / (1 - rate) with probability 1 - rate, else 0, in training;  y = x otherwise
+
+    The expectation of y is x either way. Which units are left out follows from the network's seed, the layer and the number of
+    training passes so far, for any number of threads; `Sequential.backward` goes through the same ones. Not for the output layer.
+
+    Parameters
+    ----------
+    rate : float
+        The probability that a unit is left out, 0 <= rate < 1. Where a text gives p, the probability that a unit is kept, this is
+        ``1 - p``; PyTorch's p is this rate.
+    features : int, optional
+        Columns of x and y, at least 1. Default: those of the layer before it.
+
+    Raises
+    ------
+    ValueError
+        Where rate is out of range, or features is below 1.
+    TypeError
+        Where an argument is of a wrong type.
+
+    References
+    ----------
+    Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov: Dropout (JMLR 15, 2014), section 4; scaled in training, section 10.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import trainstep as ts
+    >>> model = ts.nn.Sequential(ts.nn.Dropout(0.5, 1000))
+    >>> x = np.ones((1, 1000), dtype="float32")
+    >>> sorted(set(model.forward(x, training=True).ravel().tolist()))
+    [0.0, 2.0]
+    >>> bool((model(x) == x).all())
+    True
+    """
+
+    rate: float
+    features: int | None = None
+
+    def __post_init__(self) -> None:
+        rate = number("Dropout: rate", self.rate, 0, 1)
+        if rate == 1:
+            raise ValueError("Dropout: rate is 1, expected less: nothing would be kept")
+        object.__setattr__(self, "rate", rate)
+        if self.features is not None:
+            object.__setattr__(self, "features", integer("Dropout: features", self.features, 1, _WIDEST))
+
+    def __repr__(self) -> str:
+        return f"Dropout({self.rate:g}{'' if self.features is None else f', {self.features}'})"
+
+    @property
+    def in_features(self) -> int | None:
+        """The width of x; None where it is that of the layer before."""
+        return self.features
+
+    @property
+    def out_features(self) -> int | None:
+        """The width of y; None where it is that of the layer before."""
+        return self.features
+
+    def spec(self) -> dict[str, Any]:
+        """Describe the layer to the planner, and in a saved file: plain values only."""
+        return {"kind": "dropout", "rate": self.rate, "features": self.features}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each parameter by name: there is none."""
+        return {}
+
+    def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each array that is not trained, by name: there is none."""
+        return {}
+
+    def initializers(self) -> dict[str, Initializer]:
+        """Give the initialiser of each parameter by name: there is none."""
+        return {}
+
+
+@dataclass(frozen=True)
 class Standardize:
     """Brings each column of the network's input to mean 0 and standard deviation 1.
 
@@ -334,8 +415,8 @@ class Standardize:
         return {}
 
 
-Layer = Dense | Activation | Standardize
-_KINDS: dict[str, type[Layer]] = {"dense": Dense, "activation": Activation, "standardize": Standardize}
+Layer = Dense | Activation | Dropout | Standardize
+_KINDS: dict[str, type[Layer]] = {"dense": Dense, "activation": Activation, "dropout": Dropout, "standardize": Standardize}
 
 
 def from_spec(spec: dict[str, Any]) -> Layer:

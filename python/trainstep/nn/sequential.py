@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from trainstep import _core
 from trainstep._checks import float_dtype, integer, path_text, switch
 from trainstep.init import Initializer
-from trainstep.nn.layers import Activation, Dense, Layer, Standardize, from_spec, refuse_constant_weights
+from trainstep.nn.layers import Activation, Dense, Dropout, Layer, Standardize, from_spec, refuse_constant_weights
 
 Array = NDArray[Any]
 
@@ -32,7 +32,7 @@ class Sequential:
 
     Parameters
     ----------
-    *layers : Dense, Activation or Standardize
+    *layers : Dense, Activation, Dropout or Standardize
         The layers from input to output; each takes as many features as the one before it gives. `Standardize` stands first only.
     seed : int, default 0
         What the initial weights follow from, and, unless the trainer has its own, the order of the data.
@@ -76,7 +76,7 @@ class Sequential:
         self._dtype = float_dtype("Sequential: dtype", dtype)
         self._metadata: dict[str, Any] = {}
         name = self._dtype.name
-        self._program = _PROGRAMS[name]([layer.spec() for layer in layers])
+        self._program = _PROGRAMS[name]([layer.spec() for layer in layers], self._seed % 2**64)
         for p, (parameter, view) in enumerate(self._program.parameters()):
             layer_index, _, own_name = parameter.partition(".")
             values = _initializers(layers, int(layer_index))[own_name](view.shape, rng=self._parameter_seed(p), dtype=name)
@@ -573,10 +573,10 @@ class Sequential:
 
 
 def _with_widths(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Give the layers with every width said: an `Activation` takes that of the layer before it."""
+    """Give the layers with every width said: an `Activation` or a `Dropout` takes that of the layer before it."""
     known: list[Layer] = []
     for i, layer in enumerate(layers):
-        if isinstance(layer, Activation) and layer.features is None:
+        if isinstance(layer, Activation | Dropout) and layer.features is None:
             if i == 0:
                 raise ValueError(f"Sequential: layer 0 is {layer!r}, expected one with features: no layer before it has any")
             layer = replace(layer, features=known[-1].out_features)  # noqa: PLW2901
