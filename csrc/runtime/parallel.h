@@ -53,7 +53,6 @@ struct Meeting;
 struct Team {
     int part, parts;
     Meeting* meeting = nullptr;
-    unsigned round = 0;  // of barriers before this team's first
 
     // Every thread of the team waits here for the others.
     void barrier() const;

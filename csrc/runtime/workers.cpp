@@ -49,7 +49,7 @@ constexpr bool has_membarrier = false;
 void fence_all_cores() {}
 #endif
 
-// A number that one thread counts up and others wait for.
+// A number that one thread counts up and others wait for. It may run over: they are never far apart.
 class Count {
   public:
     unsigned now() const { return value_.load(std::memory_order_relaxed); }
@@ -134,15 +134,18 @@ class Workers {
         }
         const int parts = threads <= int(crew_.size()) + 1 ? threads : int(crew_.size()) + 1;
         if (parts > 1 && sleep(parts)) keep_off_this_core(parts);
-        const unsigned round = caller_.arrived.now();
+        // Who was not in the teams before has fallen behind part 0, which is in all of them.
+        for (int part = 1; part < parts; ++part)
+            if (Count& arrived = meeting_.of[std::size_t(part)]->arrived; arrived.now() != caller_.arrived.now())
+                arrived.set(caller_.arrived.now());
         for (int part = 1; part < parts; ++part) {
             Worker& w = *crew_[std::size_t(part - 1)];
-            w.body = body, w.context = context, w.team = {part, parts, &meeting_, round};
+            w.body = body, w.context = context, w.team = {part, parts, &meeting_};
             w.posted.set(w.posted.now() + 1);
         }
         {
             const InTeam inside;
-            body(context, Team{0, parts, &meeting_, round});
+            body(context, Team{0, parts, &meeting_});
         }
         for (int part = 1; part < parts; ++part) {
             Worker& w = *crew_[std::size_t(part - 1)];
@@ -278,8 +281,7 @@ bool workers_lost_in_fork() { return lost_in_fork; }
 void Team::barrier() const {
     if (parts == 1) return;
     Signals& own = *meeting->of[std::size_t(part)];
-    // Who was not in the teams before has fallen behind part 0, which is in all of them.
-    const unsigned next = (own.arrived.reached(round) ? own.arrived.now() : round) + 1;
+    const unsigned next = own.arrived.now() + 1;
     own.arrived.set(next);
     for (int other = 0; other < parts; ++other)
         if (other != part) meeting->of[std::size_t(other)]->arrived.await(next);
