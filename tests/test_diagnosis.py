@@ -12,6 +12,8 @@ from trainstep.nn import Dense, Sequential
 
 from .helpers import assert_same_bits, assert_within
 
+pytestmark = pytest.mark.one_level
+
 DEPTH, WIDTH, ROWS = 30, 64, 128
 
 

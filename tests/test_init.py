@@ -16,6 +16,8 @@ from trainstep.nn import Dense, Sequential
 
 from .helpers import Array, assert_same_bits, classes, output_of
 
+pytestmark = pytest.mark.one_level  # no kernel of a level is in it
+
 SHAPE = (120, 80)
 # Every initialiser, with parameters where it has no defaults.
 ALL: dict[str, Callable[..., Array]] = init.INITIALIZERS | {"constant": init.constant(0.5), "uniform": init.uniform(-1, 2)}

@@ -208,8 +208,7 @@ struct softmax_rows {
                         store<T>(p[j], q);
                     }
                     mass = mass + q;
-                    loss = q == zero<T>() ? loss : loss - q * ((load(x[j]) - most) - log_sum);
-                    if constexpr (information == Information::wanted) loss = t == zero<T>() ? loss : loss + weight * (t * log(t));
+                    loss = q == zero<T>() ? loss : loss + q * surprise<T>(t, (load(x[j]) - most) - log_sum);
                 }
                 loss = log_sum == log_sum ? loss : log_sum;
                 const Vec<T> share = set1<T>(a.scale) / sum * mass;
@@ -277,12 +276,32 @@ struct softmax_rows {
         shift = row_max(x, columns);
         const Vec<T> most = set1<T>(shift);
         Vec<T> total = zero<T>();
-        for_each_vector<T>(columns, [&](std::size_t j, auto part) __attribute__((always_inline)) {
-            const Vec<T> y = exp(get<T>(x + j, part) - most);
-            if (e) put<T>(e + j, part, y);
-            total = total + or_else<T>(y, part, zero<T>());
+        for_each_block<T>(columns, [&](std::size_t first, std::size_t count) __attribute__((always_inline)) {
+            Vec<T> part_of_total = zero<T>();
+            for_each_vector<T>(count, [&](std::size_t j, auto part) __attribute__((always_inline)) {
+                const Vec<T> y = exp(get<T>(x + first + j, part) - most);
+                if (e) put<T>(e + first + j, part, y);
+                part_of_total = part_of_total + or_else<T>(y, part, zero<T>());
+            });
+            total = total + part_of_total;
         });
         sum = reduce_add<T>(total);
+    }
+
+    // Sums of so many vectors are added up, so that the rounding error of a long row's sum does not grow with its length.
+    template <class T, class Body>
+    static TRAINSTEP_INLINE void for_each_block(std::size_t n, Body body) {
+        constexpr std::size_t block = 64 * kWidth<T>;
+        for (std::size_t first = 0; first < n; first += block) body(first, least(block, n - first));
+    }
+
+    // What a target t has of the loss for each unit of it, at a prediction log p. One difference, for the two cancel near p = t.
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> surprise(Vec<T> t, Vec<T> log_p) {
+        if constexpr (information == Information::wanted)
+            return log(t) - log_p;
+        else
+            return -log_p;
     }
 
     template <class T>
@@ -316,12 +335,16 @@ struct softmax_rows {
             return t;
         };
         Vec<T> loss = zero<T>(), mass = zero<T>();
-        for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
-            const Vec<T> t = target.at(j, part), q = or_else<T>(q_of(t, j, part), part, zero<T>());
-            mass = mass + q;
-            loss = q == zero<T>() ? loss : loss - q * ((get<T>(x + j, part) - set1<T>(shift)) - set1<T>(log_sum));
-            if constexpr (information == Information::wanted)
-                loss = or_else<T>(t, part, zero<T>()) == zero<T>() ? loss : loss + weight * (t * log(t));
+        for_each_block<T>(n, [&](std::size_t first, std::size_t count) __attribute__((always_inline)) {
+            Vec<T> part_of_loss = zero<T>(), part_of_mass = zero<T>();
+            for_each_vector<T>(count, [&](std::size_t at, auto part) __attribute__((always_inline)) {
+                const std::size_t j = first + at;
+                const Vec<T> t = target.at(j, part), q = or_else<T>(q_of(t, j, part), part, zero<T>());
+                const Vec<T> log_p = (get<T>(x + j, part) - set1<T>(shift)) - set1<T>(log_sum);
+                part_of_mass = part_of_mass + q;
+                part_of_loss = q == zero<T>() ? part_of_loss : part_of_loss + q * surprise<T>(t, log_p);
+            });
+            loss = loss + part_of_loss, mass = mass + part_of_mass;
         });
         a.loss[row] = log_sum == log_sum ? reduce_add<T>(loss) : log_sum;
         if (a.correct) a.correct[row] = log_sum == log_sum && first_of(x, n, shift) == target.best(n);
