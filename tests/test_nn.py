@@ -691,7 +691,7 @@ def test_finite_differences_through_standardize(rng: np.random.Generator) -> Non
 def test_standardize_multiplies_by_the_derivative_below(below: str, dtype: np.dtype, rng: np.random.Generator) -> None:
     """The compiled layer may stand anywhere, as every layer: it leaves the dz of the one below it."""
     specs = [Dense(4, 19, activation=below).spec(), Standardize(19).spec()]
-    program = getattr(_core, f"Program{dtype.name.capitalize()}")(specs)
+    program = getattr(_core, f"Program{dtype.name.capitalize()}")(specs, 0)
     weight, bias = (view for _, view in program.parameters())
     mean, scale = (view for _, view in program.buffers())
     for view in (weight, bias, mean, scale):
