@@ -527,7 +527,7 @@ struct poisson_error {  // exp(x) - t x, with 0 x = 0, and infinite where exp(x)
     template <class T, class V>
     static TRAINSTEP_INLINE V loss(V x, V t, const LossOptions<T>&) {
         const V rate = exp(x);
-        return (t == zero<T>()) | (rate == set1<T>(T(__builtin_inf()))) ? rate : rate - t * x;
+        return ((t == zero<T>()) | (rate == set1<T>(T(__builtin_inf())))) ? rate : rate - t * x;
     }
     template <class T, class V>
     static TRAINSTEP_INLINE V gradient(V scale, V x, V t, const LossOptions<T>&) {
