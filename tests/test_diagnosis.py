@@ -133,6 +133,16 @@ def test_nothing_is_changed(batch: tuple[np.ndarray, np.ndarray]) -> None:
     ts.Trainer(model, optimizer=optimizer)  # it is still unbound
 
 
+def test_frozen_layers_are_seen_too(batch: tuple[np.ndarray, np.ndarray]) -> None:
+    model = deep("relu", depth=3)
+    free = ts.diagnose(model, *batch)
+    model.freeze("0", "1")
+    frozen = ts.diagnose(model, *batch)
+    assert [layer.gradient for layer in frozen.layers] == [layer.gradient for layer in free.layers]
+    assert [layer.update_ratio for layer in frozen.layers[:2]] == [0.0, 0.0]
+    assert frozen.verdict == "healthy"
+
+
 def test_layers_behind_a_dense_layer_are_counted_as_one() -> None:
     model = Sequential(Dense(4, 5), ts.nn.Activation("relu"), Dense(5, 3))
     report = ts.diagnose(model, np.ones((4, 4)), np.arange(4) % 3)

@@ -95,12 +95,9 @@ void dense_chain(T* chain, Rows<const T> x, const T* w, std::size_t batch, std::
 template <class T>
 void dense_from_chains(T* y, const T* chains, std::size_t apart, const T* b, const Activation& f, std::size_t batch, std::size_t in,
                        std::size_t out) {
-    const bool by_rows = info(f.kind).by_rows;
     Gemm<T> g{};
-    g.c = y, g.ldc = out, g.m = batch, g.n = out, g.bias = b;
-    if (!by_rows) g.activation = activation_call<T>(f);
+    g.c = y, g.ldc = out, g.m = batch, g.n = out, g.bias = b, g.activation = activation_call<T>(f);
     kernels().of<T>().sum_chains(g, chains, ceil_div(in, chain_of(in, out)), apart);
-    if (by_rows) activation(f, y, y, batch, out);
 }
 
 template <class T>

@@ -26,8 +26,9 @@ template <class T>
 void dense(Rows<T> y, T* z, Rows<const T> x, const T* w, const T* b, const Activation& activation, std::size_t batch,
            std::size_t in, std::size_t out, Range units);
 
-// The same in parts, of a layer with few units: chains of the sums over x's columns, each by itself (batch, out), without bias and
-// activation; and then y from all of them, one `apart` elements behind the other. chain_of: x's columns in a chain, or 0.
+// The same in parts, of a layer with few units, not with an activation by rows: chains of the sums over x's columns, each by itself
+// (batch, out), without bias and activation; and then y from all of them, one `apart` elements behind the other. chain_of: x's
+// columns in a chain, or 0.
 std::size_t chain_of(std::size_t in, std::size_t out);
 template <class T>
 void dense_chain(T* chain, Rows<const T> x, const T* w, std::size_t batch, std::size_t out, Range in);

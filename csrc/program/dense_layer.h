@@ -39,7 +39,7 @@ class DenseLayer final : public Layer<T> {
                        : dense_backward_bias(g.at, dz, accumulate, batch, columns);
     }
     bool has_units() const override { return !info(this->activation.kind).by_rows; }
-    // (Of z in parts nobody has made anything yet.)
+    // 0 also where z has to be kept: forward_from_chains writes y alone.
     std::size_t chain() const override { return this->keeps_z() ? 0 : chain_of(this->in, this->out); }
     void forward_chains(T* chains, std::size_t apart, Rows<const T> x, std::size_t rows, Range inputs) const override {
         for (std::size_t first = inputs.begin; first < inputs.end; first += chain())

@@ -216,7 +216,7 @@ def diagnose(
         step_loss = Trainer(stepped, loss=loss, optimizer=copy.deepcopy(optimizer)).step(x, y)
         watched = copy.deepcopy(model)
         output = watched.forward(x, training=True)
-        watched.backward(_loss_gradient(loss, output, y), need_dx=False)
+        watched.backward(_loss_gradient(loss, output, y))  # with dx, so that it goes down through layers that are frozen
         passed = watched._program.passed()
         gradients = [_rms(dz) for _, _, _, dz in passed]
         before, after = model.parameters(), stepped.parameters()
