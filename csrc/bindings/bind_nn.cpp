@@ -17,22 +17,35 @@ namespace trainstep {
 
 namespace {
 
+std::vector<LayerSpec> layer_specs(const py::list& layers);
+
+LayerSpec layer_spec(const py::dict& layer) {
+    LayerSpec spec;
+    spec.kind = py::cast<std::string>(layer["kind"]);
+    if (spec.kind == "dense") {
+        spec.in = py::cast<std::size_t>(layer["in_features"]), spec.out = py::cast<std::size_t>(layer["out_features"]);
+        spec.activation = activation_named("Dense", "activation", layer["activation"]);
+        spec.bias = py::cast<bool>(layer["bias"]);
+        return spec;
+    }
+    if (spec.kind == "residual") {
+        spec.body = layer_specs(py::cast<py::list>(layer["layers"]));
+        if (!layer["shortcut"].is_none()) spec.shortcut = {layer_spec(py::cast<py::dict>(layer["shortcut"]))};
+        if (!spec.body.empty()) spec.in = spec.body.front().in, spec.out = spec.body.back().out;
+        return spec;
+    }
+    spec.in = spec.out = py::cast<std::size_t>(layer["features"]);
+    if (spec.kind == "dropout") spec.rate = py::cast<double>(layer["rate"]);
+    if (spec.kind == "activation") spec.activation = activation_named("Activation", "name", layer["name"]);
+    if (spec.kind == "batch_norm") spec.momentum = py::cast<double>(layer["momentum"]);
+    if (spec.kind == "batch_norm" || spec.kind == "layer_norm")
+        spec.eps = py::cast<double>(layer["eps"]), spec.affine = py::cast<bool>(layer["affine"]);
+    return spec;
+}
+
 std::vector<LayerSpec> layer_specs(const py::list& layers) {
     std::vector<LayerSpec> specs;
-    for (const auto& item : layers) {
-        const auto layer = py::cast<py::dict>(item);
-        LayerSpec spec{py::cast<std::string>(layer["kind"])};
-        if (spec.kind != "dense") {
-            spec.in = spec.out = py::cast<std::size_t>(layer["features"]);
-            if (spec.kind == "dropout") spec.rate = py::cast<double>(layer["rate"]);
-            if (spec.kind == "activation") spec.activation = activation_named("Activation", "name", layer["name"]);
-        } else {
-            spec.in = py::cast<std::size_t>(layer["in_features"]), spec.out = py::cast<std::size_t>(layer["out_features"]);
-            spec.activation = activation_named("Dense", "activation", layer["activation"]);
-            spec.bias = py::cast<bool>(layer["bias"]);
-        }
-        specs.push_back(spec);
-    }
+    for (const auto& layer : layers) specs.push_back(layer_spec(py::cast<py::dict>(layer)));
     return specs;
 }
 
@@ -132,7 +145,7 @@ py::object backward(Program<T>& program, py::handle dy_in, bool need_dx, bool ac
     return dx;
 }
 
-// Of every layer of the pass that backward has gone through: the number of its description, the name of its activation, and copies
+// Of every layer of the pass that backward has gone through: its name, that of its activation, and copies
 // of what came out of it and of the gradient of what its activation was applied to.
 template <class T>
 py::list passed(Program<T>& program) {
@@ -151,7 +164,48 @@ py::list passed(Program<T>& program) {
             return a;
         };
         const std::string_view f = kActivationKindNames[int(layer.activation.kind)];
-        result.append(py::make_tuple(layer.spec, py::str(f.data(), f.size()), copy(layer.output), copy(layer.dz)));
+        result.append(py::make_tuple(layer.name, py::str(f.data(), f.size()), copy(layer.output), copy(layer.dz)));
+    }
+    return result;
+}
+
+// Which elements of each parameter are kept: None, for all, or an array of bools of its shape.
+template <class T>
+void set_masks(Program<T>& program, const py::list& masks_in) {
+    std::vector<py::array_t<bool, py::array::c_style>> held;
+    std::vector<const bool*> masks;
+    const auto& parameters = program.parameters();
+    if (masks_in.size() != parameters.size())
+        value_error({"set_masks", "masks"},
+                    "has " + std::to_string(masks_in.size()) + " entries, expected " + std::to_string(parameters.size()));
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+        const bool* mask = nullptr;
+        if (!masks_in[i].is_none()) {
+            held.push_back(py::cast<py::array_t<bool, py::array::c_style>>(masks_in[i]));
+            const std::vector<py::ssize_t> shape(parameters[i].shape.begin(), parameters[i].shape.end());
+            const py::array& given = held.back();
+            if (!std::equal(shape.begin(), shape.end(), given.shape(), given.shape() + given.ndim()))
+                value_error({"set_masks", "masks"}, "has shape " + shape_text(given) + " for " + parameters[i].name);
+            mask = held.back().data();
+        }
+        masks.push_back(mask);
+    }
+    const WithoutGil released;
+    const std::lock_guard lock(program.lock);
+    program.set_masks(masks);
+}
+
+template <class T>
+py::list masks(const Program<T>& program) {
+    py::list result;
+    for (const Parameter<T>& p : program.parameters()) {
+        if (!p.mask) {
+            result.append(py::none());
+            continue;
+        }
+        py::array_t<bool> mask(std::vector<py::ssize_t>(p.shape.begin(), p.shape.end()));
+        std::transform(p.mask, p.mask + p.size, mask.mutable_data(), [](T kept) { return kept != 0; });
+        result.append(mask);
     }
     return result;
 }
@@ -181,6 +235,8 @@ void bind_program(py::module_& m, const char* name) {
                                    return frozen;
                                })
         .def("passed", passed<T>)
+        .def("set_masks", set_masks<T>, py::arg("masks"))
+        .def("masks", masks<T>)
         .def("buffers", [](const std::shared_ptr<P>& self) { return views(self, self->buffers(), &Buffer<T>::values); })
         .def("predict", predict<T>, py::arg("x"), py::arg("out") = py::none())
         .def("forward", forward<T>, py::arg("x"))
@@ -293,11 +349,20 @@ class BoundTrainer {
   public:
     BoundTrainer(std::shared_ptr<Program<T>> program, py::handle loss, const py::tuple& loss_options,
                  std::shared_ptr<Optimizer> optimizer, const std::vector<std::optional<std::size_t>>& places,
-                 std::optional<bool> fuse_update)
+                 std::optional<bool> fuse_update, const py::dict& rules)
         : trainer_(program, loss_setting<T>(loss, loss_options, program->out()), std::move(optimizer), in_core(places),
                    !fuse_update   ? FuseUpdate::where_it_pays
                    : *fuse_update ? FuseUpdate::always
-                                  : FuseUpdate::never) {}
+                                  : FuseUpdate::never,
+                   regularization(rules)) {}
+
+    static Regularization regularization(const py::dict& rules) {
+        Regularization r;
+        r.l1 = py::cast<double>(rules["l1"]), r.l2 = py::cast<double>(rules["l2"]);
+        r.penalize_bias = py::cast<bool>(rules["penalize_bias"]);
+        r.clip_norm = py::cast<double>(rules["clip_norm"]), r.max_norm = py::cast<double>(rules["max_norm"]);
+        return r;
+    }
 
     static std::vector<std::size_t> in_core(const std::vector<std::optional<std::size_t>>& places) {
         std::vector<std::size_t> result;
@@ -427,9 +492,9 @@ void bind_trainer(py::module_& m, const char* name) {
     });
     trainer
         .def(py::init<std::shared_ptr<Program<T>>, py::handle, const py::tuple&, std::shared_ptr<Optimizer>,
-                      const std::vector<std::optional<std::size_t>>&, std::optional<bool>>(),
+                      const std::vector<std::optional<std::size_t>>&, std::optional<bool>, const py::dict&>(),
              py::arg("program"), py::arg("loss"), py::arg("loss_options"), py::arg("optimizer"), py::arg("places"),
-             py::arg("fuse_update"))
+             py::arg("fuse_update"), py::arg("rules"))
         .def("step", &B::step, py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none(),
              py::arg("callers_loss") = py::none())
         .def("data", &B::data, py::arg("x"), py::arg("y"), py::arg("function"), py::arg("x_name"), py::arg("y_name"),

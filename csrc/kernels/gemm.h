@@ -38,8 +38,9 @@ struct Gemm {
     std::size_t m, n, k;
     std::size_t chain = 0;    // elements of k in a chain, at most kBlockK; 0: what block_of_k says
     bool accumulate = false;  // C += A @ B; not with an epilogue
-    // Epilogue: c = c + bias, y = activation(c). Of an activation by rows that is done elsewhere.
-    const T* bias = nullptr;  // (n), or null
+    // Epilogue: c = c * scale + bias, y = activation(c). Of an activation by rows that is done elsewhere.
+    const T* bias = nullptr;   // (n), or null
+    const T* scale = nullptr;  // (n), or null: 1; not without bias
     ActivationCall<T> activation{};
     T* y = nullptr;  // laid out as C; null: it takes C's place
     // Epilogue of a backward product: c = c * derivative'(source), source laid out as C: the gradient goes on through the
@@ -116,8 +117,8 @@ struct Panels {
 // What happens to a finished chain on its way to C.
 template <class T>
 struct Finish {
-    bool add;       // to what C holds: a later block of k, or accumulate
-    const T* bias;  // at the tile's first column, or null; set for the last block of k only
+    bool add;               // to what C holds: a later block of k, or accumulate
+    const T *bias, *scale;  // at the tile's first column, or null; set for the last block of k only
     // relu, the one activation that is cheaper here than in a pass of its own: forward, and backward from its output (at the tile,
     // laid out as C) where that is not null.
     bool relu;
@@ -163,9 +164,14 @@ TRAINSTEP_INLINE void micro_kernel(T* c, std::size_t ldc, const Panels<T>& p, Ta
     };
     if (finish.add) for_each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { x = x + load_vector(c + r * ldc, v); });
     if (finish.bias) {
-        Vec<T> bias[vectors];
+        Vec<T> bias[vectors], scale[vectors];
         for (int v = 0; v < vectors; ++v) bias[v] = load_vector(finish.bias, v);
-        for_each([&](Vec<T>& x, int, int v) __attribute__((always_inline)) { x = x + bias[v]; });
+        if (finish.scale) {
+            for (int v = 0; v < vectors; ++v) scale[v] = load_vector(finish.scale, v);
+            for_each([&](Vec<T>& x, int, int v) __attribute__((always_inline)) { x = fma(x, scale[v], bias[v]); });
+        } else {
+            for_each([&](Vec<T>& x, int, int v) __attribute__((always_inline)) { x = x + bias[v]; });
+        }
     }
     if (finish.relu) for_each([](Vec<T>& x, int, int) __attribute__((always_inline)) { x = activations::relu::forward<T>(x); });
     if (finish.relu_output)
@@ -350,7 +356,7 @@ void gemv(const Gemm<T>& g, std::size_t m0, std::size_t m1) {
             for (r = 0; r < n; ++r) {
                 T x = chunk[r];
                 if (p > 0 || g.accumulate) x = g.c[i + r] + x;
-                if (g.bias && p + k == g.k) x = x + g.bias[0];
+                if (g.bias && p + k == g.k) x = (g.scale ? x * g.scale[0] : x) + g.bias[0];
                 g.c[i + r] = x;
             }
         }
@@ -387,7 +393,7 @@ void gemm_narrow(const Gemm<T>& g, std::size_t m0, std::size_t m1) {
                 const Panels<T> panels{g.b + p * g.b_k, 1, g.b_k, g.a + p * g.a_k + i + j, g.a_k, 0, least(block_k, g.k - p)};
                 kMicroKernels<T>.entries[last < width][(columns - 1) / width][g.n - 1](
                     transposed + j, block, panels, Tail<T>{std::ptrdiff_t(last)}, last < width,
-                    {p > 0 || g.accumulate, nullptr, false, nullptr});
+                    {p > 0 || g.accumulate, nullptr, nullptr, false, nullptr});
             }
         for (std::size_t j = 0; j < m; j += width)
             transpose_out<T>(g.c + (i + j) * g.ldc, g.ldc, transposed + j, block, least(width, m - j), g.n);
@@ -452,7 +458,10 @@ void finish_rows(T* c, std::size_t ldc, const T* chains, std::size_t stride, std
         for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
             Vec<T> x = get<T>(chains + j, part);
             if (finish.add) x = x + get<T>(c + j, part);
-            if (finish.bias) x = x + get<T>(finish.bias + j, part);
+            if (finish.bias) {
+                const Vec<T> bias = get<T>(finish.bias + j, part);
+                x = finish.scale ? fma(x, get<T>(finish.scale + j, part), bias) : x + bias;
+            }
             if (finish.relu) x = activations::relu::forward<T>(x);
             if (output) x = activations::relu::backward<T>(x, get<T>(output + j, part));
             put<T>(c + j, part, x);
@@ -533,8 +542,10 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
                 const T* const a = pack_the_a ? packed_a : g.a + ic * g.a_row + pc * g.a_k;
                 const T* const b = pack_the_b ? packed_b : g.b + pc * g.b_k + jc * g.b_column;
                 const T* const bias = last_k && g.bias ? g.bias + jc : nullptr;
+                const T* const scale = bias && g.scale ? g.scale + jc : nullptr;
                 const T* const relu_output = last_k && relu_backward ? g.source + ic * g.ldc + jc : nullptr;
-                Finish<T> finish{pc > 0 || g.accumulate, bias, last_k && g.activation.kind == ActivationKind::relu, relu_output};
+                Finish<T> finish{pc > 0 || g.accumulate, bias, scale, last_k && g.activation.kind == ActivationKind::relu,
+                                 relu_output};
                 if (stream_the_b) {
                     const Panels<T> p{a, g.a_row, g.a_k, b, g.b_k, 0, kc};
                     static_assert(kShortRows == 3);
@@ -557,6 +568,7 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
                         p.a = a + ir * a_step, p.b = b + jr * b_step;
                         if (pack_the_a) p.a_k = rows;
                         if (bias) finish.bias = bias + jr;
+                        if (scale) finish.scale = scale + jr;
                         if (relu_output) finish.relu_output = relu_output + ir * g.ldc + jr;
                         const TileColumns<T>& t = jr + step < nc ? full : last;
                         t.entries[rows - 1](c + ir * g.ldc + jr, g.ldc, p, t.tail, t.partial, finish);

@@ -35,6 +35,9 @@ void fill(Kernels<T>& k) {
 #define TRAINSTEP_ACTIVATION(name, ...) fill_activation<T, activations::name>(k, int(ActivationKind::name));
     TRAINSTEP_ACTIVATIONS(TRAINSTEP_ACTIVATION)
 #undef TRAINSTEP_ACTIVATION
+    k.sum = [](T* y, const T* a, const T* b, std::size_t n) {
+        zip<T>(y, a, b, n, [](Vec<T> u, Vec<T> v) __attribute__((always_inline)) { return u + v; });
+    };
     k.standardize = [](T* y, const T* x, const T* mean, const T* scale, std::size_t rows, std::size_t columns) {
         TRAINSTEP_ISA::standardize(y, x, mean, scale, rows, columns);
     };

@@ -1,6 +1,7 @@
-// What stands between dense layers: layer_norm, batch_norm, dropout; and moving averages.
+// What stands between dense layers: layer_norm, batch_norm, dropout; moving averages; and what is asked of weights.
 #include "kernels/ewma.h"
 #include "kernels/fill.h"
+#include "kernels/penalty.h"
 
 namespace trainstep::TRAINSTEP_ISA {
 
@@ -19,6 +20,10 @@ void fill(Kernels<T>& k) {
     k.dropout = dropout::dropout<T>;
     k.dropout_masked = dropout::dropout_masked<T>;
     k.ewma = TRAINSTEP_ISA::ewma<T>;
+    k.penalty_sum = penalty::sum<T>;
+    k.add_penalty_slope = penalty::add_slope<T>;
+    k.keep = penalty::keep<T>;
+    k.limit_units = penalty::limit_units<T>;
 }
 
 }  // namespace

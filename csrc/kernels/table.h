@@ -30,6 +30,8 @@ struct Kernels {
     ActivationForward<T> activation[kActivationKindCount];
     ActivationBackward<T> activation_backward[kActivationKindCount];
 
+    void (*sum)(T* y, const T* a, const T* b, std::size_t n);  // y = a + b
+
     // y = (x - mean) * scale and dx = dy * scale, over rows of `columns` elements.
     void (*standardize)(T* y, const T* x, const T* mean, const T* scale, std::size_t rows, std::size_t columns);
     void (*standardize_backward)(T* dx, const T* dy, const T* scale, std::size_t rows, std::size_t columns);
@@ -75,6 +77,12 @@ struct Kernels {
     // One update of a span, in place. direction: the pass before it, of the rules with a trust ratio; null for the others.
     void (*optimizer[kOptimizerKindCount])(const StepSpan<T>& span);
     void (*direction[kOptimizerKindCount])(const StepSpan<T>& span, SquareSums& sums);
+
+    // What is asked of weights besides a small loss. See kernels/penalty.h.
+    double (*penalty_sum)(const T* w, std::size_t n, double l1, double l2);
+    void (*add_penalty_slope)(T* g, const T* w, std::size_t n, T l1, T l2);
+    void (*keep)(T* x, const T* mask, std::size_t n);
+    void (*limit_units)(T* w, std::size_t rows, std::size_t columns, std::size_t n0, std::size_t n1, double max_norm);
 
     double (*sum_of_squares)(const void* x, Dtype dtype, std::size_t n, double scale);  // of scale * x
     T (*max_abs)(const T* x, std::size_t n);

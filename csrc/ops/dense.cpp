@@ -102,13 +102,14 @@ void dense_from_chains(T* y, const T* chains, std::size_t apart, const T* b, con
 
 template <class T>
 void dense(Rows<T> y, T* z, Rows<const T> x, const T* w, const T* b, const Activation& f, std::size_t batch, std::size_t in,
-           std::size_t out, Range units) {
+           std::size_t out, Range units, const T* scale) {
     const bool by_rows = info(f.kind).by_rows;
     Gemm<T> g{};
     g.c = (z ? z : y.at) + units.begin, g.ldc = y.stride, g.m = batch, g.n = units.end - units.begin, g.k = in;
     g.a = x.at, g.a_row = x.stride, g.a_k = 1;
     g.b = w + units.begin, g.b_k = out, g.b_column = 1;
     g.bias = b ? b + units.begin : nullptr, g.chain = chain_of(in, out);
+    if (scale) g.scale = scale + units.begin;
     if (z) g.y = y.at + units.begin;
     if (!by_rows) g.activation = activation_call<T>(f);
     product(g);
@@ -149,7 +150,7 @@ void dense_backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const T
 #define TRAINSTEP_INSTANTIATE(T)                                                                                                  \
     template void product(const Gemm<T>&);                                                                                        \
     template void dense(Rows<T>, T*, Rows<const T>, const T*, const T*, const Activation&, std::size_t, std::size_t, std::size_t, \
-                        Range);                                                                                                   \
+                        Range, const T*);                                                                                         \
     template void dense_chain(T*, Rows<const T>, const T*, std::size_t, std::size_t, Range);                                      \
     template void dense_from_chains(T*, const T*, std::size_t, const T*, const Activation&, std::size_t, std::size_t,             \
                                     std::size_t);                                                                                 \

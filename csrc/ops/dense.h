@@ -21,10 +21,10 @@ template <class T>
 void product(const Gemm<T>& g);
 
 // y = activation(x @ w + b); b may be null. z: where x @ w + b stays, laid out as y, or null where it need not; not with an
-// activation by rows, whose rows of y lie end to end. `units`: only these columns of y.
+// activation by rows, whose rows of y lie end to end. `units`: only these columns of y. scale (out): (x @ w) * scale + b; or null.
 template <class T>
 void dense(Rows<T> y, T* z, Rows<const T> x, const T* w, const T* b, const Activation& activation, std::size_t batch,
-           std::size_t in, std::size_t out, Range units);
+           std::size_t in, std::size_t out, Range units, const T* scale = nullptr);
 
 // The same in parts, of a layer with few units, not with an activation by rows: chains of the sums over x's columns, each by itself
 // (batch, out), without bias and activation; and then y from all of them, one `apart` elements behind the other. chain_of: x's

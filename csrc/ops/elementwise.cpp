@@ -8,6 +8,7 @@ namespace trainstep {
 namespace {
 constexpr std::size_t kGrain = 4096;   // elements: whole cache lines and whole vectors on every level
 constexpr double kNsPerElement = 0.4;  // exp, tanh and their like on AVX-512 (the heads in kernels/vmath.h)
+constexpr double kNsPerSum = 0.1;
 }  // namespace
 
 template <class T>
@@ -52,6 +53,13 @@ void activation_backward(const Activation& f, T* dx, const T* dy, const T* sourc
 }
 
 template <class T>
+void sum(T* y, const T* a, const T* b, std::size_t n) {
+    const auto kernel = kernels().of<T>().sum;
+    parallel_for(n, kGrain, kNsPerSum,
+                 [=](std::size_t begin, std::size_t end) { kernel(y + begin, a + begin, b + begin, end - begin); });
+}
+
+template <class T>
 void standardize(T* y, const T* x, const T* mean, const T* scale, std::size_t rows, std::size_t columns) {
     const auto kernel = kernels().of<T>().standardize;
     parallel_for(rows, 1, kNsPerElement * double(columns), [=](std::size_t begin, std::size_t end) {
@@ -68,6 +76,8 @@ void standardize_backward(T* dx, const T* dy, const T* scale, std::size_t rows, 
 }
 
 template void map(Kernels<float>::Map, float*, const float*, std::size_t);
+template void sum(float*, const float*, const float*, std::size_t);
+template void sum(double*, const double*, const double*, std::size_t);
 template void map(Kernels<double>::Map, double*, const double*, std::size_t);
 #define TRAINSTEP_INSTANTIATE(T)                                                         \
     template ActivationCall<T> activation_call<T>(const Activation&);                    \

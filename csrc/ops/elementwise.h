@@ -24,6 +24,10 @@ void activation(const Activation& f, T* y, const T* x, std::size_t rows, std::si
 template <class T>
 void activation_backward(const Activation& f, T* dx, const T* dy, const T* source, std::size_t rows, std::size_t columns);
 
+// y = a + b; y may be one of them.
+template <class T>
+void sum(T* y, const T* a, const T* b, std::size_t n);
+
 // y = (x - mean) * scale;  x and y (rows, columns), mean and scale (columns). y may be x.
 template <class T>
 void standardize(T* y, const T* x, const T* mean, const T* scale, std::size_t rows, std::size_t columns);

@@ -8,7 +8,8 @@ namespace trainstep {
 namespace {
 
 // On one core of a Zen 4 with AVX-512, 128 x 512 in float32.
-constexpr double kNsPerElementOfRows = 0.25, kNsPerElementOfRowsBackward = 0.35, kNsPerElement = 0.2, kNsPerElementBackward = 0.3;
+constexpr double kNsPerElementOfRows = 0.25, kNsPerElementOfRowsBackward = 0.35, kNsPerElement = 0.2, kNsPerElementBackward = 0.3,
+                 kNsPerElementOfSums = 0.1;
 
 // Columns are cut where two vectors of any level end, so that no share ends in a partial one.
 template <class T>
@@ -65,15 +66,78 @@ void batch_norm_backward(const BatchNormBackward<T>& batch, std::size_t columns)
     });
 }
 
-template void layer_norm(float*, float*, float*, const float*, const float*, const float*, std::size_t, std::size_t, double);
-template void layer_norm(double*, double*, double*, const double*, const double*, const double*, std::size_t, std::size_t, double);
-template void layer_norm_backward(float*, float*, float*, const float*, const float*, const float*, const float*, const float*,
-                                  std::size_t, std::size_t);
-template void layer_norm_backward(double*, double*, double*, const double*, const double*, const double*, const double*,
-                                  const double*, std::size_t, std::size_t);
-template void batch_norm(const BatchNorm<float>&, bool, std::size_t);
-template void batch_norm(const BatchNorm<double>&, bool, std::size_t);
-template void batch_norm_backward(const BatchNormBackward<float>&, std::size_t);
-template void batch_norm_backward(const BatchNormBackward<double>&, std::size_t);
+template <class T>
+void layer_norm_backward_input(T* dx, const T* dy, const T* x, const T* mean, const T* inv_std, const T* gamma, std::size_t rows,
+                               std::size_t columns) {
+    const auto kernel = kernels().of<T>().layer_norm_backward;
+    parallel_for(rows, 1, kNsPerElementOfRows * double(columns), [=](std::size_t begin, std::size_t end) {
+        const std::size_t at = begin * columns;
+        kernel(dx + at, dy + at, x + at, mean + begin, inv_std + begin, gamma, end - begin, columns);
+    });
+}
+
+namespace {
+// body(begin, end) for shares of some columns.
+template <class T, class F>
+void for_columns(Range some, double ns_per_column, F body) {
+    parallel_for(some.end - some.begin, kColumnGrain<T>, ns_per_column,
+                 [=](std::size_t begin, std::size_t end) { body(some.begin + begin, some.begin + end); });
+}
+}  // namespace
+
+template <class T>
+void layer_norm_backward_gamma(T* dgamma, const T* dy, const T* x, const T* mean, const T* inv_std, std::size_t rows,
+                               std::size_t columns, Range some, bool accumulate) {
+    const auto kernel = kernels().of<T>().layer_norm_backward_parameters;
+    for_columns<T>(some, kNsPerElementOfSums * double(rows), [=](std::size_t begin, std::size_t end) {
+        kernel(dgamma, nullptr, dy, columns, x, columns, mean, inv_std, rows, begin, end, accumulate);
+    });
+}
+
+template <class T>
+void batch_statistics(const BatchNorm<T>& batch, Range columns) {
+    for_columns<T>(columns, kNsPerElementOfSums * double(batch.rows),
+                   [&](std::size_t begin, std::size_t end) { kernels().of<T>().batch_statistics(batch, begin, end); });
+}
+
+template <class T>
+void running_statistics(const BatchNorm<T>& batch, Range columns) {
+    kernels().of<T>().running_statistics(batch, columns.begin, columns.end);
+}
+
+template <class T>
+void batch_norm_rows(const BatchNorm<T>& batch, std::size_t columns) {
+    parallel_for(batch.rows, 1, kNsPerElement * double(columns),
+                 [&](std::size_t begin, std::size_t end) { kernels().of<T>().batch_norm(batch, begin, end, 0, columns); });
+}
+
+template <class T>
+void batch_norm_backward_parameters(const BatchNormBackward<T>& batch, Range columns) {
+    for_columns<T>(columns, kNsPerElementOfSums * double(batch.rows), [&](std::size_t begin, std::size_t end) {
+        kernels().of<T>().batch_norm_backward_parameters(batch, begin, end);
+    });
+}
+
+template <class T>
+void batch_norm_backward_rows(const BatchNormBackward<T>& batch, std::size_t rows, std::size_t columns) {
+    parallel_for(rows, 1, kNsPerElement * double(columns),
+                 [&](std::size_t begin, std::size_t end) { kernels().of<T>().batch_norm_backward(batch, begin, end, 0, columns); });
+}
+
+#define TRAINSTEP_INSTANTIATE(T)                                                                                                \
+    template void layer_norm(T*, T*, T*, const T*, const T*, const T*, std::size_t, std::size_t, double);                       \
+    template void layer_norm_backward(T*, T*, T*, const T*, const T*, const T*, const T*, const T*, std::size_t, std::size_t);  \
+    template void layer_norm_backward_input(T*, const T*, const T*, const T*, const T*, const T*, std::size_t, std::size_t);    \
+    template void layer_norm_backward_gamma(T*, const T*, const T*, const T*, const T*, std::size_t, std::size_t, Range, bool); \
+    template void batch_norm(const BatchNorm<T>&, bool, std::size_t);                                                           \
+    template void batch_norm_backward(const BatchNormBackward<T>&, std::size_t);                                                \
+    template void batch_statistics(const BatchNorm<T>&, Range);                                                                 \
+    template void running_statistics(const BatchNorm<T>&, Range);                                                               \
+    template void batch_norm_rows(const BatchNorm<T>&, std::size_t);                                                            \
+    template void batch_norm_backward_parameters(const BatchNormBackward<T>&, Range);                                           \
+    template void batch_norm_backward_rows(const BatchNormBackward<T>&, std::size_t, std::size_t);
+TRAINSTEP_INSTANTIATE(float)
+TRAINSTEP_INSTANTIATE(double)
+#undef TRAINSTEP_INSTANTIATE
 
 }  // namespace trainstep

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "kernels/table.h"
+#include "runtime/parallel.h"
 
 namespace trainstep {
 
@@ -18,11 +19,32 @@ template <class T>
 void layer_norm_backward(T* dx, T* dgamma, T* dbeta, const T* dy, const T* x, const T* mean, const T* inv_std, const T* gamma,
                          std::size_t rows, std::size_t columns);
 
+// Its parts: dx; and the gradient of gamma, of the columns `some`, with accumulate added to what is there.
+template <class T>
+void layer_norm_backward_input(T* dx, const T* dy, const T* x, const T* mean, const T* inv_std, const T* gamma, std::size_t rows,
+                               std::size_t columns);
+template <class T>
+void layer_norm_backward_gamma(T* dgamma, const T* dy, const T* x, const T* mean, const T* inv_std, std::size_t rows,
+                               std::size_t columns, Range some, bool accumulate);
+
 // The same for each column: in training with the statistics of the batch, which move the running ones; otherwise with the running
 // ones.
 template <class T>
 void batch_norm(const BatchNorm<T>& batch, bool training, std::size_t columns);
 template <class T>
 void batch_norm_backward(const BatchNormBackward<T>& batch, std::size_t columns);
+
+// Their parts: statistics of some columns, then y of the rows; the gradients of some columns of gamma and beta, then dx of
+// `rows` rows from dx, dy and x on; batch.rows is how many the whole batch has.
+template <class T>
+void batch_statistics(const BatchNorm<T>& batch, Range columns);
+template <class T>
+void running_statistics(const BatchNorm<T>& batch, Range columns);
+template <class T>
+void batch_norm_rows(const BatchNorm<T>& batch, std::size_t columns);
+template <class T>
+void batch_norm_backward_parameters(const BatchNormBackward<T>& batch, Range columns);
+template <class T>
+void batch_norm_backward_rows(const BatchNormBackward<T>& batch, std::size_t rows, std::size_t columns);
 
 }  // namespace trainstep

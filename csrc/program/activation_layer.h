@@ -21,8 +21,8 @@ class ActivationLayer final : public Layer<T> {
     void forward(Rows<T> y, T*, Rows<const T> x, const BatchRows& rows, Range) const override {
         trainstep::activation(this->activation, y.at, x.at, rows.count, this->in);
     }
-    void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, const BatchRows& rows,
-                        Range) const override {
+    void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T>, const T* source, const Activation& below,
+                        const BatchRows& rows, Range) const override {
         if (below.kind == ActivationKind::identity)
             std::copy_n(dz.at, rows.count * this->in, dx.at);
         else

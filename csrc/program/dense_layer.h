@@ -5,6 +5,7 @@
 
 #include "ops/dense.h"
 #include "program/layer.h"
+#include "runtime/arena.h"
 
 namespace trainstep {
 
@@ -29,8 +30,18 @@ class DenseLayer final : public Layer<T> {
     void forward(Rows<T> y, T* z, Rows<const T> x, const BatchRows& rows, Range units) const override {
         dense(y, z, x, w_, b_, this->activation, rows.count, this->in, this->out, units);
     }
-    void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, const BatchRows& rows,
-                        Range units) const override {
+    bool folds() const override { return this->activation.kind == ActivationKind::identity; }
+    void fold(const Layer<T>& behind) override {
+        const std::size_t apart = padded<T>(this->out);
+        if (folded_.bytes() == 0) folded_ = Arena(2 * apart * sizeof(T));
+        behind.column_map(folded_.template as<T>(), folded_.template as<T>() + apart, b_);
+    }
+    void forward_folded(Rows<T> y, Rows<const T> x, const BatchRows& rows) const override {
+        const T* const scale = folded_.template as<T>();
+        dense<T>(y, nullptr, x, w_, scale + padded<T>(this->out), {}, rows.count, this->in, this->out, {0, this->out}, scale);
+    }
+    void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T>, const T* source, const Activation& below,
+                        const BatchRows& rows, Range units) const override {
         dense_backward_input(dx, dz, source, w_, below, rows.count, this->out, units);
     }
     void backward_parameter(std::size_t parameter, Rows<T> g, Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch,
@@ -58,6 +69,7 @@ class DenseLayer final : public Layer<T> {
 
     bool has_bias_;
     T *w_ = nullptr, *b_ = nullptr;
+    Arena folded_;  // what the product's columns are multiplied by, and then what is added
 };
 
 }  // namespace trainstep

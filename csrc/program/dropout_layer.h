@@ -24,8 +24,8 @@ class DropoutLayer final : public Layer<T> {
     void forward(Rows<T> y, T*, Rows<const T> x, const BatchRows& rows, Range) const override {
         rows.training ? drop(y.at, x.at, rows) : (void)std::copy_n(x.at, rows.count * this->in, y.at);
     }
-    void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, const BatchRows& rows,
-                        Range) const override {
+    void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T>, const T* source, const Activation& below,
+                        const BatchRows& rows, Range) const override {
         drop(dx.at, dz.at, rows);  // the same mask, drawn again
         if (below.kind != ActivationKind::identity) activation_backward(below, dx.at, dx.at, source, rows.count, this->in);
     }

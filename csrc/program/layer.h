@@ -19,12 +19,15 @@ struct LayerSpec {
     std::size_t in = 0, out = 0;
     Activation activation{};
     bool bias = true;
-    double rate = 0;  // of dropout
+    double rate = 0;                 // of dropout
+    double momentum = 0.1, eps = 0;  // of normalisation
+    bool affine = true;
+    std::vector<LayerSpec> body, shortcut;  // of a residual block; no shortcut: the identity
 };
 
 // Which rows of a batch a call is for; and whether it is a pass of training.
 struct BatchRows {
-    std::size_t first, count;
+    std::size_t first, count, batch;
     bool training;
 };
 
@@ -59,16 +62,19 @@ class Layer {
     virtual std::vector<ArraySpec> buffers() const { return {}; }
     virtual void place(const std::vector<T*>& weights, const std::vector<T*>& buffers) = 0;
 
-    // Each row of y follows from the same row of x alone, so that threads can take rows each for themselves. z: where what the
-    // activation is applied to stays, laid out as y; null where it need not. `units`: only these columns of y; all of them where
-    // the layer has no units.
+    // Room for what is kept of each row of a batch.
+    virtual void reserve([[maybe_unused]] std::size_t batch) {}
+
+    // Each row of y follows from the same row of x alone (but see sees_batch), so that threads can take rows each for themselves.
+    // z: where what the activation is applied to stays, laid out as y; null where it need not. `units`: only these columns of y;
+    // all of them where the layer has no units.
     virtual void forward(Rows<T> y, T* z, Rows<const T> x, const BatchRows& rows, Range units) const = 0;
 
     // dz: the gradient with respect to what the layer's activation is applied to. dx = the gradient with respect to x times the
     // derivative of `below`: the dz of the layer below, which ends in that activation, taken from `source`, laid out as dx. Row by
-    // row, as forward. `units`: columns of dx.
-    virtual void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, const BatchRows& rows,
-                                Range units) const = 0;
+    // row, as forward; x is what forward had. `units`: columns of dx.
+    virtual void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T> x, const T* source, const Activation& below,
+                                const BatchRows& rows, Range units) const = 0;
 
     // The gradient of rows and columns of a parameter from all rows of dz and x, the first element of them at g.at; with accumulate
     // it is added to what is there. A vector is one row.
@@ -89,6 +95,33 @@ class Layer {
                                      [[maybe_unused]] std::size_t rows) const {}
     // How many arrays there are room for.
     std::size_t chains() const { return chain() ? (in + chain() - 1) / chain() + 1 : 0; }
+
+    // Whether in training a row of y follows from all rows of x. Then, before forward, what is needed of each column comes from
+    // forward_batch, and before backward_input and backward_parameter from backward_batch: threads take columns each for
+    // themselves. take_back: forward_batch has not been.
+    virtual bool sees_batch() const { return false; }
+    virtual void forward_batch([[maybe_unused]] Rows<const T> x, [[maybe_unused]] std::size_t batch,
+                               [[maybe_unused]] Range columns) {}
+    virtual void backward_batch([[maybe_unused]] Rows<const T> dz, [[maybe_unused]] Rows<const T> x,
+                                [[maybe_unused]] std::size_t batch, [[maybe_unused]] Range columns) {}
+    virtual void take_back() {}
+
+    // Comes before forward where it is no pass of training.
+    virtual void begin_inference() {}
+    // Whether forward is then y = x * scale + shift, column by column; column_map gives both, where b is added to x before.
+    virtual bool is_map_of_columns() const { return false; }
+    virtual void column_map([[maybe_unused]] T* scale, [[maybe_unused]] T* shift, [[maybe_unused]] const T* b) const {}
+    // Whether the layer can take such a layer behind it along; fold does so, and forward_folded is forward of both.
+    virtual bool folds() const { return false; }
+    virtual void fold([[maybe_unused]] const Layer& behind) {}
+    virtual void forward_folded([[maybe_unused]] Rows<T> y, [[maybe_unused]] Rows<const T> x,
+                                [[maybe_unused]] const BatchRows& rows) const {}
+
+    // Where a layer has a second input, which goes past those before it: y = x + past in place of forward.
+    virtual void forward_sum([[maybe_unused]] Rows<T> y, [[maybe_unused]] Rows<const T> x, [[maybe_unused]] Rows<const T> past,
+                             [[maybe_unused]] const BatchRows& rows) const {}
+    // Whether dx is dz, times the derivative of the activation below.
+    virtual bool passes_gradient() const { return is_activation(); }
 
     // Whether it draws random numbers in training; and before such a pass, what they follow from.
     virtual bool draws() const { return false; }

@@ -4,10 +4,14 @@
 #include <stdexcept>
 
 #include "ops/elementwise.h"
+#include "ops/penalty.h"
 #include "program/activation_layer.h"
+#include "program/batch_norm_layer.h"
 #include "program/dense_layer.h"
 #include "program/dropout_layer.h"
+#include "program/layer_norm_layer.h"
 #include "program/standardize_layer.h"
+#include "program/sum_layer.h"
 #include "runtime/philox.h"
 
 namespace trainstep {
@@ -18,6 +22,9 @@ std::unique_ptr<Layer<T>> make_layer(const LayerSpec& spec) {
     if (spec.kind == "standardize") return std::make_unique<StandardizeLayer<T>>(spec);
     if (spec.kind == "dropout") return std::make_unique<DropoutLayer<T>>(spec);
     if (spec.kind == "activation") return std::make_unique<ActivationLayer<T>>(spec);
+    if (spec.kind == "batch_norm") return std::make_unique<BatchNormLayer<T>>(spec);
+    if (spec.kind == "layer_norm") return std::make_unique<LayerNormLayer<T>>(spec);
+    if (spec.kind == "sum") return std::make_unique<SumLayer<T>>(spec);
     throw std::invalid_argument("Sequential: no layer is named '" + spec.kind + "'");
 }
 
@@ -37,36 +44,28 @@ template <class T>
 Rows<const T> constant(Rows<T> rows) {
     return {rows.at, rows.stride};
 }
+// Threads' shares of columns are cut at whole cache lines.
+template <class T>
+constexpr std::size_t kLine = 64 / sizeof(T);
+
 bool is_identity(const Activation& f) { return f.kind == ActivationKind::identity; }
 }  // namespace
 
 template <class T>
 Program<T>::Program(const std::vector<LayerSpec>& specs, std::uint64_t seed) {
-    if (specs.empty()) throw std::invalid_argument("Sequential: a network needs at least one layer");
+    plan(specs, "", kX, specs.empty() ? 0 : specs.front().in);
+    plan_inference();
     std::size_t total = 0, buffer_total = 0;
-    for (std::size_t i = 0; i < specs.size(); ++i) {
-        if (specs[i].in == 0 || specs[i].out == 0)
-            throw std::invalid_argument("Sequential: layer " + std::to_string(i) + " is " + std::to_string(specs[i].in) + " -> " +
-                                        std::to_string(specs[i].out) + ", both widths must be at least 1");
-        if (i > 0 && specs[i - 1].out != specs[i].in)
-            throw std::invalid_argument("Sequential: layer " + std::to_string(i) + " takes " + std::to_string(specs[i].in) +
-                                        " features, layer " + std::to_string(i - 1) + " gives " + std::to_string(specs[i - 1].out));
-        // A dense layer takes the activation behind it along, on its way to memory.
-        if (i > 0 && specs[i].kind == "activation" && specs[i - 1].kind == "dense" && is_identity(specs[i - 1].activation)) {
-            layers_.back()->activation = specs[i].activation;
-            continue;
-        }
-        layers_.push_back(make_layer<T>(specs[i]));
-        spec_of_.push_back(i);
-        for (const ArraySpec& p : layers_.back()->parameters()) total += padded<T>(p.size());
-        for (const ArraySpec& b : layers_.back()->buffers()) buffer_total += padded<T>(b.size());
+    for (const auto& layer : layers_) {
+        for (const ArraySpec& p : layer->parameters()) total += padded<T>(p.size());
+        for (const ArraySpec& b : layer->buffers()) buffer_total += padded<T>(b.size());
     }
     weight_arena_ = Arena(total * sizeof(T));
     buffer_arena_ = Arena(buffer_total * sizeof(T));
     std::size_t at = 0, buffer_at = 0;
     for (std::size_t i = 0; i < layers_.size(); ++i) {
         first_parameter_.push_back(parameters_.size());
-        const std::string prefix = std::to_string(spec_of_[i]) + ".";
+        const std::string prefix = nodes_[i].name + ".";
         std::vector<T*> weights, buffers;
         for (const ArraySpec& p : layers_[i]->parameters()) {
             weights.push_back(weight_arena_.template as<T>() + at);
@@ -89,7 +88,105 @@ Program<T>::Program(const std::vector<LayerSpec>& specs, std::uint64_t seed) {
     outputs_.resize(layers_.size());
     gradients_.resize(layers_.size());
     z_.resize(layers_.size());
+    dx_.resize(layers_.size());
     freeze(std::vector<bool>(parameters_.size()));
+}
+
+// Adds the layers of a list, one after the other: the first takes `input`, of `width` features. Returns the last.
+template <class T>
+std::size_t Program<T>::plan(const std::vector<LayerSpec>& specs, const std::string& prefix, std::size_t input, std::size_t width) {
+    if (specs.empty())
+        throw std::invalid_argument(
+            "Sequential: " + (prefix.empty() ? "a network" : "block " + prefix.substr(0, prefix.size() - 1)) +
+            " needs at least one layer");
+    const auto text = [](std::size_t n) { return std::to_string(n); };
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+        const LayerSpec& spec = specs[i];
+        const std::string name = prefix + text(i);
+        if (spec.in == 0 || spec.out == 0)
+            throw std::invalid_argument("Sequential: layer " + name + " is " + text(spec.in) + " -> " + text(spec.out) +
+                                        ", both widths must be at least 1");
+        if (spec.in != width)
+            throw std::invalid_argument("Sequential: layer " + name + " takes " + text(spec.in) + " features, " +
+                                        (i > 0 ? "layer " + prefix + text(i - 1) : "what comes before it") + " gives " +
+                                        text(width));
+        width = spec.out;
+        if (spec.kind == "residual") {
+            const std::size_t body = plan(spec.body, name + ".", input, spec.in);
+            std::size_t past = input, past_width = spec.in;
+            if (!spec.shortcut.empty()) {
+                const LayerSpec& shortcut = spec.shortcut.front();
+                if (shortcut.in != spec.in)
+                    throw std::invalid_argument("Sequential: layer " + name + ".shortcut takes " + text(shortcut.in) +
+                                                " features, what comes before it gives " + text(spec.in));
+                add_node(shortcut, name + ".shortcut", input);
+                past = layers_.size() - 1, past_width = shortcut.out;
+            }
+            if (layers_[body]->out != past_width || past_width != spec.out)
+                throw std::invalid_argument("Sequential: layer " + name + " adds " + text(layers_[body]->out) +
+                                            " features of its layers and " + text(past_width) + " of its shortcut");
+            LayerSpec sum;
+            sum.kind = "sum", sum.in = sum.out = spec.out;
+            add_node(sum, name, body, past);
+        } else if (i > 0 && spec.kind == "activation" && specs[i - 1].kind == "dense" && is_identity(specs[i - 1].activation)) {
+            layers_.back()->activation = spec.activation;  // a dense layer takes it along, on its way to memory
+        } else {
+            add_node(spec, name, input);
+        }
+        input = layers_.size() - 1;
+    }
+    return input;
+}
+
+template <class T>
+void Program<T>::add_node(const LayerSpec& spec, const std::string& name, std::size_t input, std::size_t past) {
+    for (std::size_t source : {input, past})
+        if (source != kNone) (source == kX ? x_readers_ : nodes_[source].readers).push_back(layers_.size());
+    layers_.push_back(make_layer<T>(spec));
+    nodes_.push_back({name, input, past});
+}
+
+// In inference a layer that only trains is not there, and one that another takes along neither: what it gives is what came to it.
+template <class T>
+std::size_t Program<T>::source_in_inference(std::size_t layer) const {
+    while (layer != kX && layer != kNone && (only_passes(layer) || nodes_[layer].is_folded)) layer = nodes_[layer].input;
+    return layer;
+}
+
+// Which layer takes which along, and which of few arrays each output goes to: one that nobody reads any more.
+template <class T>
+void Program<T>::plan_inference() {
+    const std::size_t n = layers_.size();
+    for (std::size_t i = 0; i < n; ++i)
+        if (layers_[i]->folds() && nodes_[i].readers.size() == 1 && layers_[i + 1]->is_map_of_columns() && nodes_[i + 1].input == i)
+            nodes_[i].folded = i + 1, nodes_[i + 1].is_folded = true;
+    std::vector<std::size_t> last_reader(n, 0);
+    for (std::size_t i = 0; i < n; ++i)
+        for (std::size_t source : {nodes_[i].input, nodes_[i].past})
+            if (const std::size_t s = source_in_inference(source); s != kX && s != kNone) last_reader[s] = i;
+    std::vector<std::size_t> owner;  // of each place
+    for (std::size_t i = 0; i < n; ++i) {
+        if (only_passes(i) || nodes_[i].is_folded) continue;
+        std::size_t p = 0;
+        while (p < owner.size() && last_reader[owner[p]] >= i) ++p;
+        if (p == owner.size()) owner.push_back(i);
+        owner[p] = i, nodes_[i].place = p;
+    }
+    places_ = owner.size();
+}
+
+template <class T>
+void Program<T>::begin_inference() {
+    for (const auto& layer : layers_) layer->begin_inference();
+    for (std::size_t i = 0; i < layers_.size(); ++i)
+        if (nodes_[i].folded != kNone) layers_[i]->fold(*layers_[nodes_[i].folded]);
+}
+
+template <class T>
+bool Program<T>::shares_gradient(std::size_t layer) const {
+    const std::vector<std::size_t>& r = nodes_[layer].readers;
+    return r.size() == 1 && layers_[r[0]]->passes_gradient() && is_identity(layers_[layer]->activation) &&
+           stride(layer) == layers_[layer]->out;
 }
 
 template <class T>
@@ -104,6 +201,19 @@ void Program<T>::freeze(const std::vector<bool>& frozen) {
             else if (p.gradient)
                 std::fill_n(p.gradient, p.size, T(0));
         }
+}
+
+template <class T>
+void Program<T>::set_masks(const std::vector<const bool*>& masks) {
+    const bool any = std::any_of(masks.begin(), masks.end(), [](const bool* m) { return m != nullptr; });
+    masks_ = Arena(any ? weight_arena_.bytes() : 0);
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+        Parameter<T>& p = parameters_[i];
+        p.mask = masks[i] ? masks_.template as<T>() + (p.weight - weight_arena_.template as<T>()) : nullptr;
+        if (!p.mask) continue;
+        std::copy_n(masks[i], p.size, p.mask);
+        keep<T>({p.weight, p.size}, {p.mask, p.size}, 1, p.size);
+    }
 }
 
 template <class T>
@@ -125,7 +235,8 @@ template <class T>
 std::size_t Program<T>::stride(std::size_t layer) const {
     constexpr std::size_t few_sets = 256 / sizeof(T), gap = kPair / sizeof(T);
     const std::size_t width = layers_[layer]->out;
-    const bool may_lie_apart = layer + 1 < layers_.size() && layers_[layer]->has_units() && layers_[layer + 1]->has_units();
+    const std::vector<std::size_t>& r = nodes_[layer].readers;
+    const bool may_lie_apart = r.size() == 1 && layers_[layer]->has_units() && layers_[r[0]]->has_units();
     return may_lie_apart && width % few_sets == 0 ? width + gap : width;
 }
 
@@ -133,7 +244,15 @@ template <class T>
 void Program<T>::reserve(std::size_t batch) {
     if (batch <= reserved_) return;
     std::size_t total = padded<T>(batch * in());
-    for (std::size_t i = 0; i < layers_.size(); ++i) total += (layers_[i]->keeps_z() ? 3 : 2) * padded<T>(batch * stride(i));
+    // Whether a layer's dx is added to what others say of the same gradient: all but the first in their order, which comes last.
+    const auto keeps_dx = [this](std::size_t i) {
+        const std::vector<std::size_t>& r = readers(nodes_[i].input);
+        return r.front() != i && !layers_[i]->passes_gradient();
+    };
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+        const std::size_t arrays = 1 + !shares_gradient(i) + layers_[i]->keeps_z();
+        total += arrays * padded<T>(batch * stride(i)) + (keeps_dx(i) ? padded<T>(batch * layers_[i]->in) : 0);
+    }
     total += chains() * (chain_size(batch) + 3 * kApart<T>);
     reserved_ = batch_ = 0;  // what the last forward kept goes with the old workspace
     workspace_ = Arena(total * sizeof(T));
@@ -145,11 +264,15 @@ void Program<T>::reserve(std::size_t batch) {
     };
     input_ = take(batch * in());
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-        const std::size_t gaps = i == 0 ? chains() * kApart<T> : 0;
-        outputs_[i] = {take(batch * stride(i) + gaps), stride(i)};
-        gradients_[i] = {take(batch * stride(i) + gaps), stride(i)};
-        z_[i] = layers_[i]->keeps_z() ? take(batch * stride(i) + gaps) : nullptr;
+        const std::size_t gaps = i == 0 ? chains() * kApart<T> : 0, size = batch * stride(i) + gaps;
+        outputs_[i] = {take(size), stride(i)};
+        if (!shares_gradient(i)) gradients_[i] = {take(size), stride(i)};
+        z_[i] = layers_[i]->keeps_z() ? take(size) : nullptr;
+        dx_[i] = keeps_dx(i) ? take(batch * layers_[i]->in) : nullptr;
+        layers_[i]->reserve(batch);
     }
+    for (std::size_t i = layers_.size(); i-- > 0;)
+        if (shares_gradient(i)) gradients_[i] = gradients_[nodes_[i].readers[0]];
     chains_ = at;
     reserved_ = batch;
 }
@@ -165,16 +288,36 @@ template <class T>
 void Program<T>::begin(const T* x, std::size_t batch, bool training) {
     reserve(batch);
     x_ = x, batch_ = batch, training_ = training;
-    if (!training) return;
+    if (!training) return begin_inference();
     for (const Drawing& d : drawing_) d.layer->draw(d.seed, passes_);
     ++passes_;
 }
 
 template <class T>
-void Program<T>::forward(Range rows) {
-    for (std::size_t i = 0; i < layers_.size(); ++i)
-        layers_[i]->forward(from(outputs_[i], rows.begin), z_[i] ? z_[i] + rows.begin * outputs_[i].stride : nullptr,
-                            from(input_of(i), rows.begin), of_pass(rows), {0, layers_[i]->out});
+void Program<T>::take_back() {
+    for (const auto& layer : layers_) layer->take_back();
+}
+
+template <class T>
+void Program<T>::forward(Range rows, Team team) {
+    const BatchRows mine = of_pass(rows);
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+        const Node& node = nodes_[i];
+        if (training_ && layers_[i]->sees_batch()) {
+            team.barrier();
+            layers_[i]->forward_batch(input_of(i), batch_, share_of(layers_[i]->in, kLine<T>, team));
+            team.barrier();
+        }
+        if (mine.count == 0) continue;
+        const Rows<const T> x = from(input_of(i), rows.begin);
+        const Rows<T> y = from(outputs_[i], rows.begin);
+        if (node.past != kNone)
+            layers_[i]->forward_sum(y, x, from(output_of(node.past), rows.begin), mine);
+        else if (!training_ && node.folded != kNone)
+            layers_[i]->forward_folded(from(outputs_[node.folded], rows.begin), x, mine);
+        else if (training_ || !node.is_folded)
+            layers_[i]->forward(y, z_[i] ? z_[i] + rows.begin * y.stride : nullptr, x, mine, {0, layers_[i]->out});
+    }
 }
 
 template <class T>
@@ -186,39 +329,85 @@ void Program<T>::predict(T* y, const T* x, std::size_t rows) {
     const std::size_t share = (rows + std::size_t(threads) - 1) / std::size_t(threads), block = std::min(share, kPredictRows);
     std::size_t widest = 0;
     for (std::size_t i = 0; i < layers_.size(); ++i) widest = std::max(widest, stride(i));
-    const std::size_t size = padded<T>(block * widest);
-    if (predict_workspace_.bytes() < 2 * size * sizeof(T) * std::size_t(threads))
-        predict_workspace_ = Arena(2 * size * sizeof(T) * std::size_t(threads));
+    const std::size_t size = padded<T>(block * widest), own = places_ * size;
+    if (predict_workspace_.bytes() < own * sizeof(T) * std::size_t(threads))
+        predict_workspace_ = Arena(own * sizeof(T) * std::size_t(threads));
+    begin_inference();
     run_team(threads, [&](Team team) {
-        T* const own = predict_workspace_.template as<T>() + 2 * size * std::size_t(team.part);
-        T* const buffers[2] = {own, own + size};
+        T* const places = predict_workspace_.template as<T>() + own * std::size_t(team.part);
         const Range mine = share_of(rows, 1, team);
         for (std::size_t r = mine.begin; r < mine.end; r += block) {
-            const std::size_t batch = std::min(block, mine.end - r);
-            Rows<const T> from{x + r * in(), in()};
-            for (std::size_t i = 0, next = 0; i < layers_.size(); ++i) {
-                const bool is_last = i + 1 == layers_.size();
-                if (layers_[i]->only_trains() && !is_last) continue;
-                const Rows<T> to{is_last ? y + r * out() : buffers[next], stride(i)};
-                layers_[i]->forward(to, nullptr, from, {r, batch, false}, {0, layers_[i]->out});
-                from = constant(to), next = 1 - next;
+            const BatchRows part{r, std::min(block, mine.end - r), rows, false};
+            const auto output = [&](std::size_t i) { return Rows<T>{places + nodes_[i].place * size, stride(i)}; };
+            const auto input = [&](std::size_t source) {
+                const std::size_t i = source_in_inference(source);
+                return i == kX ? Rows<const T>{x + r * in(), in()} : constant(output(i));
+            };
+            for (std::size_t i = 0; i < layers_.size(); ++i) {
+                const Node& node = nodes_[i];
+                if (only_passes(i) || node.is_folded) continue;
+                const bool is_last = i + 1 == layers_.size() || node.folded + 1 == layers_.size();
+                const Rows<T> to = is_last ? Rows<T>{y + r * out(), out()} : output(i);
+                if (node.past != kNone)
+                    layers_[i]->forward_sum(to, input(node.input), input(node.past), part);
+                else if (node.folded != kNone)
+                    layers_[i]->forward_folded(to, input(node.input), part);
+                else
+                    layers_[i]->forward(to, nullptr, input(node.input), part, {0, layers_[i]->out});
             }
         }
     });
 }
 
 template <class T>
-void Program<T>::backward_inputs(T* dx, Range rows) {
-    const std::size_t n = rows.end - rows.begin;
-    backward_output(from(gradients_.back(), rows.begin).at, from(source_of(layers_.size() - 1), rows.begin).at, n);
-    for (std::size_t i = layers_.size(); i-- > (dx ? 1 : first_trained_ + 1);) {
-        const Layer<T>&layer = *layers_[i], &below = *layers_[i - 1];
-        layer.backward_input(from(gradients_[i - 1], rows.begin), constant(from(gradients_[i], rows.begin)),
-                             from(source_of(i - 1), rows.begin).at, below.activation, of_pass(rows), {0, below.out});
+void Program<T>::backward_inputs(T* dx, Range rows, Team team) {
+    const BatchRows mine = of_pass(rows);
+    if (mine.count > 0)
+        backward_output(from(gradients_.back(), rows.begin).at, from(source_of(layers_.size() - 1), rows.begin).at, mine.count);
+    for (std::size_t i = layers_.size(); i-- > (dx ? 0 : first_trained_);) {
+        if (layers_[i]->sees_batch()) {
+            team.barrier();
+            layers_[i]->backward_batch(gradient_of(i), input_of(i), batch_, share_of(layers_[i]->in, kLine<T>, team));
+            team.barrier();
+        }
+        if (mine.count == 0) continue;
+        for (std::size_t below : {nodes_[i].input, nodes_[i].past}) {
+            if (below == kX && dx)
+                backward_to(kX, i, {dx, in()}, mine);
+            else if (below != kX && below != kNone && (dx || below >= first_trained_))
+                backward_to(below, i, gradients_[below], mine);
+        }
     }
-    if (dx)
-        layers_[0]->backward_input(from(Rows<T>{dx, in()}, rows.begin), constant(from(gradients_[0], rows.begin)),
-                                   from(input_of(0), rows.begin).at, Activation{}, of_pass(rows), {0, in()});
+}
+
+// What layer i says of the gradient of what comes out of `below`, or of x: that is `dx`, the sum of what all its readers say. The
+// first of them comes last, and adds the others' in their order.
+template <class T>
+void Program<T>::backward_to(std::size_t below, std::size_t i, Rows<T> dx, const BatchRows& rows) {
+    const std::vector<std::size_t>& all = readers(below);
+    const Activation f = below == kX ? Activation{} : layers_[below]->activation;
+    const T* const source = from(below == kX ? input_of(i) : source_of(below), rows.first).at;
+    const Layer<T>& layer = *layers_[i];
+    const auto say = [&](Rows<T> to, const Activation& derivative) {
+        layer.backward_input(from(to, rows.first), from(gradient_of(i), rows.first), from(input_of(i), rows.first), source,
+                             derivative, rows, {0, layer.in});
+    };
+    if (all.size() == 1) {
+        if (below == kX || !shares_gradient(below)) say(dx, f);
+        return;
+    }
+    if (all.front() != i) {
+        if (!layer.passes_gradient()) say({dx_[i], layer.in}, Activation{});
+        return;
+    }
+    say(dx, Activation{});
+    const std::size_t n = rows.count * layer.in;
+    T* const to = from(dx, rows.first).at;
+    for (std::size_t r = 1; r < all.size(); ++r) {
+        const T* const other = layers_[all[r]]->passes_gradient() ? gradients_[all[r]].at : dx_[all[r]];
+        sum(to, to, other + rows.first * layer.in, n);
+    }
+    if (!is_identity(f)) activation_backward(f, to, to, source, rows.count, layer.in);
 }
 
 template <class T>
@@ -229,8 +418,7 @@ void Program<T>::backward_parameter(std::size_t layer, std::size_t i, Rows<T> g,
 
 template <class T>
 ParameterShare Program<T>::share_of_parameters(std::size_t layer, Team team) const {
-    constexpr std::size_t line = 64 / sizeof(T);
-    return {share_of(layers_[layer]->in, 1, team), {0, layers_[layer]->out}, share_of(layers_[layer]->out, line, team)};
+    return {share_of(layers_[layer]->in, 1, team), {0, layers_[layer]->out}, share_of(layers_[layer]->out, kLine<T>, team)};
 }
 
 template <class T>
@@ -254,7 +442,7 @@ void Program<T>::backward_output(T* dy, const T* source, std::size_t rows) const
 
 template <class T>
 void Program<T>::backward_units(const T* dz, Range units) {
-    layers_[1]->backward_input(units_in(gradients_[0], units), Rows<const T>{dz, out()}, units_in(source_of(0), units).at,
+    layers_[1]->backward_input(units_in(gradients_[0], units), Rows<const T>{dz, out()}, {}, units_in(source_of(0), units).at,
                                layers_[0]->activation, of_pass({0, batch_}), units);
 }
 

@@ -26,6 +26,7 @@ struct Parameter {
     std::size_t size;
     T *weight, *gradient;  // gradient: null before keep_gradients()
     bool frozen = false;   // gets no gradient (what is there stays 0) and no update
+    T* mask = nullptr;     // where it is 0 the weight is 0 and stays so; null: nowhere
 
     std::size_t row() const { return shape.back(); }  // elements of a row
 };
@@ -53,10 +54,12 @@ class Program {
     // A pass over a batch goes: begin, then forward on any ranges of rows, then (from output_gradient) backward_inputs on the same
     // ranges, then, when all rows are done, backward_parameter. Each is one call for the whole batch, or is shared by a team.
     // x (batch, in) must live until end(), or until the next pass begins.
+    // A team calls forward and backward_inputs with all its threads, for layers that see the whole batch let them meet.
     void begin(const T* x, std::size_t batch, bool training);
     void end() { batch_ = 0; }
-    void forward(Range rows);
-    void backward_inputs(T* dx, Range rows);  // dx (batch, in), or null where it is not wanted
+    void take_back();  // what forward has done to buffers
+    void forward(Range rows, Team team = {0, 1});
+    void backward_inputs(T* dx, Range rows, Team team = {0, 1});  // dx (batch, in), or null where it is not wanted
     // The gradient of rows and columns of a layer's parameter i from that layer's input and dz, with the first element of them at
     // g.at.
     struct Factors {
@@ -64,7 +67,7 @@ class Program {
     };
     void backward_parameter(std::size_t layer, std::size_t i, Rows<T> g, const Factors& factors, bool accumulate, Range rows,
                             Range columns);
-    Factors factors(std::size_t layer) const { return {input_of(layer), {gradients_[layer].at, gradients_[layer].stride}}; }
+    Factors factors(std::size_t layer) const { return {input_of(layer), gradient_of(layer)}; }
     // Where it lies in the arena of gradients.
     Rows<T> gradient_at(std::size_t i, Range rows, Range columns) const {
         const Parameter<T>& p = parameters_[i];
@@ -83,6 +86,10 @@ class Program {
     void freeze(const std::vector<bool>& frozen);
     // That layer, or layers() where all are frozen.
     std::size_t first_trained() const { return first_trained_; }
+
+    // masks[i]: for parameter i which elements are kept, or null for all. What is not kept is 0 from now on.
+    void set_masks(const std::vector<const bool*>& masks);
+    bool has_masks() const { return masks_.bytes() > 0; }
 
     // A net of one hidden layer and few outputs may also be shared by the hidden units, cut at multiples of unit_chain() (0: it may
     // not), which takes little from the other threads: with forward_units on all units; when all threads have done so, with
@@ -116,21 +123,17 @@ class Program {
     bool owns(const void* first, const void* last) const;
 
     std::size_t layers() const { return layers_.size(); }
-    // A layer as the last pass left it: the number of its description in `specs`, what came out of it, and once backward has been,
-    // the gradient of what its activation was applied to. (batch(), out)
+    // A layer as the last pass left it: its name ("0"; within a block "3.0"), what came out of it, and once backward has been, the
+    // gradient of what its activation was applied to. (batch(), out)
     struct Passed {
-        std::size_t spec;
+        std::string name;
         Activation activation;
         std::size_t out;
         Rows<const T> output, dz;
     };
     Passed passed(std::size_t layer) const {
         const Layer<T>& l = *layers_[layer];
-        return {spec_of_[layer],
-                l.activation,
-                l.out,
-                {outputs_[layer].at, outputs_[layer].stride},
-                {gradients_[layer].at, gradients_[layer].stride}};
+        return {nodes_[layer].name, l.activation, l.out, {outputs_[layer].at, outputs_[layer].stride}, gradient_of(layer)};
     }
     // The parameters of a layer are [first_parameter(layer), first_parameter(layer + 1)).
     std::size_t first_parameter(std::size_t layer) const { return first_parameter_[layer]; }
@@ -149,9 +152,31 @@ class Program {
     TurnLock lock;
 
   private:
+    // Where a layer stands: what it takes comes from the layer `input` and, of a sum, `past`; who reads what comes out of it.
+    static constexpr std::size_t kX = std::size_t(-1), kNone = std::size_t(-2);  // the network's x; nothing
+    struct Node {
+        std::string name;
+        std::size_t input, past = kNone;
+        std::vector<std::size_t> readers{};  // in ascending order
+        std::size_t folded = kNone;          // the layer that this one takes along in inference
+        bool is_folded = false;
+        std::size_t place = 0;  // in inference: which of the arrays that a thread has
+    };
+    std::size_t plan(const std::vector<LayerSpec>& specs, const std::string& prefix, std::size_t input, std::size_t width);
+    void add_node(const LayerSpec& spec, const std::string& name, std::size_t input, std::size_t past = kNone);
+    void plan_inference();
+    void begin_inference();
+    // Who reads what a layer's output or x is.
+    const std::vector<std::size_t>& readers(std::size_t layer) const { return layer == kX ? x_readers_ : nodes_[layer].readers; }
+    // Whether the gradient of what comes out of a layer is that of its one reader, in the same place.
+    bool shares_gradient(std::size_t layer) const;
+    bool only_passes(std::size_t layer) const { return layers_[layer]->only_trains() && layer + 1 < layers_.size(); }
+    std::size_t source_in_inference(std::size_t layer) const;
+    void backward_to(std::size_t below, std::size_t layer, Rows<T> dx, const BatchRows& rows);
+
     void reserve(std::size_t batch);
     std::size_t stride(std::size_t layer) const;
-    BatchRows of_pass(Range rows) const { return {rows.begin, rows.end - rows.begin, training_}; }
+    BatchRows of_pass(Range rows) const { return {rows.begin, rows.end - rows.begin, batch_, training_}; }
     bool has_hidden_units() const { return layers_.size() == 2 && layers_[0]->has_units() && layers_[1]->has_units(); }
     // Where columns `units` of a hidden array lie when threads share its units: end to end, and apart from the other threads'. As a
     // whole array, so that its column units.begin is the first of them.
@@ -161,9 +186,11 @@ class Program {
     }
     std::size_t chains() const { return has_hidden_units() ? layers_[1]->chains() : 0; }
     std::size_t chain_size(std::size_t batch) const { return padded<T>(batch * out()) + kApart<T>; }
-    Rows<const T> input_of(std::size_t layer) const {
-        return layer == 0 ? Rows<const T>{x_, in()} : Rows<const T>{outputs_[layer - 1].at, outputs_[layer - 1].stride};
+    Rows<const T> output_of(std::size_t layer) const {
+        return layer == kX ? Rows<const T>{x_, in()} : Rows<const T>{outputs_[layer].at, outputs_[layer].stride};
     }
+    Rows<const T> input_of(std::size_t layer) const { return output_of(nodes_[layer].input); }
+    Rows<const T> gradient_of(std::size_t layer) const { return {gradients_[layer].at, gradients_[layer].stride}; }
 
     // What a layer's activation takes its derivative from, laid out as its output.
     Rows<const T> source_of(std::size_t layer) const {
@@ -176,10 +203,13 @@ class Program {
     std::vector<Parameter<T>> parameters_;
     std::vector<Buffer<T>> buffers_;
     std::vector<std::size_t> first_parameter_;
-    std::vector<std::size_t> spec_of_;  // a dense layer and the activation behind it are one layer, of two descriptions
+    std::vector<Node> nodes_;  // of the layers; a dense layer and the activation behind it are one layer, of two descriptions
+    std::vector<std::size_t> x_readers_;
+    std::size_t places_ = 0;  // arrays that a thread needs in inference
     std::size_t first_trained_ = 0;
     double ns_per_row_ = 0;
     Arena weight_arena_, gradient_arena_, buffer_arena_, workspace_, predict_workspace_;
+    Arena masks_;  // laid out as the weights
 
     std::atomic<const char*> gradients_begin_{nullptr};  // of gradient_arena_: owns() is asked without the lock
 
@@ -187,6 +217,7 @@ class Program {
     T* input_ = nullptr;              // (rows, in)
     std::vector<Rows<T>> outputs_;    // one per layer: (rows, layer.out)
     std::vector<Rows<T>> gradients_;  // dz of each layer, of the same shape
+    std::vector<T*> dx_;              // of a layer whose input others read too, and which is not the last to add to its gradient
     std::vector<T*> z_;               // what the activation of a layer that keeps it was applied to, laid out alike; else null
     T* chains_ = nullptr;             // (chains(), rows, out), apart from each other
 

@@ -25,8 +25,8 @@ class StandardizeLayer final : public Layer<T> {
     void forward(Rows<T> y, T*, Rows<const T> x, const BatchRows& rows, Range) const override {
         standardize(y.at, x.at, mean_, scale_, rows.count, this->in);
     }
-    void backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const Activation& below, const BatchRows& rows,
-                        Range) const override {
+    void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T>, const T* source, const Activation& below,
+                        const BatchRows& rows, Range) const override {
         standardize_backward(dx.at, dz.at, scale_, rows.count, this->in);
         if (below.kind != ActivationKind::identity) activation_backward(below, dx.at, dx.at, source, rows.count, this->in);
     }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "ops/losses.h"
+#include "ops/penalty.h"
 
 namespace trainstep {
 
@@ -34,12 +35,13 @@ constexpr InputDtype dtype_of = sizeof(T) == 4 ? InputDtype::float32_ : InputDty
 
 template <class T>
 Trainer<T>::Trainer(std::shared_ptr<Program<T>> program, LossSetting<T> loss, std::shared_ptr<Optimizer> optimizer,
-                    std::vector<std::size_t> places, FuseUpdate fuse)
+                    std::vector<std::size_t> places, FuseUpdate fuse, const Regularization& rules)
     : program_(std::move(program)),
       loss_(std::move(loss)),
       fuse_(fuse),
       optimizer_(std::move(optimizer)),
-      places_(std::move(places)) {
+      places_(std::move(places)),
+      rules_(rules) {
     if (!loss_.class_weight.empty()) loss_.options.class_weight = loss_.class_weight.data();
 }
 
@@ -68,6 +70,7 @@ typename Trainer<T>::Sum Trainer<T>::callers_loss(const LossRows<T>& rows, const
     try {
         return {pass.loss(pass.loss_context, rows.dpred, rows.pred, first, rows.rows) * double(rows.rows), double(rows.rows)};
     } catch (...) {
+        program_->take_back();
         program_->end();
         throw;
     }
@@ -81,6 +84,8 @@ typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass,
         if (places_[i] == kNoPlace && !parameters[i].frozen)
             throw std::invalid_argument("Trainer: " + parameters[i].name +
                                         " is neither frozen nor among the optimizer's parameters");
+    if (fuse_ == FuseUpdate::always && program_->has_masks())
+        throw std::invalid_argument("Trainer: fuse_update is True, expected None or False with a model that is pruned");
     LossRows<T> rows = begin(batch, correct, true);
     rows.dpred = program_->output_gradient();
     Sum sum{};
@@ -100,11 +105,12 @@ typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass,
         if (places_[i] != kNoPlace)  // any gradient but null will do where none is kept
             optimizer_->place(places_[i], p.weight, p.frozen ? nullptr : program_->fused ? p.weight : p.gradient, dtype);
     }
-    optimizer_->prepare();
+    const bool clips = rules_.clip_norm != 0, in_parts = optimizer_->updates_in_parts() && !clips;
+    if (!clips) optimizer_->prepare();
+    const double penalty = this->penalty() * sum.count;  // of the weights before the update, as the loss
     const double ns = double(batch.rows) * program_->ns_per_row() + kUpdateNs * double(program_->parameter_bytes() / sizeof(T));
-    const bool in_parts = optimizer_->updates_in_parts();
     const auto run = [&](Team team) {
-        if (team.part == 0) optimizer_->begin_prepared_step();  // here, while the work comes to the other threads
+        if (team.part == 0 && !clips) optimizer_->begin_prepared_step();  // here, while the work comes to the other threads
         const std::size_t chain = program_->unit_chain();
         if (team.parts > 1 && in_parts && chain > 0 && program_->hidden_units() > chain * std::size_t(team.parts - 1))
             train_by_units(rows, team);
@@ -118,8 +124,13 @@ typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass,
         run_team(available_threads(), run);
     else
         team_trials_.run(available_threads(), ns, ns >= kTeamGuess, run);
-    if (!in_parts) optimizer_->update_all();
+    if (clips)
+        optimizer_->step({1, rules_.clip_norm});
+    else if (!in_parts)
+        optimizer_->update_all();
+    settle();
     program_->end();
+    sum.loss += penalty;
     return sum;
 }
 
@@ -129,13 +140,11 @@ typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass,
 template <class T>
 void Trainer<T>::train_by_rows(LossRows<T> rows, Team team, bool update) {
     const Range mine = share_of(rows.rows, 1, team);
-    if (mine.begin < mine.end) {
-        if (rows.loss) {
-            program_->forward(mine);
-            loss_rows(*loss_.loss, rows.part(mine.begin, mine.end));
-        }
-        program_->backward_inputs(nullptr, mine);
+    if (rows.loss) {
+        program_->forward(mine, team);
+        if (mine.begin < mine.end) loss_rows(*loss_.loss, rows.part(mine.begin, mine.end));
     }
+    program_->backward_inputs(nullptr, mine, team);
     team.barrier();
     const bool fused = program_->fused, in_turn = team.parts > 1 || fused;  // each part of a parameter after its gradient
     for (std::size_t layer = program_->layers(); layer-- > 0;) {
@@ -186,6 +195,7 @@ void Trainer<T>::learn(std::size_t layer, const Factors& factors, const Paramete
         } else {
             const Rows<T> g = program_->gradient_at(i, rows, columns);
             program_->backward_parameter(layer, i, g, factors, false, rows, columns);
+            regularize(p, g, rows, columns);
             if (update) optimizer_->update(places_[i], p.row(), rows, columns, g.at, g.stride);
         }
     }
@@ -200,17 +210,53 @@ void Trainer<T>::learn_in_tiles(std::size_t layer, std::size_t parameter, const 
     for (std::size_t c = columns.begin; c < columns.end; c += width)
         for (std::size_t r = rows.begin; r < rows.end; r += kTileRows) {
             const Range own_rows{r, std::min(r + kTileRows, rows.end)}, own_columns{c, std::min(c + width, columns.end)};
+            const Parameter<T>& p = program_->parameters()[parameter];
             program_->backward_parameter(layer, parameter, Rows<T>{tile, width}, factors, false, own_rows, own_columns);
-            optimizer_->update(places_[parameter], program_->parameters()[parameter].row(), own_rows, own_columns, tile, width);
+            regularize(p, {tile, width}, own_rows, own_columns);
+            optimizer_->update(places_[parameter], p.row(), own_rows, own_columns, tile, width);
         }
 }
 
 template <class T>
 bool Trainer<T>::fuses(std::size_t batch) const {
+    if (rules_.clip_norm != 0 || rules_.max_norm != 0 || program_->has_masks()) return false;
     if (fuse_ != FuseUpdate::where_it_pays) return fuse_ == FuseUpdate::always;
     if (batch < kLeastFusedBatch || batch > kMostFusedBatch || program_->keeps_gradients() || !optimizer_->updates_in_parts())
         return false;
     return program_->parameter_bytes() >= kFusedBytes;
+}
+
+template <class T>
+bool Trainer<T>::is_penalized(const Parameter<T>& p) const {
+    return rules_.has_penalty() && !p.frozen && (rules_.penalize_bias || p.shape.size() == 2);
+}
+
+template <class T>
+double Trainer<T>::penalty() {
+    double total = 0;
+    for (const Parameter<T>& p : program_->parameters())
+        if (is_penalized(p)) total += trainstep::penalty(p.weight, p.size, rules_.l1, rules_.l2, penalty_sums_);
+    return total;
+}
+
+// What is asked of a parameter, on a part of its gradient with the first element at g.at: the penalty's slope; nothing where it is
+// masked.
+template <class T>
+void Trainer<T>::regularize(const Parameter<T>& p, Rows<T> g, Range rows, Range columns) const {
+    const std::size_t at = rows.begin * p.row() + columns.begin, m = rows.end - rows.begin, n = columns.end - columns.begin;
+    if (is_penalized(p)) add_penalty_slope(g, {p.weight + at, p.row()}, m, n, rules_.l1, rules_.l2);
+    if (p.mask) keep(g, {p.mask + at, p.row()}, m, n);
+}
+
+// What weights have to be after an update.
+template <class T>
+void Trainer<T>::settle() {
+    if (rules_.max_norm == 0 && !program_->has_masks()) return;
+    for (const Parameter<T>& p : program_->parameters()) {
+        if (p.frozen) continue;
+        if (p.mask) keep<T>({p.weight, p.size}, {p.mask, p.size}, 1, p.size);
+        if (rules_.max_norm != 0 && p.shape.size() == 2) limit_units(p.weight, p.shape[0], p.row(), rules_.max_norm);
+    }
 }
 
 // The sum of the batch's losses, with nothing changed.
@@ -226,6 +272,7 @@ typename Trainer<T>::Sum Trainer<T>::measure(const Batch& batch, const Pass& pas
         sum = callers_loss(rows, pass, batch.first);
     }
     program_->end();
+    sum.loss += penalty() * sum.count;
     return sum;
 }
 

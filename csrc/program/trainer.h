@@ -34,6 +34,16 @@ struct LossSetting {
 // writes the gradient of that mean. What it throws ends the pass, with nothing changed by this batch.
 using CallersLoss = double (*)(void* context, void* dpred, const void* pred, std::size_t first, std::size_t rows);
 
+// What is asked of weights besides a small loss.
+struct Regularization {
+    double l1 = 0, l2 = 0;       // the loss grows by l1 * sum |w| + l2 * sum w^2 over matrices that are not frozen
+    bool penalize_bias = false;  // and over vectors
+    double clip_norm = 0;        // of all gradients together; 0: they are not clipped
+    double max_norm = 0;         // of a column of a matrix, after the update; 0: any
+
+    bool has_penalty() const { return l1 != 0 || l2 != 0; }
+};
+
 // What a pass over a table adds up to.
 struct Totals {
     double loss = 0;  // sum over rows (or elements) of the loss, weighted: divide by count
@@ -65,7 +75,7 @@ class Trainer {
     // places[i]: which array of the optimizer's parameter i is, or kNoPlace: then it must be frozen.
     static constexpr std::size_t kNoPlace = std::size_t(-1);
     Trainer(std::shared_ptr<Program<T>> program, LossSetting<T> loss, std::shared_ptr<Optimizer> optimizer,
-            std::vector<std::size_t> places, FuseUpdate fuse);
+            std::vector<std::size_t> places, FuseUpdate fuse, const Regularization& rules = {});
 
     // One step on a batch: the mean loss before the update. Of the pass only the caller's loss counts. Throws std::invalid_argument
     // where a parameter that is not frozen has no place, before anything is written.
@@ -99,6 +109,10 @@ class Trainer {
     void learn(std::size_t layer, const Factors& factors, const ParameterShare& share, bool update);
     void learn_in_tiles(std::size_t layer, std::size_t parameter, const Factors& factors, Range rows, Range columns);
     bool fuses(std::size_t batch) const;
+    bool is_penalized(const Parameter<T>& p) const;
+    double penalty();
+    void regularize(const Parameter<T>& p, Rows<T> g, Range rows, Range columns) const;
+    void settle();
     void train_by_rows(LossRows<T> rows, Team team, bool update);
     void train_by_units(LossRows<T> rows, Team team);
     template <class RunBatch>
@@ -109,6 +123,8 @@ class Trainer {
     FuseUpdate fuse_;
     std::shared_ptr<Optimizer> optimizer_;
     std::vector<std::size_t> places_;
+    Regularization rules_;
+    std::vector<double> penalty_sums_;
     TeamTrials team_trials_;  // of steps
     // One number a row of the largest batch.
     Arena row_loss_;  // T; from a line on, so that threads write lines of their own

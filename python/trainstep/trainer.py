@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from trainstep import _core
-from trainstep._checks import integer, switch
+from trainstep._checks import integer, number, switch
 from trainstep.history import History
 from trainstep.losses import LOSSES, Loss
 from trainstep.nn import Sequential
@@ -43,25 +43,38 @@ class Trainer:
     optimizer : Optimizer, optional
         Made without parameters, or with the model's own, as `Sequential.param_groups` gives them: each that is not frozen must be
         there. Default: ``Adam()``.
+    clip_norm : float, optional
+        The norm that all gradients together may have, above 0: they are multiplied by min(1, clip_norm / (norm + 1e-6)), as
+        `torch.nn.utils.clip_grad_norm_` does. Default: they are not clipped.
+    l1, l2 : float, default 0.0
+        At least 0: the loss, also that of `evaluate`, is L + l1 * sum(abs(w)) + l2 * sum(w^2) over the weights of the dense layers
+        that are not frozen, as Keras has it, and the gradients that of it. (An optimizer's ``weight_decay`` is its own.)
+    max_norm : float, optional
+        The Euclidean norm that the weights of a unit, a column, may have, above 0: after the update a longer one is scaled down to
+        it. Frozen weights stay. Default: any.
     seed : int, optional
         What the order of the data follows from. Default: the model's.
     fuse_update : bool, optional
         Whether each tile of a weight's gradient goes through the optimizer while it is in cache and never reaches memory. The bits
         are the same. There is then no gradient to look at: `Sequential.gradients` raises RuntimeError after such a step. Default:
         where it pays, in steps of 16 to 128 rows on 1 MiB of parameters or more, unless gradients were asked for before the first.
+        Not together with ``clip_norm``, ``max_norm`` or a model that is pruned.
+    penalize_bias : bool, default False
+        Whether l1 and l2 are of all parameters, biases, gamma and beta among them.
 
     Raises
     ------
     ValueError
         Where loss is not known or its weight has another length than the output, the optimizer has parameters that are not the
-        model's or lacks one that is not frozen, or
-        fuse_update is True and the optimizer needs whole gradients (LAMB, LARS) or keeps its states in fewer bits.
+        model's or lacks one that is not frozen, a number is out of its range, or fuse_update is True where the update needs whole
+        gradients (``clip_norm``, LAMB, LARS) or arrays (``max_norm``, a model that is pruned, states in fewer bits).
     TypeError
         Where model or optimizer is of another kind.
 
     References
     ----------
-    Goodfellow, Bengio, Courville: Deep Learning (2016), section 8.1.3.
+    Goodfellow, Bengio, Courville: Deep Learning (2016), sections 8.1.3, 7.1 (l1, l2) and 10.11.1 (clip_norm); Srivastava et al.:
+    Dropout (JMLR 15, 2014), section 5.1 (max_norm).
 
     Examples
     --------
@@ -79,8 +92,14 @@ class Trainer:
         model: Sequential,
         loss: str | Loss | CustomLoss = "softmax_cross_entropy",
         optimizer: Optimizer | None = None,
+        clip_norm: float | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
         seed: int | None = None,
         fuse_update: bool | None = None,
+        *,
+        penalize_bias: bool = False,
     ) -> None:
         if not isinstance(model, Sequential):
             raise TypeError(f"Trainer: model is a {type(model).__name__}, expected a trainstep.nn.Sequential")
@@ -89,8 +108,20 @@ class Trainer:
             raise TypeError(f"Trainer: optimizer is a {type(optimizer).__name__}, expected one of trainstep.optim")
         seed = model.seed if seed is None else integer("Trainer: seed", seed)
         self._loss = _loss_of(loss)
+        rules: dict[str, Any] = {
+            "l1": number("Trainer: l1", l1, 0),
+            "l2": number("Trainer: l2", l2, 0),
+            "penalize_bias": switch("Trainer: penalize_bias", penalize_bias),
+            "clip_norm": 0.0 if clip_norm is None else number("Trainer: clip_norm", clip_norm, above=0),
+            "max_norm": 0.0 if max_norm is None else number("Trainer: max_norm", max_norm, above=0),
+        }
         if fuse_update is not None:
             fuse_update = switch("Trainer: fuse_update", fuse_update)
+        whole = [name for name in ("clip_norm", "max_norm") if rules[name]]
+        if fuse_update and (whole or any(mask is not None for mask in model._program.masks())):
+            raise ValueError(
+                f"Trainer: fuse_update is True, expected None or False with {whole[0] if whole else 'a model that is pruned'}"
+            )
         if fuse_update and optimizer._kind in _core.whole_tensor_optimizers:
             raise ValueError(
                 f"Trainer: fuse_update is True, expected None or False with {type(optimizer).__name__}, which needs whole gradients"
@@ -115,7 +146,9 @@ class Trainer:
         self._optimizer = optimizer
         self._seed = seed
         self._custom_loss = None if isinstance(self._loss, Loss) else self._loss
-        self._core = _TRAINERS[model.dtype.name](model._program, name, options, optimizer._core, list(places.values()), fuse_update)
+        self._core = _TRAINERS[model.dtype.name](
+            model._program, name, options, optimizer._core, list(places.values()), fuse_update, rules
+        )
 
     @property
     def model(self) -> Sequential:

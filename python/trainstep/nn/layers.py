@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
 
 from trainstep import _core
 from trainstep._checks import integer, number, switch
-from trainstep.init import INITIALIZERS, WITHOUT_DEFAULTS, Initializer, for_activation, is_constant, takes_any_shape, zeros
+from trainstep.init import INITIALIZERS, WITHOUT_DEFAULTS, Initializer, for_activation, is_constant, ones, takes_any_shape, zeros
 
 InitLike = str | Callable[..., NDArray[Any]] | None
 
@@ -39,23 +39,57 @@ def _shown(init_like: InitLike) -> str:
     return f"init.{name}" if name and INITIALIZERS.get(name) is init_like else repr(init_like)
 
 
-def refuse_constant_weights(layers: "Sequence[Layer]") -> None:
-    """Refuse hidden weights that are all the same, unless asked for by name. The last layer's units differ by their targets."""
-    dense = [(i, layer) for i, layer in enumerate(layers) if isinstance(layer, Dense)]
-    for i, layer in dense[:-1]:
-        if is_constant(layer.init) and layer.out_features > 1:
-            raise ValueError(
-                f"Sequential: layer {i} is {layer!r}, expected weights that differ: the {layer.out_features} units of a hidden "
-                "layer that start alike get the same gradient and stay identical, as one unit. Draw them at random, or ask "
-                "for init='zeros' or init='ones' by name where that is meant"
-            )
-
-
 _WIDEST = 2**31 - 1
 
 
+class _SameWidth:
+    """A layer that gives as many features as it takes; by itself one without parameters and buffers."""
+
+    features: int | None
+
+    def _check_features(self) -> None:
+        if self.features is not None:
+            object.__setattr__(self, "features", integer(f"{type(self).__name__}: features", self.features, 1, _WIDEST))
+
+    @property
+    def in_features(self) -> int | None:
+        """The width of x; None where it is that of the layer before."""
+        return self.features
+
+    @property
+    def out_features(self) -> int | None:
+        """The width of y; None where it is that of the layer before."""
+        return self.features
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each parameter by name."""
+        return {}
+
+    def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each array that is not trained, by name."""
+        return {}
+
+    def initializers(self) -> dict[str, Initializer]:
+        """Give the initialiser of each parameter by name."""
+        return {}
+
+
+class _Affine(_SameWidth):
+    """One that ends in y = ... * gamma + beta, where ``affine`` says so."""
+
+    affine: bool
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each parameter by name."""
+        return {"gamma": (self.features or 0,), "beta": (self.features or 0,)} if self.affine else {}
+
+    def initializers(self) -> dict[str, Initializer]:
+        """Give the initialiser of each parameter by name."""
+        return {"gamma": ones, "beta": zeros}
+
+
 @dataclass(frozen=True)
-class Activation:
+class Activation(_SameWidth):
     """An activation by itself, or one with its parameter for `Dense`.
 
     y = f(x)
@@ -103,8 +137,7 @@ class Activation:
     def __post_init__(self) -> None:
         if self.name not in _core.activations:
             raise ValueError(f"Activation: name is {self.name!r}, expected one of {', '.join(_core.activations)}")
-        if self.features is not None:
-            object.__setattr__(self, "features", integer("Activation: features", self.features, 1, _WIDEST))
+        self._check_features()
         own, _ = _core.activation_parameters.get(self.name, (None, 0.0))
         for parameter in _PARAMETERS:
             value = getattr(self, parameter)
@@ -123,16 +156,6 @@ class Activation:
         shown += [f"{p}={getattr(self, p)!r}" for p in _PARAMETERS if getattr(self, p) is not None]
         return f"Activation({', '.join(shown)})"
 
-    @property
-    def in_features(self) -> int | None:
-        """The width of x; None where it is that of the layer before."""
-        return self.features
-
-    @property
-    def out_features(self) -> int | None:
-        """The width of y; None where it is that of the layer before."""
-        return self.features
-
     def described(self) -> str | list[Any]:
         """Describe the function alone: its name, or with a parameter that is not the default [name, parameter]."""
         parameter, default = _core.activation_parameters.get(self.name, ("name", None))
@@ -142,18 +165,6 @@ class Activation:
     def spec(self) -> dict[str, Any]:
         """Describe the layer to the planner, and in a saved file: plain values only."""
         return {"kind": "activation", "name": self.described(), "features": self.features}
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Give the shape of each parameter by name: there is none."""
-        return {}
-
-    def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Give the shape of each array that is not trained, by name: there is none."""
-        return {}
-
-    def initializers(self) -> dict[str, Initializer]:
-        """Give the initialiser of each parameter by name: there is none."""
-        return {}
 
 
 _PARAMETERS = tuple(sorted({parameter for parameter, _ in _core.activation_parameters.values()}, reverse=True))
@@ -264,7 +275,7 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class Dropout:
+class Dropout(_SameWidth):
     """Leaves units out at random while the network is trained, each by itself.
 
     y = x / (1 - rate) with probability 1 - rate, else 0, in training;  y = x otherwise
@@ -311,41 +322,18 @@ class Dropout:
         if rate == 1:
             raise ValueError("Dropout: rate is 1, expected less: nothing would be kept")
         object.__setattr__(self, "rate", rate)
-        if self.features is not None:
-            object.__setattr__(self, "features", integer("Dropout: features", self.features, 1, _WIDEST))
+        self._check_features()
 
     def __repr__(self) -> str:
         return f"Dropout({self.rate:g}{'' if self.features is None else f', {self.features}'})"
-
-    @property
-    def in_features(self) -> int | None:
-        """The width of x; None where it is that of the layer before."""
-        return self.features
-
-    @property
-    def out_features(self) -> int | None:
-        """The width of y; None where it is that of the layer before."""
-        return self.features
 
     def spec(self) -> dict[str, Any]:
         """Describe the layer to the planner, and in a saved file: plain values only."""
         return {"kind": "dropout", "rate": self.rate, "features": self.features}
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Give the shape of each parameter by name: there is none."""
-        return {}
-
-    def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Give the shape of each array that is not trained, by name: there is none."""
-        return {}
-
-    def initializers(self) -> dict[str, Initializer]:
-        """Give the initialiser of each parameter by name: there is none."""
-        return {}
-
 
 @dataclass(frozen=True)
-class Standardize:
+class Standardize(_SameWidth):
     """Brings each column of the network's input to mean 0 and standard deviation 1.
 
     y = (x - mean) * scale
@@ -388,35 +376,251 @@ class Standardize:
     def __repr__(self) -> str:
         return f"Standardize({self.features})"
 
-    @property
-    def in_features(self) -> int:
-        """The width of x."""
-        return self.features
-
-    @property
-    def out_features(self) -> int:
-        """The width of y."""
-        return self.features
-
     def spec(self) -> dict[str, Any]:
         """Describe the layer to the planner, and in a saved file: plain values only."""
         return {"kind": "standardize", "features": self.features}
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Give the shape of each parameter by name: there is none."""
-        return {}
 
     def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
         """Give the shape of each array that is not trained, by name."""
         return {"mean": (self.features,), "scale": (self.features,)}
 
+
+@dataclass(frozen=True)
+class BatchNorm(_Affine):
+    """Brings each feature to mean 0 and variance 1 over the batch, then scales and shifts it as is learnt.
+
+    y = (x - mean) / sqrt(variance + eps) * gamma + beta
+
+    In training (steps of a `Trainer`, ``forward(x, training=True)``) mean and variance are those of the batch, the variance divided
+    by its number of rows, and the buffers follow them:
+
+    | ``running_mean <- (1 - momentum) * running_mean + momentum * mean``
+    | ``running_var <- (1 - momentum) * running_var + momentum * variance * rows / (rows - 1)``
+
+    Otherwise they are the buffers, and a `Dense` without an activation before the layer takes it along: its products are multiplied
+    and shifted on their way to memory. Of a batch of one row y is beta, and running_var stays. The buffers of a frozen layer go on
+    following.
+
+    Parameters
+    ----------
+    features : int, optional
+        Columns of x and y, at least 1. Default: those of the layer before it.
+    momentum : float, default 0.1
+        The share of the batch in the running statistics, from 0 to 1. (That of Keras is 1 minus this.)
+    eps : float, default 1e-5
+        Added to the variance, finite and at least 0.
+    affine : bool, default True
+        Whether there are gamma and beta, each (features,), which begin as 1 and 0.
+
+    Raises
+    ------
+    ValueError
+        Where a number is out of its range.
+    TypeError
+        Where an argument is of a wrong type.
+
+    References
+    ----------
+    Ioffe, Szegedy: Batch normalization (ICML 2015), algorithms 1 and 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import trainstep as ts
+    >>> model = ts.nn.Sequential(ts.nn.BatchNorm(1, eps=0.0))
+    >>> model.forward(np.array([[1.0], [3.0]]), training=True).ravel().tolist()
+    [-1.0, 1.0]
+    >>> {name: round(float(values[0]), 3) for name, values in model.buffers().items()}
+    {'0.running_mean': 0.2, '0.running_var': 1.1}
+    """
+
+    features: int | None = None
+    momentum: float = 0.1
+    eps: float = 1e-5
+    affine: bool = True
+
+    def __post_init__(self) -> None:
+        self._check_features()
+        object.__setattr__(self, "momentum", number("BatchNorm: momentum", self.momentum, 0, 1))
+        object.__setattr__(self, "eps", number("BatchNorm: eps", self.eps, 0))
+        object.__setattr__(self, "affine", switch("BatchNorm: affine", self.affine))
+
+    def __repr__(self) -> str:
+        return _with_options(self, momentum=0.1, eps=1e-5, affine=True)
+
+    def spec(self) -> dict[str, Any]:
+        """Describe the layer to the planner, and in a saved file: plain values only."""
+        values = {"features": self.features, "momentum": self.momentum, "eps": self.eps, "affine": self.affine}
+        return {"kind": "batch_norm", **values}
+
+    def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each array that is not trained, by name."""
+        return {"running_mean": (self.features or 0,), "running_var": (self.features or 0,)}
+
+
+@dataclass(frozen=True)
+class LayerNorm(_Affine):
+    """Brings each row to mean 0 and variance 1 over its features, then scales and shifts them as is learnt.
+
+    y = (x - mean) / sqrt(variance + eps) * gamma + beta
+
+    mean and variance are those of the row, the variance divided by the number of features, in training and out of it.
+
+    Parameters
+    ----------
+    features : int, optional
+        Columns of x and y, at least 1. Default: those of the layer before it.
+    eps : float, default 1e-5
+        Added to the variance, finite and at least 0.
+    affine : bool, default True
+        Whether there are gamma and beta, each (features,), which begin as 1 and 0.
+
+    Raises
+    ------
+    ValueError
+        Where a number is out of its range.
+    TypeError
+        Where an argument is of a wrong type.
+
+    References
+    ----------
+    Ba, Kiros, Hinton: Layer normalization (2016), equations 3 and 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import trainstep as ts
+    >>> model = ts.nn.Sequential(ts.nn.LayerNorm(2, eps=0.0))
+    >>> model(np.array([[1.0, 3.0], [50.0, 10.0]])).tolist()
+    [[-1.0, 1.0], [1.0, -1.0]]
+    """
+
+    features: int | None = None
+    eps: float = 1e-5
+    affine: bool = True
+
+    def __post_init__(self) -> None:
+        self._check_features()
+        object.__setattr__(self, "eps", number("LayerNorm: eps", self.eps, 0))
+        object.__setattr__(self, "affine", switch("LayerNorm: affine", self.affine))
+
+    def __repr__(self) -> str:
+        return _with_options(self, eps=1e-5, affine=True)
+
+    def spec(self) -> dict[str, Any]:
+        """Describe the layer to the planner, and in a saved file: plain values only."""
+        return {"kind": "layer_norm", "features": self.features, "eps": self.eps, "affine": self.affine}
+
+
+@dataclass(frozen=True, init=False)
+class Residual:
+    """Layers and a way past them: what they give is added to what they took.
+
+    y = layers(x) + shortcut(x)
+
+    Where the last layer begins as zeros, ``Dense(n, n, init="zeros")``, the block begins as the identity.
+
+    Parameters
+    ----------
+    *layers : layer
+        One after the other, as in `Sequential`; other `Residual` among them. `Standardize` is none of them.
+    shortcut : Dense, optional
+        What x goes through on its way past them: needed where the widths differ. Default: the identity.
+
+    Raises
+    ------
+    ValueError
+        Where there is no layer. (Whether widths fit is seen by `Sequential`.)
+    TypeError
+        Where a layer is none, or shortcut is no Dense.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun: Deep residual learning for image recognition (CVPR 2016), equations 1 and 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import trainstep as ts
+    >>> block = ts.nn.Residual(ts.nn.Dense(3, 8, activation="relu"), ts.nn.Dense(8, 3, init="zeros"))
+    >>> model = ts.nn.Sequential(block)
+    >>> model(np.array([[1.0, 2.0, 3.0]])).tolist()
+    [[1.0, 2.0, 3.0]]
+    >>> list(model.parameters())
+    ['0.0.weight', '0.0.bias', '0.1.weight', '0.1.bias']
+    """
+
+    layers: "tuple[Layer, ...]"
+    shortcut: Dense | None
+
+    def __init__(self, *layers: "Layer", shortcut: Dense | None = None) -> None:
+        if not layers:
+            raise ValueError("Residual: there are no layers, expected at least one")
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"Residual: layer {i} is a {type(layer).__name__}, expected a layer of trainstep.nn")
+            if isinstance(layer, Standardize):
+                raise ValueError(f"Residual: layer {i} is {layer!r}, which stands first in a Sequential")
+        if not isinstance(shortcut, Dense | None):
+            raise TypeError(f"Residual: shortcut is a {type(shortcut).__name__}, expected a Dense or None")
+        object.__setattr__(self, "layers", layers)
+        object.__setattr__(self, "shortcut", shortcut)
+
+    def __repr__(self) -> str:
+        shown = [repr(layer) for layer in self.layers] + ([f"shortcut={self.shortcut!r}"] if self.shortcut else [])
+        return f"Residual({', '.join(shown)})"
+
+    @property
+    def in_features(self) -> int | None:
+        """The width of x; None where it is that of the layer before."""
+        return self.layers[0].in_features
+
+    @property
+    def out_features(self) -> int | None:
+        """The width of y; None where it is that of the layer before."""
+        return self.layers[-1].out_features
+
+    def spec(self) -> dict[str, Any]:
+        """Describe the layer to the planner, and in a saved file: plain values only."""
+        shortcut = None if self.shortcut is None else self.shortcut.spec()
+        return {"kind": "residual", "layers": [layer.spec() for layer in self.layers], "shortcut": shortcut}
+
+    def _parts(self) -> "dict[str, Layer]":
+        """Name the layers within."""
+        parts: dict[str, Layer] = {str(i): layer for i, layer in enumerate(self.layers)}
+        return parts | ({"shortcut": self.shortcut} if self.shortcut else {})
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each parameter by name."""
+        return {f"{part}.{name}": shape for part, layer in self._parts().items() for name, shape in layer.shapes().items()}
+
+    def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each array that is not trained, by name."""
+        return {f"{part}.{name}": shape for part, layer in self._parts().items() for name, shape in layer.buffer_shapes().items()}
+
     def initializers(self) -> dict[str, Initializer]:
-        """Give the initialiser of each parameter by name: there is none."""
-        return {}
+        """Give the initialiser of each parameter by name."""
+        past = {} if self.shortcut is None else self.shortcut.initializers()
+        return initializers(self.layers) | {f"shortcut.{name}": f for name, f in past.items()}
 
 
-Layer = Dense | Activation | Dropout | Standardize
-_KINDS: dict[str, type[Layer]] = {"dense": Dense, "activation": Activation, "dropout": Dropout, "standardize": Standardize}
+Layer = Dense | Activation | Dropout | Standardize | BatchNorm | LayerNorm | Residual
+_KINDS: dict[str, type[Layer]] = {
+    "dense": Dense,
+    "activation": Activation,
+    "dropout": Dropout,
+    "standardize": Standardize,
+    "batch_norm": BatchNorm,
+    "layer_norm": LayerNorm,
+    "residual": Residual,
+}
+
+
+def _with_options(layer: BatchNorm | LayerNorm, **defaults: Any) -> str:
+    """Write a layer with its width, and the options that are not the default."""
+    shown = [] if layer.features is None else [str(layer.features)]
+    shown += [f"{name}={getattr(layer, name)!r}" for name, default in defaults.items() if getattr(layer, name) != default]
+    return f"{type(layer).__name__}({', '.join(shown)})"
 
 
 def from_spec(spec: dict[str, Any]) -> Layer:
@@ -427,7 +631,67 @@ def from_spec(spec: dict[str, Any]) -> Layer:
         raise ValueError(f"no layer is of the kind {kind!r}")
     if isinstance(fields.get("activation"), list):
         fields["activation"] = _activation(fields["activation"])
-    layer = _activation(fields.pop("name", None), **fields) if kind == "activation" else _KINDS[kind](**fields)
+    layer: Layer
+    if kind == "activation":
+        layer = _activation(fields.pop("name", None), **fields)
+    elif kind == "residual":
+        shortcut = fields.get("shortcut")
+        layer = Residual(*map(from_spec, fields["layers"]), shortcut=None if shortcut is None else from_spec(shortcut))  # type: ignore[arg-type]
+    else:
+        layer = _KINDS[kind](**fields)
     if set(spec) != set(layer.spec()):
         raise ValueError(f"a {kind} layer is not described by {', '.join(fields)}")
     return layer
+
+
+def by_path(layers: Sequence[Layer], prefix: str = "") -> dict[str, Layer]:
+    """Give all layers by their paths: a block, such as "3", before those within it, "3.0" and "3.shortcut"."""
+    found: dict[str, Layer] = {}
+    for i, layer in enumerate(layers):
+        found[f"{prefix}{i}"] = layer
+        if isinstance(layer, Residual):
+            found |= by_path(layer.layers, f"{prefix}{i}.")
+            if layer.shortcut is not None:
+                found[f"{prefix}{i}.shortcut"] = layer.shortcut
+    return found
+
+
+def with_widths(layers: Sequence[Layer], before: int | None = None, prefix: str = "") -> tuple[Layer, ...]:
+    """Give the layers with every width said: one without features takes those of the layer before it."""
+    known: list[Layer] = []
+    for i, layer in enumerate(layers):
+        if isinstance(layer, Residual):
+            layer = Residual(*with_widths(layer.layers, before, f"{prefix}{i}."), shortcut=layer.shortcut)  # noqa: PLW2901
+        elif not isinstance(layer, Dense) and layer.features is None:
+            if before is None:
+                raise ValueError(
+                    f"Sequential: layer {prefix}{i} is {layer!r}, expected one with features: no layer before it has any"
+                )
+            layer = replace(layer, features=before)  # noqa: PLW2901
+        known.append(layer)
+        before = layer.out_features
+    return tuple(known)
+
+
+def initializers(layers: Sequence[Layer]) -> dict[str, Initializer]:
+    """Give the initialiser of each parameter by name: a Dense with an activation behind it begins as if that were its own."""
+    found: dict[str, Initializer] = {}
+    for i, layer in enumerate(layers):
+        behind = layers[i + 1] if i + 1 < len(layers) else None
+        if isinstance(layer, Dense) and layer.activation is None and isinstance(behind, Activation):
+            layer = replace(layer, activation=behind.name)  # noqa: PLW2901
+        found |= {f"{i}.{name}": f for name, f in layer.initializers().items()}
+    return found
+
+
+def refuse_constant_weights(layers: Sequence[Layer]) -> None:
+    """Refuse hidden weights that are all the same, unless asked for by name. The last layer's units differ by their targets."""
+    dense = [(path, layer) for path, layer in by_path(layers).items() if isinstance(layer, Dense)]
+    hidden = dense if dense and "." in dense[-1][0] else dense[:-1]
+    for path, layer in hidden:
+        if is_constant(layer.init) and layer.out_features > 1:
+            raise ValueError(
+                f"Sequential: layer {path} is {layer!r}, expected weights that differ: the {layer.out_features} units of a hidden "
+                "layer that start alike get the same gradient and stay identical, as one unit. Draw them at random, or ask "
+                "for init='zeros' or init='ones' by name where that is meant"
+            )

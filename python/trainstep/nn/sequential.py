@@ -5,7 +5,6 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from trainstep import _core
 from trainstep._checks import float_dtype, integer, path_text, switch
-from trainstep.init import Initializer
-from trainstep.nn.layers import Activation, Dense, Dropout, Layer, Standardize, from_spec, refuse_constant_weights
+from trainstep.nn.layers import Layer, Standardize, by_path, from_spec, initializers, refuse_constant_weights, with_widths
 
 Array = NDArray[Any]
 
@@ -32,7 +30,7 @@ class Sequential:
 
     Parameters
     ----------
-    *layers : Dense, Activation, Dropout or Standardize
+    *layers : Dense, Activation, Dropout, BatchNorm, LayerNorm, Residual or Standardize
         The layers from input to output; each takes as many features as the one before it gives. `Standardize` stands first only.
     seed : int, default 0
         What the initial weights follow from, and, unless the trainer has its own, the order of the data.
@@ -69,7 +67,7 @@ class Sequential:
                 raise ValueError(
                     f"Sequential: layer {i} is {layer!r}, expected it first: what another layer gives it changes in training"
                 )
-        layers = _with_widths(layers)
+        layers = with_widths(layers)
         refuse_constant_weights(layers)
         self._layers = layers
         self._seed = integer("Sequential: seed", seed)
@@ -77,9 +75,9 @@ class Sequential:
         self._metadata: dict[str, Any] = {}
         name = self._dtype.name
         self._program = _PROGRAMS[name]([layer.spec() for layer in layers], self._seed % 2**64)
+        first_values = initializers(layers)
         for p, (parameter, view) in enumerate(self._program.parameters()):
-            layer_index, _, own_name = parameter.partition(".")
-            values = _initializers(layers, int(layer_index))[own_name](view.shape, rng=self._parameter_seed(p), dtype=name)
+            values = first_values[parameter](view.shape, rng=self._parameter_seed(p), dtype=name)
             try:
                 values = np.asarray(values)
             except ValueError:  # a ragged list
@@ -316,7 +314,7 @@ class Sequential:
         Parameters
         ----------
         *names : str
-            Layers, such as ``"0"``, or parameters, such as ``"0.bias"``. None: all.
+            Layers, such as ``"0"``, blocks with what is in them, or parameters, such as ``"0.bias"``. None: all.
 
         Raises
         ------
@@ -348,7 +346,7 @@ class Sequential:
         Parameters
         ----------
         *names : str
-            Layers, such as ``"0"``, or parameters, such as ``"0.bias"``. None: all.
+            Layers, such as ``"0"``, blocks with what is in them, or parameters, such as ``"0.bias"``. None: all.
 
         Raises
         ------
@@ -372,11 +370,12 @@ class Sequential:
 
     def _set_frozen(self, function: str, names: tuple[str, ...], value: bool) -> None:
         frozen = dict(zip(self.parameters(), self._program.frozen, strict=True))
+        paths = by_path(self._layers)
         for name in names or [str(i) for i in range(len(self._layers))]:
             if not isinstance(name, str):
                 raise TypeError(f"{function}: name is a {type(name).__name__}, expected a str such as '0' or '0.weight'")
-            meant = [parameter for parameter in frozen if name in (parameter, parameter.partition(".")[0])]
-            if not meant and not (name.isdecimal() and int(name) < len(self._layers)):
+            meant = [parameter for parameter in frozen if f"{parameter}.".startswith(f"{name}.")]
+            if not meant and name not in paths:
                 raise ValueError(f"{function}: name is {name!r}, expected a layer or one of {', '.join(frozen)}")
             frozen |= dict.fromkeys(meant, value)
         self._program.freeze(list(frozen.values()))
@@ -391,11 +390,11 @@ class Sequential:
         Parameters
         ----------
         decay_bias : bool, default True
-            False: biases are in groups with ``weight_decay=0``.
+            False: biases, gamma and beta are in groups with ``weight_decay=0``.
         lr : float, optional
             The learning rate that the factors multiply; needed with them.
         lr_factors : dict of float by layer, optional
-            Factors of at least 0 for layers such as ``"0"``; 1 for those that are not named.
+            Factors of at least 0 for layers such as ``"0"`` or blocks, whose layers may have others; 1 for what is not named.
 
         Returns
         -------
@@ -425,12 +424,10 @@ class Sequential:
         """
         decay_bias = switch("param_groups: decay_bias", decay_bias)
         factors = dict(lr_factors or {})
-        layers = {name.partition(".")[0] for name in self.parameters()}
+        layers = [path for path in by_path(self._layers) if any(name.startswith(f"{path}.") for name in self.parameters())]
         for layer, factor in factors.items():
             if layer not in layers:
-                raise ValueError(
-                    f"param_groups: lr_factors has {layer!r}, expected layers with parameters: {', '.join(sorted(layers))}"
-                )
+                raise ValueError(f"param_groups: lr_factors has {layer!r}, expected layers with parameters: {', '.join(layers)}")
             if isinstance(factor, bool) or not isinstance(factor, int | float):
                 raise TypeError(f"param_groups: lr_factors[{layer!r}] is a {type(factor).__name__}, expected a float")
             if not (math.isfinite(factor) and factor >= 0):
@@ -439,10 +436,10 @@ class Sequential:
             raise ValueError("param_groups: lr is None, expected the learning rate that lr_factors multiply")
         groups: dict[tuple[float, bool], dict[str, Any]] = {}
         for name, view in self.parameters().items():
-            layer, _, own_name = name.partition(".")
             if name in self.frozen:
                 continue
-            factor, decays = factors.get(layer, 1.0), decay_bias or own_name == "weight"
+            nearest = max((path for path in factors if name.startswith(f"{path}.")), key=len, default="")
+            factor, decays = factors.get(nearest, 1.0), decay_bias or name.endswith(".weight")
             options = ({} if lr is None else {"lr": lr * factor}) | ({} if decays else {"weight_decay": 0.0})
             groups.setdefault((factor, decays), {"params": [], **options})["params"].append(view)
         return list(groups.values())
@@ -570,26 +567,6 @@ class Sequential:
         finally:
             if os.path.exists(partial):
                 os.remove(partial)
-
-
-def _with_widths(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Give the layers with every width said: an `Activation` or a `Dropout` takes that of the layer before it."""
-    known: list[Layer] = []
-    for i, layer in enumerate(layers):
-        if isinstance(layer, Activation | Dropout) and layer.features is None:
-            if i == 0:
-                raise ValueError(f"Sequential: layer 0 is {layer!r}, expected one with features: no layer before it has any")
-            layer = replace(layer, features=known[-1].out_features)  # noqa: PLW2901
-        known.append(layer)
-    return tuple(known)
-
-
-def _initializers(layers: tuple[Layer, ...], i: int) -> dict[str, Initializer]:
-    """Give the initialisers of layer i: one with an activation behind it begins as if that were its own."""
-    layer, behind = layers[i], layers[i + 1] if i + 1 < len(layers) else None
-    if isinstance(layer, Dense) and layer.activation is None and isinstance(behind, Activation):
-        layer = replace(layer, activation=behind.name)
-    return layer.initializers()
 
 
 def load(path: str | os.PathLike[str]) -> Sequential:
