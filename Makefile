@@ -81,7 +81,7 @@ test-no-openmp: $(VENV)/.ready
 sweep: install
 	$(VENV)/bin/python tests/sweep_vmath.py
 
-# Some 40 minutes, most of them for the 54 products and for the arrays that fit no cache. DeepSpeed builds itself at its first use.
+# Some 55 minutes, most of them for the 54 products, the 64 layers and losses, and the arrays that fit no cache. DeepSpeed builds itself at its first use.
 results = --json bench/results/$(1).json --markdown bench/results/$(1).md
 bench: install $(PEERS)/bin/python
 	$(PEERS)/bin/python $(PIP) -r bench/requirements-peers.txt
@@ -91,8 +91,9 @@ bench: install $(PEERS)/bin/python
 	$(VENV)/bin/python bench/bench_predict.py $(call results,predict)
 	$(VENV)/bin/python bench/bench_call.py $(call results,call)
 	$(VENV)/bin/python bench/bench_dense.py --blocks 3 $(call results,dense)
+	$(VENV)/bin/python bench/bench_layers.py --blocks 3 $(call results,layers)
 	$(VENV)/bin/python bench/bench_optimizers.py --blocks 5 $(call results,optimizers)
-	$(VENV)/bin/python bench/plot.py $(patsubst %,bench/results/%.json,train_step fit predict call dense optimizers)
+	$(VENV)/bin/python bench/plot.py $(patsubst %,bench/results/%.json,train_step fit predict call dense layers optimizers)
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/python $(PIP) --group lint

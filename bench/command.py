@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from trainstep.bench import roofline
 from trainstep.bench.harness import Case, Options, available_cpus, failed, header, report, run, write
@@ -63,9 +64,20 @@ def parse(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Options]
     return given, options
 
 
-def main(title: str, task: str, cases: Sequence[Case], given: argparse.Namespace, options: Options) -> int:
-    """Run all cases, print and write the report; 1 if a contender failed or gave wrong results, or none was timed."""
+def main(
+    title: str,
+    task: str,
+    cases: Sequence[Case],
+    given: argparse.Namespace,
+    options: Options,
+    summary: Callable[[list[dict[str, Any]]], str] | None = None,
+) -> int:
+    """Run all cases, print and write the report; 1 if a contender failed or gave wrong results, or none was timed.
+
+    `summary` makes of the cases what the report ends with.
+    """
     data = header(task, options)
     data["cases"] = run(task, cases, options, data["roofline"])
-    write(data, report(title, data) + "\n" + roofline.report(data["roofline"]), given.json, given.markdown)
+    parts = [report(title, data), roofline.report(data["roofline"])] + ([summary(data["cases"])] if summary else [])
+    write(data, "\n".join(parts), given.json, given.markdown)
     return int(failed(data["cases"]))

@@ -1,10 +1,11 @@
 """What `trainstep bench` and bench/ are made of: probes, roofline, harness, tasks. No figure is compared with a time."""
 
+import argparse
 import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,21 @@ import numpy as np
 import pytest
 
 import trainstep as ts
-from trainstep import _core
-from trainstep.bench import calls, dense, fit, harness, optimizers, predict, roofline, suite, text, train_step, worker
+from trainstep import _core, reference
+from trainstep.bench import calls, dense, fit, harness, layers, optimizers, predict, roofline, suite, text, train_step, worker
 from trainstep.bench.peers import numpy as numpy_peer
 from trainstep.bench.peers import trainstep as trainstep_peer
-from trainstep.bench.tasks import DenseProblem, FitProblem, OptimizerProblem, PredictProblem, TrainProblem
+from trainstep.bench.tasks import (
+    DenseProblem,
+    FitProblem,
+    LayerProblem,
+    LayerTask,
+    OptimizerProblem,
+    PredictProblem,
+    TrainProblem,
+)
 
+RATIO = ("median", "lowest", "highest")
 SECONDS = 1e-4  # a sample's length: these tests look at shapes and signs
 QUICK = harness.Options(suite.PEERS, [1], seconds=0.002, blocks=2, cold_calls=1, warm_seconds=0.002, quick=True)
 
@@ -287,6 +297,140 @@ def test_an_element_that_is_no_number_is_seen(tmp_path: Path) -> None:
     contender.update.states[0, 70_000] = math.nan
     contender.reset = lambda: None  # type: ignore[method-assign]
     assert not harness.relative_error(contender.losses(1), case.reference[:1]) <= case.rtol
+
+
+def test_layers_and_shapes_are_read() -> None:
+    assert layers.name_list("gelu_tanh,mse") == ["gelu_tanh", "mse"]
+    assert layers.shape_list("2x3,128x512") == ["2x3", "128x512"]
+    assert set(layers.NAMES) >= {*_core.activations, *ts.losses.LOSSES} - {"identity"}
+    for read, wrong in [
+        (layers.name_list, "identity"),
+        (layers.shape_list, "2"),
+        (layers.shape_list, "2x3x4"),
+        (layers.shape_list, "0x3"),
+    ]:
+        with pytest.raises(argparse.ArgumentTypeError):
+            read(wrong)
+
+
+def test_every_layer_is_timed() -> None:
+    made = {type(trainstep_peer.layer(name, 4)) for name in layers.LAYERS}
+    assert made == {value for value in vars(ts.nn).values() if is_dataclass(value)}
+
+
+def test_layers_and_losses_have_shapes_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(layers, "LAYER_SHAPES", ("4x2",))
+    monkeypatch.setattr(layers, "LOSS_SHAPES", ("3x2",))
+    made = [layers.make_cases(["relu", "mse"], shapes, str(tmp_path)) for shapes in ([], ["5x6"])]
+    assert [[case.name for case in cases] for cases in made] == [["relu, 4 x 2", "mse, 3 x 2"], ["relu, 5 x 6", "mse, 5 x 6"]]
+
+
+def test_what_a_layer_moves(tmp_path: Path) -> None:
+    cases = {
+        name: layers.make_case(name, "4x8", tmp_path) for name in ("relu", "standardize", "layer_norm", "dense", "residual", "mse")
+    }
+    moved = {name: case.bytes / 4 for name, case in cases.items()}
+    assert moved == {"relu": 160, "standardize": 128, "layer_norm": 208, "dense": 376, "residual": 592, "mse": 96}
+    assert {name: case.flops for name, case in cases.items() if case.flops} == {
+        "dense": 6 * 4 * 8 * 8,
+        "residual": 2 * 6 * 4 * 8 * 8,
+    }
+    assert {name for name, case in cases.items() if not case.bare_loop} == {"dense", "residual"}
+
+
+@pytest.mark.parametrize("name", layers.NAMES)
+def test_contenders_go_forward_and_backward_as_the_reference(name: str, tmp_path: Path) -> None:
+    case = layers.make_case(name, "64x40", tmp_path)
+    contender = trainstep_peer.TrainstepLayer(LayerProblem.load(case.problem), "default", 1)
+    for _ in range(2):  # a reset goes back to the start
+        numbers = contender.losses(len(case.reference))
+        assert len(numbers) == len(case.reference)
+        assert harness.relative_error(numbers, case.reference) <= case.rtol
+    for _ in range(3):
+        result = contender.step()
+    assert case.loss_range[0] <= contender.scalar(result) <= case.loss_range[1]
+    contender.dx[-1] = 0  # a row that was left out
+    assert not case.loss_range[0] <= contender.scalar(result) <= case.loss_range[1]
+
+
+class Given(LayerTask):
+    """A contender whose step makes what it was given."""
+
+    def __init__(self, problem: LayerProblem, made: list[Any]) -> None:
+        super().__init__(problem, "default", 1)
+        self.made = made
+
+    def reset(self) -> None: ...
+
+    def step(self) -> None: ...
+
+    def results(self) -> list[Any]:
+        return self.made
+
+
+def layer_norm_with_another_eps(a: dict[str, Any]) -> list[Any]:
+    y, mean, inv_std = reference.layer_norm(a["x"], a["gamma"], a["beta"], eps=1e-6)
+    return [y, *reference.layer_norm_backward(a["dy"], a["x"], mean, inv_std, a["gamma"])]
+
+
+def batch_norm_of_the_running_statistics(a: dict[str, Any]) -> list[Any]:
+    y, mean, inv_std = reference.batch_norm(a["x"], a["gamma"], a["beta"], a["running_mean"], a["running_var"])
+    return [y, *reference.batch_norm_backward(a["dy"], a["x"], mean, inv_std, a["gamma"], training=False)]
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("layer_norm", layer_norm_with_another_eps),
+        ("batch_norm", batch_norm_of_the_running_statistics),
+        ("gelu", lambda a: layers.exact_results("gelu_tanh", a)),
+        ("softmax", lambda a: layers.exact_results("softmax", a | {"x": 2 * a["x"]})),
+        ("relu", lambda a: [layers.exact_results("relu", a)[0], a["dy"]]),
+        ("dense", lambda a: [*layers.exact_results("dense", a)[:3], 0 * a["bias"]]),
+        ("residual", lambda a: layers.exact_results("residual", a | {"0.bias": 0 * a["0.bias"]})),
+        ("mse", lambda a: [r / 2 for r in layers.exact_results("mse", a)]),
+        ("huber", lambda a: layers.exact_results("mae", a)),
+        ("standardize", lambda a: [math.nan * r for r in layers.exact_results("standardize", a)]),
+    ],
+)
+def test_another_layer_is_seen(name: str, made: Any, tmp_path: Path) -> None:
+    case = layers.make_case(name, "64x40", tmp_path)
+    problem = LayerProblem.load(case.problem)
+    right = Given(problem, layers.exact_results(name, problem.arrays))
+    assert harness.relative_error(right.losses(1), case.reference) < 1e-12
+    wrong = Given(problem, made(problem.arrays))
+    assert not harness.relative_error(wrong.losses(1), case.reference) <= case.rtol
+    assert not case.loss_range[0] <= wrong.scalar(None) <= case.loss_range[1]
+
+
+def test_the_numbers_of_dropout(tmp_path: Path) -> None:
+    case = layers.make_case("dropout", "100x100", tmp_path)
+    problem = LayerProblem.load(case.problem)
+    x, dy = problem.arrays["x"], problem.arrays["dy"]
+    mask = np.indices(x.shape).sum(axis=0) % 2
+    assert Given(problem, [2 * x * mask, 2 * dy * mask]).losses(3) == case.reference == [0.5, 1, 1]
+    assert Given(problem, [2 * x * mask, 2 * dy * (1 - mask)]).losses(3) == [0.5, 1, 0]
+    assert Given(problem, [x * mask, 2 * dy * mask]).losses(3) == [0.5, 0, 1]
+    assert Given(problem, [2 * x, 2 * dy]).losses(3) == [1, 1, 1]
+    assert case.rtol == pytest.approx(0.06)
+    assert Given(problem, [2 * x, 2 * dy]).scalar(None) == 2
+
+
+def test_the_summary_marks_what_is_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    def case(name: str, ratio: float, **others: Any) -> dict[str, Any]:
+        rows = [{"peer": "trainstep", "status": "timed", "seconds": {"median": 1e-6}, "ratio": dict.fromkeys(RATIO, 1.0)}]
+        rows.append(rows[0] | {"peer": "other", "seconds": {"median": ratio * 1e-6}, "ratio": dict.fromkeys(RATIO, ratio)})
+        rows.sort(key=lambda r: r["seconds"]["median"])
+        return {"name": name, "threads": 1, "rows": rows, "busy_with_others": 0.0} | others
+
+    failed = case("c", 2.0)
+    failed["rows"][0] = {"peer": "trainstep", "status": "failed"}
+    printed = layers.summary([case("a", 1.6), case("b", 1.4), case("d", 0.5), failed])
+    marked = [line.split(",")[0].strip("| ") for line in printed.splitlines() if "**below 1.5**" in line]
+    assert marked == ["b", "d"]
+    assert "failed" in printed
+    assert printed.endswith("\n2 of 4 below 1.5, 1 without a ratio.\n")
+    assert "busy with others in 1" in layers.summary([case("a", 1.6, busy_with_others=0.5)])
 
 
 def test_every_public_function_is_called() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn import functional
 
 from trainstep.bench.tasks import (
+    DROPOUT_RATE,
     Array,
     Call,
     CallTask,
     DenseProblem,
     DenseTask,
+    LayerProblem,
+    LayerTask,
     OptimizerProblem,
     OptimizerTask,
     PredictProblem,
@@ -140,6 +144,96 @@ class EagerOptimizer(OptimizerTask):
         self.optimizer.step()
 
 
+def residual(x: torch.Tensor, w0: torch.Tensor, b0: torch.Tensor, w1: torch.Tensor, b1: torch.Tensor) -> torch.Tensor:
+    """Two layers beside an identity; autograd needs neither what relu nor what the addition is given, so both work in place."""
+    return functional.linear(functional.linear(x, w0, b0).relu_(), w1, b1).add_(x)
+
+
+# Layers and losses of the arrays of a problem, in its order. In place where autograd allows it, which saves an array.
+FORMULAS: dict[str, Callable[..., torch.Tensor]] = {
+    "dense": functional.linear,
+    "dense_relu": lambda x, w, b: functional.linear(x, w, b).relu_(),
+    "residual": residual,
+    "batch_norm": lambda x, gamma, beta, mean, var: functional.batch_norm(x, mean, var, gamma, beta, training=True),
+    "layer_norm": lambda x, gamma, beta: functional.layer_norm(x, gamma.shape, gamma, beta),
+    "dropout": lambda x: functional.dropout(x, DROPOUT_RATE),
+    "standardize": lambda x, mean, scale: (x - mean).mul_(scale),
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "leaky_relu": functional.leaky_relu,
+    "elu": functional.elu,
+    "selu": torch.selu,
+    "softplus": functional.softplus,
+    "hardtanh": functional.hardtanh,
+    "hardsigmoid": functional.hardsigmoid,
+    "gelu": functional.gelu,
+    "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    "silu": functional.silu,
+    "hardswish": functional.hardswish,
+    "mish": functional.mish,
+    "softmax": lambda x: torch.softmax(x, 1),
+    "log_softmax": lambda x: torch.log_softmax(x, 1),
+    "softmax_cross_entropy": functional.cross_entropy,
+    "sigmoid_binary_cross_entropy": functional.binary_cross_entropy_with_logits,
+    "categorical_cross_entropy": lambda p, labels: functional.nll_loss(p.log(), labels),
+    "mse": functional.mse_loss,
+    "mae": functional.l1_loss,
+    "huber": functional.huber_loss,
+    "hinge": lambda scores, t: (1 - t * scores).relu_().mean(),  # functional's are of other shapes
+    "poisson_nll": functional.poisson_nll_loss,
+    "kl_divergence": lambda z, t: functional.kl_div(torch.log_softmax(z, 1), t, reduction="batchmean"),
+}
+
+
+class EagerLayer(LayerTask):
+    """Functions and autograd: gradients into `.grad`, dropped before each step, or from `torch.autograd.grad`."""
+
+    versions = staticmethod(torch_versions)
+    variants = ("backward", "autograd_grad")
+
+    @staticmethod
+    def lacks(problem: LayerProblem) -> str:
+        """Say where there is no formula."""
+        return "" if problem.name in FORMULAS else f"PyTorch has no {problem.name}"
+
+    def __init__(self, problem: LayerProblem, variant: str, threads: int) -> None:
+        """Set the threads, and make the tensors, weights in PyTorch's own layout (out, in)."""
+        super().__init__(problem, variant, threads)
+        torch.set_num_threads(threads)
+        a = {n: torch.from_numpy(v.T.copy() if n.endswith("weight") else v) for n, v in problem.arrays.items()}
+        self.dy = a.pop("dy", None)
+        self.arguments = tuple(a.values())
+        self.leaves = [a[name].requires_grad_() for name in ("x", *problem.trained)]
+        self.formula = FORMULAS[problem.name]
+        self.step = getattr(self, variant)
+
+    def reset(self) -> None:
+        """Forget the last results."""
+        self.y, self.gradients = None, ()
+        for leaf in self.leaves:
+            leaf.grad = None
+
+    def backward(self) -> None:
+        """Go forward and backward, gradients into `.grad`."""
+        for leaf in self.leaves:
+            leaf.grad = None
+        self.y = self.formula(*self.arguments)
+        self.y.backward(self.dy)
+
+    def autograd_grad(self) -> None:
+        """Go forward and backward, gradients as results."""
+        self.y = self.formula(*self.arguments)
+        self.gradients = torch.autograd.grad(self.y, self.leaves, self.dy)
+
+    def results(self) -> list[Array]:
+        """Return y and the gradients, those of weights as (in, out)."""
+        dx, *others = self.gradients or [leaf.grad for leaf in self.leaves]
+        named = zip(self.problem.trained, others, strict=True)
+        turned = [g.T if name.endswith("weight") else g for name, g in named]
+        return [tensor.detach().numpy() for tensor in (self.y, dx, *turned)]
+
+
 class EagerCalls(CallTask):
     """The calls of PyTorch that come nearest, gradients off; backward formulas as autograd calls them."""
 
@@ -209,4 +303,11 @@ class EagerPredict(PredictTask):
             return self.model(self.x)
 
 
-TASKS = {"train_step": EagerStep, "predict": EagerPredict, "dense": EagerDense, "optimizers": EagerOptimizer, "calls": EagerCalls}
+TASKS = {
+    "train_step": EagerStep,
+    "predict": EagerPredict,
+    "dense": EagerDense,
+    "optimizers": EagerOptimizer,
+    "layers": EagerLayer,
+    "calls": EagerCalls,
+}

@@ -360,6 +360,89 @@ class OptimizerTask(Task):
                 begin, at = begin + length, (at + length) % period
 
 
+DROPOUT_RATE = 0.5
+UNTRAINED = ("x", "dy", "target", "mean", "scale", "running_mean", "running_var")  # arrays that are no parameters
+
+
+@dataclass(frozen=True)
+class LayerProblem:
+    """A layer by itself, or a loss: its name and, float32 but for labels, its arrays.
+
+    A layer has x (rows, features), dy, and its parameters and buffers by the names that they have in trainstep, a weight being
+    (in, out); a loss has x, which are the predictions, and target. `probes` has an array of each result's shape that sums it up
+    to one number, and `expected` is what float64 makes of that. Dropout has no probes: its numbers are `dropout_numbers`.
+    """
+
+    name: str
+    arrays: dict[str, Array]
+    probes: list[Array]
+    expected: list[float]
+
+    @staticmethod
+    def load(path: str) -> LayerProblem:
+        """Read the file that `save` wrote."""
+        with np.load(path) as data:
+            arrays = {name.removeprefix("array "): data[name] for name in data.files if name.startswith("array ")}
+            probes = [data[name] for name in data.files if name.startswith("probe")]
+            return LayerProblem(str(data["name"]), arrays, probes, data["expected"].tolist())
+
+    def save(self, path: str) -> None:
+        """Write the arrays."""
+        arrays: dict[str, Any] = {f"array {name}": a for name, a in self.arrays.items()}
+        probes: dict[str, Any] = {f"probe{i}": p for i, p in enumerate(self.probes)}
+        np.savez(path, name=np.array(self.name), expected=np.array(self.expected), **arrays, **probes)
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether it is a loss."""
+        return "target" in self.arrays
+
+    @property
+    def trained(self) -> list[str]:
+        """The names of the parameters."""
+        return [name for name in self.arrays if name not in UNTRAINED]
+
+
+class LayerTask(Task):
+    """A layer forward, as in training, and backward to dx and its parameters' gradients; or a loss and its gradient.
+
+    `step` keeps what it made until the next step makes it anew, as a loop over batches does, and `results` gives it.
+    """
+
+    problem_type = LayerProblem
+    problem: LayerProblem
+
+    def results(self) -> list[Array]:
+        """Return y, dx and the gradients of `problem.trained`, or the loss and its gradient, as the last step made them."""
+        raise NotImplementedError
+
+    def numbers(self) -> list[float]:
+        """Sum each result up."""
+        results = [np.asarray(r) for r in self.results()]
+        if self.problem.name == "dropout":
+            return dropout_numbers(self.problem, *results)
+        return [float((r.astype(np.float64) * p).sum()) for r, p in zip(results, self.problem.probes, strict=True)]
+
+    def losses(self, count: int) -> list[float]:
+        """Return the number of each result of one step."""
+        self.reset()
+        self.sync(self.step())
+        return self.numbers()
+
+    def scalar(self, result: Any) -> float:
+        """Return the quotient of a number and its float64 value that is farthest from 1."""
+        quotients = np.divide(self.numbers(), self.problem.expected)
+        return float(quotients[np.abs(quotients - 1).argmax()])  # argmax takes NaN for the largest
+
+
+def dropout_numbers(problem: LayerProblem, y: Array, dx: Array) -> list[float]:
+    """Return the share of y that is kept, and 1 or 0 for each of y and dx: whether it is what this mask makes of x or dy."""
+    kept = y != 0
+    pairs = ((y, problem.arrays["x"]), (dx, problem.arrays["dy"]))
+    exact = [np.array_equal(made, np.where(kept, given / np.float32(1 - DROPOUT_RATE), 0)) for made, given in pairs]
+    return [float(kept.mean()), *map(float, exact)]
+
+
 class Call(NamedTuple):
     """A call of a public function on tiny arrays, which does `per_call` of what its name says."""
 

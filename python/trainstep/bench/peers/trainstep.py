@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import trainstep as ts
 from trainstep import _core
 from trainstep.bench.tasks import (
+    DROPOUT_RATE,
     Array,
     Call,
     CallTask,
     DenseTask,
     FitTask,
+    LayerProblem,
+    LayerTask,
     OptimizerProblem,
     OptimizerTask,
     PredictProblem,
@@ -23,6 +27,7 @@ from trainstep.bench.tasks import (
     TrainStep,
     tiny_arrays,
 )
+from trainstep.nn.layers import Layer
 
 OPTIMIZERS = {"adam": ts.optim.Adam, "sgd": ts.optim.SGD}
 FIT_STEPS = 1000  # steps in the `fit` that is divided by them
@@ -142,6 +147,60 @@ class TrainstepOptimizer(OptimizerTask):
         self.optimizer.step(self.grads)
 
 
+class TrainstepLayer(LayerTask):
+    """`Sequential.forward` and `backward` of a network of one layer; of a loss, its function in `ops`."""
+
+    versions = staticmethod(TrainstepStep.versions)
+
+    def __init__(self, problem: LayerProblem, variant: str, threads: int) -> None:
+        """Take the arrays, and let `step` be the method for the kind."""
+        super().__init__(problem, variant, threads)
+        self.x = problem.arrays["x"]
+        if problem.is_loss:
+            self.target, self.function = problem.arrays["target"], getattr(ts.ops, problem.name)
+        else:
+            self.dy = problem.arrays["dy"]
+        self.step = self.loss if problem.is_loss else self.layer  # type: ignore[method-assign]
+
+    def reset(self) -> None:
+        """Make the network anew, with the parameters and buffers of the problem; the views of them are not kept."""
+        self.y: Any = None
+        self.dx: Any = None
+        if not self.problem.is_loss:
+            self.model = ts.nn.Sequential(layer(self.problem.name, self.x.shape[1]))
+            for name, view in (self.model.parameters() | self.model.buffers()).items():
+                view[...] = self.problem.arrays[name.removeprefix("0.")]
+
+    def layer(self) -> None:
+        """Go forward and backward."""
+        self.y = self.model.forward(self.x, training=True)
+        self.dx = self.model.backward(self.dy)
+
+    def loss(self) -> None:
+        """Make the loss and its gradient."""
+        self.y, self.dx = self.function(self.x, self.target)
+
+    def results(self) -> list[Array]:
+        """Return y, dx and the gradients, or the loss and its gradient."""
+        gradients = {} if self.problem.is_loss else self.model.gradients()
+        return [self.y, self.dx, *(gradients[f"0.{name}"] for name in self.problem.trained)]
+
+
+def layer(name: str, width: int) -> Layer:
+    """Make a layer of as many outputs as inputs."""
+    dense = partial(ts.nn.Dense, width, width)
+    makers: dict[str, Callable[[], Layer]] = {
+        "dense": dense,
+        "dense_relu": lambda: dense(activation="relu"),
+        "residual": lambda: ts.nn.Residual(dense(activation="relu"), dense()),
+        "batch_norm": lambda: ts.nn.BatchNorm(width),
+        "layer_norm": lambda: ts.nn.LayerNorm(width),
+        "dropout": lambda: ts.nn.Dropout(DROPOUT_RATE, width),
+        "standardize": lambda: ts.nn.Standardize(width),
+    }
+    return makers[name]() if name in makers else ts.nn.Activation(name, width)
+
+
 class TrainstepCalls(CallTask):
     """Every public function: the arguments follow from the names in its signature, so that a new one is measured as it comes."""
 
@@ -236,5 +295,6 @@ TASKS = {
     "predict": TrainstepPredict,
     "dense": TrainstepDense,
     "optimizers": TrainstepOptimizer,
+    "layers": TrainstepLayer,
     "calls": TrainstepCalls,
 }
