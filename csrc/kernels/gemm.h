@@ -402,26 +402,31 @@ void gemm_narrow(const Gemm<T>& g, std::size_t m0, std::size_t m1) {
 
 // --- few rows of A against a large B: batch 1 ------------------------------------------------------------------------------------
 
-// B is read once and nothing is done twice with it, so its speed from memory is the limit: eight of its rows at a time, from end to
+// B is read once and nothing is done twice with it, so its speed from memory is the limit: some of its rows at a time, from end to
 // end, while the chains wait in `chains` (a row of A after the other, n apart). A tile would jump from row to row instead.
 template <class T, int rows>
 void stream_b(const Panels<T>& p, std::size_t n, T* chains, std::size_t stride) {
-    constexpr std::size_t together = 8;
-    const auto go_on = [&](std::size_t k0, auto count) __attribute__((always_inline)) {
+    constexpr std::size_t together = kVectorRegisters == 32 ? 8 : 4;
+    const auto go_on = [&](std::size_t k0, auto step) __attribute__((always_inline)) {
+        constexpr std::size_t count = decltype(step)::value;
         const T *a = p.a + k0 * p.a_k, *b = p.b + k0 * p.b_k;
+        Vec<T> av[rows][count];  // in registers, over all columns
+        for (int r = 0; r < rows; ++r)
+            for (std::size_t k = 0; k < count; ++k) av[r][k] = set1<T>(a[r * p.a_row + k * p.a_k]);
         for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
             Vec<T> acc[rows];
             for (int r = 0; r < rows; ++r) acc[r] = k0 == 0 ? zero<T>() : get<T>(chains + r * stride + j, part);
+#pragma GCC unroll 8
             for (std::size_t k = 0; k < count; ++k) {
                 const Vec<T> bv = get<T>(b + k * p.b_k + j, part);
-                for (int r = 0; r < rows; ++r) acc[r] = fma(set1<T>(a[r * p.a_row + k * p.a_k]), bv, acc[r]);
+                for (int r = 0; r < rows; ++r) acc[r] = fma(av[r][k], bv, acc[r]);
             }
             for (int r = 0; r < rows; ++r) put<T>(chains + r * stride + j, part, acc[r]);
         });
     };
     std::size_t k0 = 0;
     for (; k0 + together <= p.k; k0 += together) go_on(k0, std::integral_constant<std::size_t, together>{});
-    if (k0 < p.k) go_on(k0, p.k - k0);
+    for (; k0 < p.k; ++k0) go_on(k0, std::integral_constant<std::size_t, 1>{});
 }
 
 // B^T lies row-major (dx from a weight): its blocks are transposed in registers, and go nowhere else.
@@ -523,7 +528,8 @@ void gemm(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std:
     const bool relu_backward = g.derivative.kind == ActivationKind::relu;
     const std::size_t block_k = g.chain ? g.chain : block_of_k(g.k);
 
-    const std::size_t block_n = columns_of_block<T>(blocks);
+    // Where B is streamed its rows are read whole: the scratch that would hold a packed block holds chains of so many columns.
+    const std::size_t block_n = columns_of_block<T>(blocks) * (stream_the_b ? kBlockK / kShortRows : 1);
     for (std::size_t jc = n0; jc < n1; jc += block_n) {
         const std::size_t nc = least(block_n, n1 - jc);
         for (std::size_t pc = 0; pc < g.k; pc += block_k) {
