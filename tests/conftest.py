@@ -39,7 +39,8 @@ def pytest_report_header() -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what run_levels.py runs on another level."""
     if os.environ.get("TRAINSTEP_TEST_ONE_LEVEL") == "0":
-        left_out = [item for item in items if item.get_closest_marker("one_level")]
+        once = [item for item in items if item.get_closest_marker("one_level")]
+        left_out = [item for item in once if not item.get_closest_marker("every_level")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
 

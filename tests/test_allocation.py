@@ -18,7 +18,10 @@ import trainstep as ts
 
 from .helpers import run_python
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the counter stands in front of glibc's malloc")
+pytestmark = [
+    pytest.mark.one_level,
+    pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the counter stands in front of glibc's malloc"),
+]
 
 CODE = """
 import ctypes, itertools, json, os

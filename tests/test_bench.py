@@ -27,6 +27,8 @@ from trainstep.bench.tasks import (
     TrainProblem,
 )
 
+pytestmark = pytest.mark.one_level
+
 RATIO = ("median", "lowest", "highest")
 SECONDS = 1e-4  # a sample's length: these tests look at shapes and signs
 QUICK = harness.Options(suite.PEERS, [1], seconds=0.002, blocks=2, cold_calls=1, warm_seconds=0.002, quick=True)
@@ -42,12 +44,14 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- probes ----------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_level
 def test_fma_probe(dtype: object, threads: int) -> None:
     rates = _core.fma_probe(str(dtype), SECONDS, 3)
     assert len(rates) == 3
     assert all(rate > 0 and math.isfinite(rate) for rate in rates)
 
 
+@pytest.mark.every_level
 @pytest.mark.parametrize("stream", _core.streams)
 @pytest.mark.parametrize("size", [1, 5000, 1 << 20])
 def test_stream_probe(stream: str, size: int, threads: int) -> None:

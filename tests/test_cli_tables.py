@@ -15,6 +15,8 @@ from trainstep.cli import main
 
 from .helpers import Array
 
+pytestmark = pytest.mark.one_level
+
 Capture = pytest.CaptureFixture[str]
 QUICK = ["--hidden", "16", "--no-progress", "--plot", "c.png"]
 

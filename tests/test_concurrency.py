@@ -17,6 +17,8 @@ from trainstep.nn import Sequential
 
 from .helpers import Array, assert_same_bits, bits, classes, network, normal, output_of, state_bits
 
+pytestmark = pytest.mark.one_level
+
 SIZES = pytest.mark.parametrize("widths", [(8, 16, 4), (256, 256, 4)], ids=lambda w: "-".join(map(str, w)))
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork() here")
 

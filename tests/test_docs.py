@@ -16,6 +16,8 @@ import pytest
 import trainstep as ts
 from trainstep import _core, losses, ops, optim, reference
 
+pytestmark = pytest.mark.one_level
+
 PUBLIC_MODULES = [
     "",
     ".ops",

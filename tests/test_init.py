@@ -157,7 +157,6 @@ def density(low: float, high: float) -> tuple[Array, Array]:
 BOUNDS = [(-2.0, 2.0), (-1.0, 1.0), (-0.5, 3.0), (0.0, 2.0), (-8.0, 8.0), (0.5, 0.55), (1.5, 2.5)]
 
 
-@pytest.mark.one_level
 @pytest.mark.parametrize("corrected", [False, True])
 @pytest.mark.parametrize(("low", "high"), BOUNDS)
 def test_truncated_normal(low: float, high: float, corrected: bool, dtype: np.dtype) -> None:
@@ -201,7 +200,6 @@ def test_the_standard_deviation_at_the_usual_bounds() -> None:
 # --- orthogonal ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_level
 @pytest.mark.parametrize("gain", [1.0, math.sqrt(2), 0.1])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 6), (6, 1), (32, 32), (50, 17), (17, 50), (130, 130)], ids=str)
 def test_orthogonal(shape: tuple[int, int], gain: float, dtype: np.dtype) -> None:
@@ -216,7 +214,6 @@ def test_orthogonal(shape: tuple[int, int], gain: float, dtype: np.dtype) -> Non
         np.testing.assert_allclose(np.linalg.norm(x @ wide, axis=1), gain * np.linalg.norm(x, axis=1), rtol=1e-5)
 
 
-@pytest.mark.one_level
 def test_orthogonal_matrices_are_equally_likely() -> None:
     """Without the signs of R, LAPACK's Q has a diagonal that is mostly negative, and a (1, 1) is always 1."""
     drawn = np.array([init.orthogonal((3, 3), rng=seed, dtype="float64") for seed in range(600)])
@@ -304,7 +301,6 @@ def test_threads_give_the_same_bits(name: str, dtype: np.dtype) -> None:
         assert_same_bits(w, drawn[0])
 
 
-@pytest.mark.one_level
 def test_levels_give_the_same_bits() -> None:
     code = (
         "import hashlib\nfrom trainstep import init\n"
@@ -351,7 +347,6 @@ FORMULAS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-@pytest.mark.one_level
 @pytest.mark.parametrize("name", FORMULAS)
 def test_the_gain_keeps_the_second_moment(name: str) -> None:
     second_moment = (FORMULAS[name](Z) ** 2 * SHARE).sum()
@@ -531,7 +526,6 @@ def saturated(zs: list[Array]) -> list[float]:
     return [float(np.mean(1 - np.tanh(z) ** 2 <= 0.05)) for z in zs]
 
 
-@pytest.mark.one_level
 @pytest.mark.parametrize(
     ("activation", "f"),
     [
@@ -552,7 +546,6 @@ def test_thirty_layers_keep_the_second_moment(activation: str, f: object) -> Non
     assert 0.1 < moments[-1] / moments[0] < 10
 
 
-@pytest.mark.one_level
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_small_weights_make_the_signal_vanish(activation: str) -> None:
     _, moments = thirty_layers(activation, init.normal(std=0.01))
@@ -560,7 +553,6 @@ def test_small_weights_make_the_signal_vanish(activation: str) -> None:
     assert all(b < 0.1 * a for a, b in itertools.pairwise(moments))
 
 
-@pytest.mark.one_level
 def test_large_weights_saturate_tanh() -> None:
     zs, _ = thirty_layers("tanh", init.normal(std=1.0), width=512)
     assert min(saturated(zs)) > 0.9

@@ -68,50 +68,50 @@ def assert_near(got: np.ndarray, want: np.ndarray, dtype: np.dtype, what: str) -
 # --- values --------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("widths", WIDTHS, ids=lambda w: "-".join(map(str, w)))
 @pytest.mark.parametrize("activation", ["relu", None])
 def test_exact_on_small_integers(
-    widths: tuple[int, ...], batch: int, activation: str | None, dtype: np.dtype, threads: int, rng: np.random.Generator
+    widths: tuple[int, ...], activation: str | None, dtype: np.dtype, threads: int, rng: np.random.Generator
 ) -> None:
     """With integers every sum is exact in either dtype, so a term too few or too many shows at once."""
-    model = network(widths, activation, dtype=dtype)
-    for name, view in model.parameters().items():
-        # Few nonzero weights keep the numbers small; biases of 1/2 and 1/4 keep a relu's input off 0.
-        view[...] = rng.integers(-1, 2, view.shape) * (rng.random(view.shape) < 0.3) if "weight" in name else 0.5
-    x = rng.integers(-2, 3, (batch, widths[0])).astype(dtype)
-    dy = rng.integers(-1, 2, (batch, widths[-1])).astype(dtype)
-    ys = reference_forward(model, x)
-    dx, gradients = reference_backward(model, ys, dy)
-    largest = max(np.abs(a).max() for a in [*ys, dx, *gradients.values()])
-    assert largest * 4 < 2**22, "the data must stay exact"
+    for batch in BATCHES:
+        model = network(widths, activation, dtype=dtype)
+        for name, view in model.parameters().items():
+            # Few nonzero weights keep the numbers small; biases of 1/2 and 1/4 keep a relu's input off 0.
+            view[...] = rng.integers(-1, 2, view.shape) * (rng.random(view.shape) < 0.3) if "weight" in name else 0.5
+        x = rng.integers(-2, 3, (batch, widths[0])).astype(dtype)
+        dy = rng.integers(-1, 2, (batch, widths[-1])).astype(dtype)
+        ys = reference_forward(model, x)
+        dx, gradients = reference_backward(model, ys, dy)
+        largest = max(np.abs(a).max() for a in [*ys, dx, *gradients.values()])
+        assert largest * 4 < 2**22, "the data must stay exact"
 
-    np.testing.assert_array_equal(model(x), ys[-1])
-    np.testing.assert_array_equal(model.forward(x, training=True), ys[-1])
-    np.testing.assert_array_equal(model.backward(dy), dx)
-    for name, got in model.gradients().items():
-        np.testing.assert_array_equal(got, gradients[name], err_msg=name)
+        np.testing.assert_array_equal(model(x), ys[-1])
+        np.testing.assert_array_equal(model.forward(x, training=True), ys[-1])
+        np.testing.assert_array_equal(model.backward(dy), dx)
+        for name, got in model.gradients().items():
+            np.testing.assert_array_equal(got, gradients[name], err_msg=name)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("widths", WIDTHS[1:], ids=lambda w: "-".join(map(str, w)))
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
 def test_smooth_activations(
-    widths: tuple[int, ...], batch: int, activation: str, dtype: np.dtype, threads: int, rng: np.random.Generator
+    widths: tuple[int, ...], activation: str, dtype: np.dtype, threads: int, rng: np.random.Generator
 ) -> None:
-    model = network(widths, activation, dtype=dtype)
-    for view in model.parameters().values():
-        view += 0.1 * rng.standard_normal(view.shape)
-    x = rng.standard_normal((batch, widths[0])).astype(dtype)
-    dy = rng.standard_normal((batch, widths[-1])).astype(dtype)
-    ys = reference_forward(model, x)
-    dx, gradients = reference_backward(model, ys, dy)
-    assert_near(model(x), ys[-1], dtype, "model(x)")
-    assert_near(model.forward(x, training=True), ys[-1], dtype, "forward")
-    assert_near(model.backward(dy), dx, dtype, "dx")
-    assert model.gradients().keys() == gradients.keys()
-    for name, got in model.gradients().items():
-        assert_near(got, gradients[name], dtype, name)
+    for batch in BATCHES:
+        model = network(widths, activation, dtype=dtype)
+        for view in model.parameters().values():
+            view += 0.1 * rng.standard_normal(view.shape)
+        x = rng.standard_normal((batch, widths[0])).astype(dtype)
+        dy = rng.standard_normal((batch, widths[-1])).astype(dtype)
+        ys = reference_forward(model, x)
+        dx, gradients = reference_backward(model, ys, dy)
+        assert_near(model(x), ys[-1], dtype, "model(x)")
+        assert_near(model.forward(x, training=True), ys[-1], dtype, "forward")
+        assert_near(model.backward(dy), dx, dtype, "dx")
+        assert model.gradients().keys() == gradients.keys()
+        for name, got in model.gradients().items():
+            assert_near(got, gradients[name], dtype, name)
 
 
 @pytest.mark.parametrize(

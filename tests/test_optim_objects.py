@@ -16,6 +16,8 @@ from trainstep import _core, optim, reference
 from .helpers import Array, assert_same_bits, normal
 from .optim_rules import CLASSES, HARD_OPTIONS, NO_LOW_BITS, Bare, advance, arrays_of, assert_close, own_options, problem, start
 
+pytestmark = pytest.mark.one_level
+
 PENALTIES = {"weight_decay": 0.02, "l1": 0.003}
 EACH_RULE = pytest.mark.parametrize("rule", CLASSES)
 

@@ -11,6 +11,8 @@ import trainstep as ts
 from . import check_wheel, weak_symbols
 from .helpers import output_of
 
+pytestmark = pytest.mark.one_level
+
 
 def test_the_installed_package_is_tested() -> None:
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}

@@ -275,7 +275,7 @@ def arrays_in(result: Any) -> list[Array]:
 
 
 @pytest.mark.parametrize("name", ops.__all__)
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(data=st.data(), threads=THREADS)
 def test_any_shape_layout_and_number_of_threads(name: str, data: st.DataObject, threads: int) -> None:
     case = STRATEGIES[name](data.draw)
@@ -484,7 +484,7 @@ def draw_options(data: st.DataObject, rule: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("rule", CLASSES)
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     data=st.data(),
     dtype=DTYPES,
@@ -524,7 +524,7 @@ def test_optimizers_of_any_shapes_and_options(
 
 # Not the rules whose formulas divide or subtract what is infinite, such as two norms.
 @pytest.mark.parametrize("rule", sorted(set(CLASSES) - {"adadelta", "rmsprop", *ON_WHOLE_ARRAYS}))
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(data=st.data(), dtype=DTYPES, n=st.integers(1, 9))
 def test_optimizers_of_extremes(data: st.DataObject, rule: str, dtype: np.dtype, n: int) -> None:
     options = draw_options(data, rule)

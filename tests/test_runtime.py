@@ -15,6 +15,8 @@ from trainstep import _core, init
 
 from .helpers import Array, assert_same_bits, output_of, run_python
 
+pytestmark = pytest.mark.one_level  # random numbers come from no kernel of a level
+
 LINUX = sys.platform == "linux"
 OPENMP = ts.config()["openmp"]
 needs_threads = pytest.mark.skipif(not OPENMP, reason="built without OpenMP")

@@ -19,6 +19,8 @@ from trainstep.selftest import SelftestResult, SelftestRow
 from .helpers import Array
 from .test_vmath import erf_in_decimals
 
+pytestmark = pytest.mark.one_level
+
 LEVEL = ts.config()["isa"]
 CHECKS = {check.kernel: check for check in _kernel_checks.checks()}
 
@@ -28,6 +30,7 @@ def run(kernel: str, dtype: str = "float32") -> SelftestRow:
     return _kernel_checks._run(check, np.dtype(dtype), check.bounds[dtype == "float64"])
 
 
+@pytest.mark.every_level
 def test_every_kernel_passes_on_this_level(capfd: pytest.CaptureFixture[str]) -> None:
     result = ts.selftest([LEVEL])
     assert result.ok, str(result)
