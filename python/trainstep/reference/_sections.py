@@ -1,11 +1,15 @@
-"""The sections that the docstrings of all activations share, so that each function shows only what is its own.
+"""The sections that docstrings share, those of all activations and those of all losses, so that each shows only what is its own.
 
-A function's own docstring has its line, its formula and its example; a forward function's also has its source. The decorators put
-arguments, results and errors in between, as the signature has them.
+The own docstring of an activation has its line, its formula and its example; a forward function's also has its source. The
+decorators put arguments, results and errors in between, as the signature has them.
+
+The own docstring of a loss has places for the arguments that all losses have, and for results and errors: ``{sample_weight}``,
+``{reduction}``, ``{out}``, ``{returns}``.
 """
 
 import inspect
 import re
+import textwrap
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -44,6 +48,50 @@ ValueError
     {shapes} is read-only{refused}.
 """
 
+# For each place in the docstring of a loss: what stands there in a loss over rows, and in one over elements.
+_OF_LOSSES = {
+    "sample_weight": (
+        """sample_weight : array_like, shape (B,), dtype of {pred}, optional
+    Weights s of the rows, finite and at least 0. Default: 1 each.""",
+        """sample_weight : array_like, shape (rows,), dtype of {pred}, optional
+    Weights s of the rows, the first dimension of {pred}, finite and at least 0: factors of all their elements. Default: 1 each.""",
+    ),
+    "reduction": (
+        """reduction : {{"mean", "sum", "none"}}, default "mean"
+    What is made of the B losses: their sum, divided by B or by the sum of the weights; their sum; or nothing.""",
+        """reduction : {{"mean", "sum", "none"}}, default "mean"
+    What is made of the elements' losses: their sum, divided by their number or by the sum of their weights; their sum; or
+    nothing.""",
+    ),
+    "out": ("out : ndarray, shape and dtype of {pred}, optional\n    Where d{pred} goes. Default: a new array.",) * 2,
+    "returns": (
+        """Returns
+-------
+loss : float; ndarray of shape (B,), dtype of {pred}, for reduction "none"
+d{pred} : ndarray, shape and dtype of {pred}
+    Gradient of the loss; for reduction "none", of the sum.
+
+Raises
+------
+TypeError
+    {pred} is neither float32 nor float64, a weight has another dtype, or {target} has none of the dtypes above.
+ValueError
+    Shapes do not fit, the batch is empty, {refused}""",
+        """Returns
+-------
+loss : float; ndarray of the shape and dtype of {pred} for reduction "none"
+d{pred} : ndarray, shape and dtype of {pred}
+    Gradient of the loss; for reduction "none", of the sum.
+
+Raises
+------
+TypeError
+    {pred}, {target} and the weights are not all float32 or all float64.
+ValueError
+    Shapes do not fit, {pred} is empty, {refused}""",
+    ),
+}
+
 
 def forward(shape: str = ANY) -> Callable[[F], F]:
     """Complete the docstring of ``f(x)``, whose input has a shape."""
@@ -73,6 +121,35 @@ def backward(f: Callable[..., Any], shape: str = ANY, remark: str = "") -> Calla
         return _complete(f_backward, names, shape=shape, remark=remark, like=source, result="dx", dtypes=dtypes, shapes=shapes)
 
     return decorate
+
+
+def loss_over_rows(*refused: str) -> Callable[[F], F]:
+    """Complete the docstring of a loss ``f(pred, target)`` that has one value a row; refused: what else is a ValueError."""
+    return _loss(0, refused)
+
+
+def loss_over_elements(*refused: str) -> Callable[[F], F]:
+    """Complete the docstring of a loss ``f(pred, target)`` that has one value an element; refused: what else is a ValueError."""
+    return _loss(1, refused)
+
+
+def _loss(form: int, refused: tuple[str, ...]) -> Callable[[F], F]:
+    always = ("a weight is negative, infinite or NaN", "the reduction is unknown", "or out is read-only.")
+
+    def decorate(f: F) -> F:
+        pred, target, *_ = inspect.signature(f).parameters
+        text = inspect.cleandoc(f.__doc__ or "") + "\n"
+        for place, forms in _OF_LOSSES.items():
+            shared = forms[form].format(pred=pred, target=target, refused=", ".join((*refused, *always)))
+            text = text.replace(f"{{{place}}}", "\n".join(map(_wrapped, shared.splitlines())))
+        f.__doc__ = text
+        return f
+
+    return decorate
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, 128, subsequent_indent="    ")
 
 
 def _complete(f: F, names: list[str], **words: str) -> F:

@@ -12,9 +12,11 @@ import numpy.typing as npt
 
 from trainstep._checks import number
 
+from ._sections import loss_over_elements, loss_over_rows
 from .activations import Array, Float64, check_out, deliver, ieee, shared_dtype
 
 
+@loss_over_rows("a label is out of range", "a probability is negative, infinite or NaN")
 def softmax_cross_entropy(
     logits: npt.ArrayLike,
     labels: npt.ArrayLike,
@@ -44,28 +46,13 @@ def softmax_cross_entropy(
         Class indices from 0 to C - 1, or rows of probabilities (one-hot rows too).
     weight : array_like, shape (C,), dtype of logits, optional
         Weights w of the classes, finite and at least 0. Default: 1 each.
-    sample_weight : array_like, shape (B,), dtype of logits, optional
-        Weights s of the rows, finite and at least 0. Default: 1 each.
+    {sample_weight}
     label_smoothing : float, default 0.0
         Share of each target, from 0 to 1, that is spread over all classes alike.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What is made of the B losses: their sum, divided by B or by the sum of the weights; their sum; or nothing.
-    out : ndarray, shape and dtype of logits, optional
-        Where dlogits goes. Default: a new array.
+    {reduction}
+    {out}
 
-    Returns
-    -------
-    loss : float; ndarray of shape (B,), dtype of logits, for reduction "none"
-    dlogits : ndarray, shape and dtype of logits
-        Gradient of the loss; for reduction "none", of the sum.
-
-    Raises
-    ------
-    TypeError
-        logits is neither float32 nor float64, a weight has another dtype, or labels has none of the dtypes above.
-    ValueError
-        Shapes do not fit, the batch is empty, a label is out of range, a probability is negative, infinite or NaN, a weight is
-        negative, infinite or NaN, the reduction is unknown, or out is read-only.
+    {returns}
 
     References
     ----------
@@ -97,6 +84,7 @@ def softmax_cross_entropy(
         return _reduce(row_losses, dlogits, s * of_class, reduction, dtype, out)
 
 
+@loss_over_elements("a target is not between 0 and 1")
 def sigmoid_binary_cross_entropy(
     logits: npt.ArrayLike,
     targets: npt.ArrayLike,
@@ -119,27 +107,11 @@ def sigmoid_binary_cross_entropy(
         Scores z: for two classes one column, for several labels at once one column each.
     targets : array_like, shape and dtype of logits
         Probabilities t from 0 to 1, most often 0 or 1.
-    sample_weight : array_like, shape (rows,), dtype of logits, optional
-        Weights s of the rows, the first dimension of logits, finite and at least 0: factors of all their elements. Default: 1 each.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What is made of the elements' losses: their sum, divided by their number or by the sum of their weights; their sum; or
-        nothing.
-    out : ndarray, shape and dtype of logits, optional
-        Where dlogits goes. Default: a new array.
+    {sample_weight}
+    {reduction}
+    {out}
 
-    Returns
-    -------
-    loss : float; ndarray of the shape and dtype of logits for reduction "none"
-    dlogits : ndarray, shape and dtype of logits
-        Gradient of the loss; for reduction "none", of the sum.
-
-    Raises
-    ------
-    TypeError
-        logits, targets and the weights are not all float32 or all float64.
-    ValueError
-        Shapes do not fit, logits is empty, a target is not between 0 and 1, a weight is negative, infinite or NaN, the reduction is
-        unknown, or out is read-only.
+    {returns}
 
     References
     ----------
@@ -165,6 +137,7 @@ def sigmoid_binary_cross_entropy(
         return _reduce(s * losses, s * dlogits, s, reduction, dtype, out)
 
 
+@loss_over_rows("a label is out of range", "an element of onehot is negative, infinite or NaN")
 def categorical_cross_entropy(
     probs: npt.ArrayLike,
     onehot: npt.ArrayLike,
@@ -187,26 +160,11 @@ def categorical_cross_entropy(
         Probabilities p, one row for each sample, such as a softmax gives.
     onehot : array_like, shape (B, C), dtype of probs; or shape (B,), int32 or int64
         Rows t of probabilities, or class indices.
-    sample_weight : array_like, shape (B,), dtype of probs, optional
-        Weights s of the rows, finite and at least 0. Default: 1 each.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What is made of the B losses: their sum, divided by B or by the sum of the weights; their sum; or nothing.
-    out : ndarray, shape and dtype of probs, optional
-        Where dprobs goes. Default: a new array.
+    {sample_weight}
+    {reduction}
+    {out}
 
-    Returns
-    -------
-    loss : float; ndarray of shape (B,), dtype of probs, for reduction "none"
-    dprobs : ndarray, shape and dtype of probs
-        Gradient of the loss; for reduction "none", of the sum.
-
-    Raises
-    ------
-    TypeError
-        probs is neither float32 nor float64, a weight has another dtype, or onehot has none of the dtypes above.
-    ValueError
-        Shapes do not fit, the batch is empty, a label is out of range, an element of onehot is negative, infinite or NaN, a weight
-        is negative, infinite or NaN, the reduction is unknown, or out is read-only.
+    {returns}
 
     References
     ----------
@@ -227,6 +185,7 @@ def categorical_cross_entropy(
         return _reduce(s * row_losses, s[:, None] * dprobs, s, reduction, dtype, out)
 
 
+@loss_over_elements()
 def mse(
     pred: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -246,27 +205,11 @@ def mse(
         Predictions.
     target : array_like, shape and dtype of pred
         What they should be.
-    sample_weight : array_like, shape (rows,), dtype of pred, optional
-        Weights s of the rows, the first dimension of pred, finite and at least 0: factors of all their elements. Default: 1 each.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What is made of the elements' losses: their sum, divided by their number or by the sum of their weights; their sum; or
-        nothing.
-    out : ndarray, shape and dtype of pred, optional
-        Where dpred goes. Default: a new array.
+    {sample_weight}
+    {reduction}
+    {out}
 
-    Returns
-    -------
-    loss : float; ndarray of the shape and dtype of pred for reduction "none"
-    dpred : ndarray, shape and dtype of pred
-        Gradient of the loss; for reduction "none", of the sum.
-
-    Raises
-    ------
-    TypeError
-        pred, target and the weights are not all float32 or all float64.
-    ValueError
-        Shapes do not fit, pred is empty, a weight is negative, infinite or NaN, the reduction is unknown, or out
-        is read-only.
+    {returns}
 
     References
     ----------
@@ -283,6 +226,7 @@ def mse(
         return _reduce(s * (p - t) ** 2, s * 2.0 * (p - t), s, reduction, dtype, out)
 
 
+@loss_over_elements()
 def mae(
     pred: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -302,27 +246,11 @@ def mae(
         Predictions.
     target : array_like, shape and dtype of pred
         What they should be.
-    sample_weight : array_like, shape (rows,), dtype of pred, optional
-        Weights s of the rows, the first dimension of pred, finite and at least 0: factors of all their elements. Default: 1 each.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What is made of the elements' losses: their sum, divided by their number or by the sum of their weights; their sum; or
-        nothing.
-    out : ndarray, shape and dtype of pred, optional
-        Where dpred goes. Default: a new array.
+    {sample_weight}
+    {reduction}
+    {out}
 
-    Returns
-    -------
-    loss : float; ndarray of the shape and dtype of pred for reduction "none"
-    dpred : ndarray, shape and dtype of pred
-        Gradient of the loss; for reduction "none", of the sum.
-
-    Raises
-    ------
-    TypeError
-        pred, target and the weights are not all float32 or all float64.
-    ValueError
-        Shapes do not fit, pred is empty, a weight is negative, infinite or NaN, the reduction is unknown, or out
-        is read-only.
+    {returns}
 
     References
     ----------
@@ -339,6 +267,7 @@ def mae(
         return _reduce(s * np.abs(p - t), s * np.sign(p - t), s, reduction, dtype, out)
 
 
+@loss_over_elements("delta is not above 0")
 def huber(
     pred: npt.ArrayLike,
     target: npt.ArrayLike,
@@ -362,27 +291,11 @@ def huber(
         What they should be.
     delta : float, default 1.0
         The error from which on the loss grows linearly, above 0.
-    sample_weight : array_like, shape (rows,), dtype of pred, optional
-        Weights s of the rows, the first dimension of pred, finite and at least 0: factors of all their elements. Default: 1 each.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What is made of the elements' losses: their sum, divided by their number or by the sum of their weights; their sum; or
-        nothing.
-    out : ndarray, shape and dtype of pred, optional
-        Where dpred goes. Default: a new array.
+    {sample_weight}
+    {reduction}
+    {out}
 
-    Returns
-    -------
-    loss : float; ndarray of the shape and dtype of pred for reduction "none"
-    dpred : ndarray, shape and dtype of pred
-        Gradient of the loss; for reduction "none", of the sum.
-
-    Raises
-    ------
-    TypeError
-        pred, target and the weights are not all float32 or all float64.
-    ValueError
-        Shapes do not fit, pred is empty, delta is not above 0, a weight is negative, infinite or NaN, the reduction is unknown, or
-        out is read-only.
+    {returns}
 
     References
     ----------
@@ -404,6 +317,7 @@ def huber(
         return _reduce(s * losses, s * inside, s, reduction, dtype, out)
 
 
+@loss_over_elements("a target is neither -1 nor 1")
 def hinge(
     scores: npt.ArrayLike,
     targets: npt.ArrayLike,
@@ -423,27 +337,11 @@ def hinge(
         Scores; the sign of each says the class, and its size how sure that is.
     targets : array_like, shape and dtype of scores
         The sides t: -1 or 1.
-    sample_weight : array_like, shape (rows,), dtype of scores, optional
-        Weights s of the rows, the first dimension of scores, finite and at least 0: factors of all their elements. Default: 1 each.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What is made of the elements' losses: their sum, divided by their number or by the sum of their weights; their sum; or
-        nothing.
-    out : ndarray, shape and dtype of scores, optional
-        Where dscores goes. Default: a new array.
+    {sample_weight}
+    {reduction}
+    {out}
 
-    Returns
-    -------
-    loss : float; ndarray of the shape and dtype of scores for reduction "none"
-    dscores : ndarray, shape and dtype of scores
-        Gradient of the loss; for reduction "none", of the sum.
-
-    Raises
-    ------
-    TypeError
-        scores, targets and the weights are not all float32 or all float64.
-    ValueError
-        Shapes do not fit, scores is empty, a target is neither -1 nor 1, a weight is negative, infinite or NaN, the reduction is
-        unknown, or out is read-only.
+    {returns}
 
     References
     ----------
@@ -462,6 +360,7 @@ def hinge(
         return _reduce(s * np.maximum(margin, 0.0), s * slope, s, reduction, dtype, out)
 
 
+@loss_over_elements("a count is negative, infinite or NaN")
 def poisson_nll(
     log_rate: npt.ArrayLike,
     counts: npt.ArrayLike,
@@ -484,28 +383,11 @@ def poisson_nll(
         Logarithms of the expected counts.
     counts : array_like, shape and dtype of log_rate
         Counts n, finite and at least 0.
-    sample_weight : array_like, shape (rows,), dtype of log_rate, optional
-        Weights s of the rows, the first dimension of log_rate, finite and at least 0: factors of all their elements. Default: 1
-        each.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What is made of the elements' losses: their sum, divided by their number or by the sum of their weights; their sum; or
-        nothing.
-    out : ndarray, shape and dtype of log_rate, optional
-        Where dlog_rate goes. Default: a new array.
+    {sample_weight}
+    {reduction}
+    {out}
 
-    Returns
-    -------
-    loss : float; ndarray of the shape and dtype of log_rate for reduction "none"
-    dlog_rate : ndarray, shape and dtype of log_rate
-        Gradient of the loss; for reduction "none", of the sum.
-
-    Raises
-    ------
-    TypeError
-        log_rate, counts and the weights are not all float32 or all float64.
-    ValueError
-        Shapes do not fit, log_rate is empty, a count is negative, infinite or NaN, a weight is negative, infinite or NaN, the
-        reduction is unknown, or out is read-only.
+    {returns}
 
     References
     ----------
@@ -525,6 +407,7 @@ def poisson_nll(
         return _reduce(s * losses, s * (rate - n), s, reduction, dtype, out)
 
 
+@loss_over_rows("a label is out of range", "a probability is negative, infinite or NaN")
 def kl_divergence(
     logits: npt.ArrayLike,
     probs: npt.ArrayLike,
@@ -547,26 +430,11 @@ def kl_divergence(
         Scores z, one row for each sample.
     probs : array_like, shape (B, C), dtype of logits; or shape (B,), int32 or int64
         Rows t of probabilities, or class indices, whose divergence is the cross-entropy.
-    sample_weight : array_like, shape (B,), dtype of logits, optional
-        Weights s of the rows, finite and at least 0. Default: 1 each.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        What is made of the B losses: their sum, divided by B or by the sum of the weights; their sum; or nothing.
-    out : ndarray, shape and dtype of logits, optional
-        Where dlogits goes. Default: a new array.
+    {sample_weight}
+    {reduction}
+    {out}
 
-    Returns
-    -------
-    loss : float; ndarray of shape (B,), dtype of logits, for reduction "none"
-    dlogits : ndarray, shape and dtype of logits
-        Gradient of the loss; for reduction "none", of the sum.
-
-    Raises
-    ------
-    TypeError
-        logits is neither float32 nor float64, a weight has another dtype, or probs has none of the dtypes above.
-    ValueError
-        Shapes do not fit, the batch is empty, a probability is negative, infinite or NaN, a weight is negative, infinite or NaN,
-        the reduction is unknown, or out is read-only.
+    {returns}
 
     References
     ----------
