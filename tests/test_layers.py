@@ -148,15 +148,15 @@ def test_a_layer_of_its_own_has_the_bits_of_an_epilogue(activation: Activation, 
         assert_same_bits(b, a, name)
 
 
-@pytest.mark.parametrize("sizes", [(64, 64, 10), (30, 200, 7), (20, 100, 60, 10)], ids=str)
-def test_same_bits_for_any_number_of_threads(activation: Activation, sizes: tuple[int, ...], dtype: Any) -> None:
-    x, y = np.random.default_rng(1).standard_normal((70, sizes[0])), np.arange(70) % sizes[-1]
+def assert_same_bits_for_any_number_of_threads(layers: list[Any], dtype: Any) -> None:
+    """Three steps that share all their work, however small."""
     trained = {}
     _core.share_always(True)
     try:
         for n in (1, 2, 3):
-            layers = [Dense(i, o, activation=activation) for i, o in zip(sizes, sizes[1:-1], strict=False)]
-            model = Sequential(*layers, Dense(*sizes[-2:]), seed=4, dtype=dtype)
+            model = Sequential(*layers, seed=4, dtype=dtype)
+            first, last = model.layers[0].in_features, model.layers[-1].out_features
+            x, y = np.random.default_rng(1).standard_normal((70, first)), np.arange(70) % last
             with ts.num_threads(n):
                 trainer = ts.Trainer(model, optimizer=ts.optim.AdamW(lr=0.01, weight_decay=0.1))
                 losses = [trainer.step(x, y) for _ in range(3)]
@@ -166,6 +166,12 @@ def test_same_bits_for_any_number_of_threads(activation: Activation, sizes: tupl
     for n in (2, 3):
         for a, b in zip(trained[n], trained[1], strict=True):
             assert_same_bits(a, b, f"{n} threads")
+
+
+@pytest.mark.parametrize("sizes", [(64, 64, 10), (30, 200, 7), (20, 100, 60, 10)], ids=str)
+def test_same_bits_for_any_number_of_threads(activation: Activation, sizes: tuple[int, ...], dtype: Any) -> None:
+    layers = [Dense(i, o, activation=activation) for i, o in zip(sizes, sizes[1:-1], strict=False)]
+    assert_same_bits_for_any_number_of_threads([*layers, Dense(*sizes[-2:])], dtype)
 
 
 def test_a_step_is_forward_loss_backward_and_update(activation: Activation) -> None:
@@ -300,24 +306,10 @@ def test_dropout_in_a_net_is_the_formulas(f: str, rng: np.random.Generator) -> N
 
 @pytest.mark.parametrize("sizes", [(64, 64, 10), (20, 100, 60, 10)], ids=str)
 def test_dropout_same_bits_for_any_number_of_threads(sizes: tuple[int, ...], dtype: Any) -> None:
-    x, y = np.random.default_rng(1).standard_normal((70, sizes[0])), np.arange(70) % sizes[-1]
-    trained = {}
-    _core.share_always(True)
-    try:
-        for n in (1, 2, 3):
-            layers: list[Any] = [Dropout(0.1, sizes[0])]
-            for i, o in zip(sizes, sizes[1:-1], strict=False):
-                layers += [Dense(i, o, activation="relu"), Dropout(0.3)]
-            model = Sequential(*layers, Dense(*sizes[-2:]), seed=4, dtype=dtype)
-            with ts.num_threads(n):
-                trainer = ts.Trainer(model, optimizer=ts.optim.AdamW(lr=0.01, weight_decay=0.1))
-                losses = [trainer.step(x, y) for _ in range(3)]
-            trained[n] = [np.array(losses), *model.parameters().values()]
-    finally:
-        _core.share_always(False)
-    for n in (2, 3):
-        for a, b in zip(trained[n], trained[1], strict=True):
-            assert_same_bits(a, b, f"{n} threads")
+    layers: list[Any] = [Dropout(0.1, sizes[0])]
+    for i, o in zip(sizes, sizes[1:-1], strict=False):
+        layers += [Dense(i, o, activation="relu"), Dropout(0.3)]
+    assert_same_bits_for_any_number_of_threads([*layers, Dense(*sizes[-2:])], dtype)
 
 
 def test_a_step_with_dropout_is_forward_loss_backward_and_update() -> None:
