@@ -268,7 +268,7 @@ def digits_problem() -> tuple[Array, Array, tuple[int, ...], str, int]:
 
 def regression_problem() -> tuple[Array, Array, tuple[int, ...], str, int]:
     rng = np.random.default_rng(1)
-    x = rng.standard_normal((4096, 64))
+    x = rng.standard_normal((8192, 64))
     y = np.tanh(x @ rng.standard_normal((64, 32)) / 8) @ rng.standard_normal((32, 1)) / 5
     return x, y + 0.3 * rng.standard_normal(y.shape), (64, 256, 256, 1), "mse", 5
 
@@ -291,7 +291,7 @@ def test_low_bit_states_train_to_the_same_loss(cls: Any, options: dict[str, Any]
     reached = {}
     for state_dtype in (None, "bfloat16", "8bit"):
         runs = []
-        for seed in range(2):
+        for seed in range(3):
             layers = [ts.nn.Dense(n, m, activation=None if m == widths[-1] else "relu") for n, m in pairwise(widths)]
             optimizer = cls(**options, state_dtype=state_dtype)
             trainer = ts.Trainer(ts.nn.Sequential(*layers, seed=seed), loss=loss, optimizer=optimizer)
