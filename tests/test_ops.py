@@ -394,7 +394,7 @@ def check_loss(name: str, kind: str, pred: Array, target: Array, reduction: str,
 def test_loss_of_all_sizes(dtype: np.dtype, threads: int, name: str, kind: str, rng: np.random.Generator) -> None:
     for rows, classes in loss_sizes(dtype):
         pred, target = loss_problem(name, kind, rng, dtype, rows, classes)
-        for reduction in REDUCTIONS:
+        for reduction in REDUCTIONS if rows * classes < 10_000 else ("mean",):
             check_loss(name, kind, pred, target, reduction)
 
 
@@ -615,7 +615,7 @@ def test_any_number_of_threads_gives_the_same_bits(dtype: np.dtype) -> None:
 
     with ts.num_threads(1):
         expected = list(everything())
-    for n in (2, 3, 5):
+    for n in (2, 3):
         with ts.num_threads(n):
             for i, (got, wanted) in enumerate(zip(everything(), expected, strict=True)):
                 assert_same_bits(got, wanted, (n, i))

@@ -270,7 +270,7 @@ def regression_problem() -> tuple[Array, Array, tuple[int, ...], str, int]:
     rng = np.random.default_rng(1)
     x = rng.standard_normal((8192, 64))
     y = np.tanh(x @ rng.standard_normal((64, 32)) / 8) @ rng.standard_normal((32, 1)) / 5
-    return x, y + 0.3 * rng.standard_normal(y.shape), (64, 256, 256, 1), "mse", 5
+    return x, y + 0.3 * rng.standard_normal(y.shape), (64, 128, 128, 1), "mse", 5
 
 
 TRAINED: list[tuple[Any, dict[str, Any]]] = [
