@@ -11,13 +11,22 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from trainstep import _core
-from trainstep._checks import float_dtype, integer, path_text, switch
+from trainstep._checks import float_dtype, integer, number, path_text, switch
 from trainstep.nn.layers import Layer, Standardize, by_path, from_spec, initializers, refuse_constant_weights, with_widths
+from trainstep.nn.pruning import (
+    Pruning,
+    masks_of_smallest,
+    relative_change,
+    smallest_units,
+    without_their_numbers,
+    without_units,
+)
 
 Array = NDArray[Any]
 
 _PROGRAMS = {"float32": _core.ProgramFloat32, "float64": _core.ProgramFloat64}
 _FORMAT = "trainstep-model-1"
+_MASK = ".mask"  # behind the name of a parameter: the name of its mask in a file
 _BLOCK = 2**16  # elements of x that are looked at together: few enough for the cache
 
 
@@ -73,6 +82,7 @@ class Sequential:
         self._seed = integer("Sequential: seed", seed)
         self._dtype = float_dtype("Sequential: dtype", dtype)
         self._metadata: dict[str, Any] = {}
+        self._pruning: Pruning | None = None
         name = self._dtype.name
         self._program = _PROGRAMS[name]([layer.spec() for layer in layers], self._seed % 2**64)
         first_values = initializers(layers)
@@ -126,7 +136,8 @@ class Sequential:
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle by description and values; gradients and workspace are not carried along."""
         values = {name: view.copy() for name, view in self._arrays().items()}
-        return _rebuild, (self._layers, self._seed, self._dtype.name, values, copy.deepcopy(self._metadata), self.frozen)
+        own = copy.deepcopy(self._metadata)
+        return _rebuild, (self._layers, self._seed, self._dtype.name, values, own, self.frozen, self._masks(), self._pruning)
 
     def __repr__(self) -> str:
         inner = ",\n".join(f"    {layer!r}" for layer in self._layers)
@@ -380,6 +391,112 @@ class Sequential:
             frozen |= dict.fromkeys(meant, value)
         self._program.freeze(list(frozen.values()))
 
+    def prune(self, amount: float, structured: bool = False, x: Any = None) -> "Sequential":
+        """Take away the weights, or the units, that matter least by their size.
+
+        w <- 0 for the share ``amount`` of all weights with the smallest |w|, now and after every training step; with ``structured``
+        the share ``amount`` of each hidden layer's units j with the smallest sqrt(sum_i w_ij^2) is left out
+
+        Weights of all `Dense` layers are compared with each other, frozen ones too; biases stay. What was pruned before counts:
+        ``prune(0.5)`` after ``prune(0.3)`` ends with half of the weights. Of equal ones the first go first. The number that goes is
+        rounded to the nearest.
+
+        With ``structured`` units are taken out of `Dense` layers that another one follows, with nothing between that mixes columns:
+        `Activation` (no softmax), `Dropout` and `BatchNorm`, whose numbers of these units go too. `Residual` blocks stay as they
+        are. Of each layer at least one unit stays.
+
+        Parameters
+        ----------
+        amount : float
+            The share, 0 <= amount < 1.
+        structured : bool, default False
+            Whether whole units are taken out, into a smaller network.
+        x : array, shape (rows, in_features), optional
+            Any real dtype: where `pruning` tells how much the outputs change.
+
+        Returns
+        -------
+        model : Sequential
+            This network; with ``structured`` a new one, which shares nothing with it and has its seed, metadata, frozen names and
+            masks.
+
+        Raises
+        ------
+        ValueError
+            Where amount is out of range, x does not fit, or there is nothing that could be pruned. Nothing has been changed then.
+        TypeError
+            Where an argument is of a wrong type.
+
+        References
+        ----------
+        Han, Pool, Tran, Dally: Learning both weights and connections for efficient neural networks (NIPS 2015), section 3.
+
+        Li, Kadav, Durdanovic, Samet, Graf: Pruning filters for efficient ConvNets (ICLR 2017), section 3.1 (of units, by sum |w|).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import trainstep as ts
+        >>> model = ts.nn.Sequential(ts.nn.Dense(64, 32, activation="relu"), ts.nn.Dense(32, 10))
+        >>> model.prune(0.9).pruning.parameters_after  # of 2048 + 320 weights; the biases are 0 too as yet
+        237
+        >>> history = ts.Trainer(model).fit(*ts.data.load_digits(), epochs=2)
+        >>> int(np.count_nonzero(model.parameters()["0.weight"]) + np.count_nonzero(model.parameters()["1.weight"]))
+        237
+        >>> model.prune(0.5, structured=True).layers
+        (Dense(64, 16, activation='relu'), Dense(16, 10))
+        """
+        amount = number("prune: amount", amount, 0, 1)
+        if amount == 1:
+            raise ValueError("prune: amount is 1, expected less: nothing would be left")
+        structured = switch("prune: structured", structured)
+        y = None if x is None else self.predict(x)
+        before = self.num_parameters
+        pruned, removed = self._with_fewer_units(amount) if structured else (self._with_fewer_weights(amount), {})
+        values = pruned.parameters().values()
+        after = pruned.num_parameters if structured else sum(int(np.count_nonzero(view)) for view in values)
+        change = None if y is None else relative_change(y, pruned.predict(x))
+        pruned._pruning = Pruning(amount, structured, before, after, removed, change)
+        return pruned
+
+    def _with_fewer_weights(self, amount: float) -> "Sequential":
+        weights = {name: w for name, w in self.parameters().items() if name.rpartition(".")[2] == "weight" and w.ndim == 2}
+        if not weights:
+            raise ValueError("prune: the network has no Dense layer, expected one whose weights can be pruned")
+        self._set_masks(self._masks() | masks_of_smallest(weights, self._masks(), amount))
+        return self
+
+    def _with_fewer_units(self, amount: float) -> "tuple[Sequential, dict[str, tuple[int, ...]]]":
+        arrays = self._arrays()
+        units = smallest_units(self._layers, arrays, amount)
+        if not units:
+            raise ValueError(
+                "prune: no layer can lose units, expected a Dense one that another follows, with no layer between mixing columns"
+            )
+        pruned = _rebuild(
+            without_units(self._layers, units),
+            self._seed,
+            self._dtype.name,
+            without_their_numbers(arrays, units),
+            copy.deepcopy(self._metadata),
+            self.frozen,
+            without_their_numbers(self._masks(), units),
+        )
+        return pruned, {str(i): tuple(gone.tolist()) for i, (_, gone) in units.items() if gone.size}
+
+    @property
+    def pruning(self) -> Pruning | None:
+        """What the last `prune` did that gave this network; None before it, and of a network from a file."""
+        return self._pruning
+
+    def _masks(self) -> dict[str, Array]:
+        """Give the masks by the parameters' names: False where a number is held at 0."""
+        masks = zip(self.parameters(), self._program.masks(), strict=True)
+        return {name: mask for name, mask in masks if mask is not None}
+
+    def _set_masks(self, masks: Mapping[str, Array]) -> None:
+        self._program.set_masks([masks.get(name) for name in self.parameters()])
+
     def param_groups(
         self, *, decay_bias: bool = True, lr: float | None = None, lr_factors: Mapping[str, float] | None = None
     ) -> list[dict[str, Any]]:
@@ -523,7 +640,7 @@ class Sequential:
         return "\n".join(f"{text:<{width}}  {size:,} parameters" for text, size in rows)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to a safetensors file: parameters and buffers, and the structure in its metadata.
+        """Write the network to a safetensors file: parameters, buffers and masks, and the structure in its metadata.
 
         Parameters
         ----------
@@ -556,11 +673,12 @@ class Sequential:
             "metadata": json.dumps(self._metadata, allow_nan=False),
             "frozen": json.dumps(self.frozen),
         }
+        arrays = self._arrays() | {f"{name}{_MASK}": mask.astype(np.uint8) for name, mask in self._masks().items()}
         path = path_text("save: path", path)
         partial = f"{path}.{os.getpid()}.partial"
         try:
             with open(partial, "wb") as file:
-                file.write(save({k: np.ascontiguousarray(v) for k, v in self._arrays().items()}, structure))
+                file.write(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, structure))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
@@ -580,7 +698,7 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     Returns
     -------
     model : Sequential
-        With the same layers, parameters, buffers, seed, dtype and metadata. Initialisers are not in the file.
+        With the same layers, parameters, buffers, masks, seed, dtype and metadata. Initialisers are not in the file.
 
     Raises
     ------
@@ -615,9 +733,12 @@ def load(path: str | os.PathLike[str]) -> Sequential:
                 for name, shape in (layer.shapes() | layer.buffer_shapes()).items()
             }
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            if found != shapes:
+            trained = {f"{i}.{name}" for i, layer in enumerate(layers) for name in layer.shapes()}
+            masked = [name for name in trained if name + _MASK in found]
+            if found != shapes | {name + _MASK: shapes[name] for name in masked}:
                 raise ValueError("its arrays are not those of its layers")
             values = {name: file.get_tensor(name) for name in shapes}
+            masks = {name: _mask(name, file.get_tensor(name + _MASK), values[name]) for name in masked}
             wrong = [name for name, value in values.items() if value.dtype != metadata["dtype"]]
             if wrong:
                 raise ValueError(f"{wrong[0]} is {values[wrong[0]].dtype}, expected {metadata['dtype']}")
@@ -627,7 +748,7 @@ def load(path: str | os.PathLike[str]) -> Sequential:
             frozen = json.loads(metadata.get("frozen", "[]"))
             if not isinstance(frozen, list):
                 raise ValueError(f"what it has frozen is a {type(frozen).__name__}, expected a list")
-            return _rebuild(layers, int(metadata["seed"]), metadata["dtype"], values, own, frozen)
+            return _rebuild(layers, int(metadata["seed"]), metadata["dtype"], values, own, frozen, masks)
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"load: {path} is no whole trainstep model: {error}") from error
 
@@ -639,6 +760,8 @@ def _rebuild(
     values: Mapping[str, Array],
     metadata: Mapping[str, Any],
     frozen: Sequence[str] = (),
+    masks: Mapping[str, Array] | None = None,
+    pruning: Pruning | None = None,
 ) -> Sequential:
     """Make a network with given parameters and buffers."""
     model = Sequential(*layers, seed=seed, dtype=dtype)
@@ -647,7 +770,21 @@ def _rebuild(
     model.metadata.update(metadata)
     if frozen:
         model.freeze(*frozen)
+    if masks:
+        model._set_masks(masks)
+    model._pruning = pruning
     return model
+
+
+def _mask(name: str, stored: Array, values: Array) -> Array:
+    """Give the mask of a parameter that a file holds."""
+    if stored.dtype != np.uint8:
+        raise ValueError(f"{name}{_MASK} is {stored.dtype}, expected uint8")
+    if stored.max() > 1:
+        raise ValueError(f"{name}{_MASK} has the value {stored.max()}, expected 0 and 1")
+    if values[stored == 0].any():
+        raise ValueError(f"{name} is not 0 where its mask is")
+    return stored.astype(bool)
 
 
 def _statistics(function: str, x: Any, features: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
