@@ -2,6 +2,8 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import trainstep as ts
 from trainstep.nn import Dense, Sequential
 
-from .helpers import assert_same_bits, assert_within
+from .helpers import Dlpack, assert_same_bits, assert_within
 
 pytestmark = pytest.mark.one_level
 
@@ -124,6 +126,44 @@ def test_numbers_are_those_of_the_formulas() -> None:
     assert (first.activation, last.activation, first.name, last.name) == ("tanh", "identity", "0", "1")
 
 
+def squares(y_pred: np.ndarray, y_true: np.ndarray) -> tuple[float, np.ndarray]:
+    """The loss "mse", as a function of one's own."""
+    error = y_pred - y_true
+    return float((error * error).mean()), 2 * error / error.size
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("huber", ts.losses.Huber()),
+        ("softmax_cross_entropy", ts.losses.SoftmaxCrossEntropy(weight=[2.0, 2.0, 2.0])),
+        ("mse", squares),
+    ],
+    ids=["options", "weights", "own"],
+)
+def test_losses_may_be_objects_and_functions(one: str, other: Any) -> None:
+    model = Sequential(Dense(4, 5, activation="tanh"), Dense(5, 3), dtype="float64")
+    x, y = np.eye(4), np.arange(4) % 3 if one == "softmax_cross_entropy" else np.eye(4)[:, :3]
+    by_name, given = ts.diagnose(model, x, y, loss=one), ts.diagnose(model, x, y, loss=other)
+    assert given.loss == pytest.approx(by_name.loss, rel=1e-14)
+    assert [layer.gradient for layer in given.layers] == pytest.approx([layer.gradient for layer in by_name.layers], rel=1e-14)
+
+
+def test_options_of_a_loss_count() -> None:
+    model = Sequential(Dense(4, 5, activation="tanh"), Dense(5, 3))
+    plain, weighted = (
+        ts.diagnose(model, np.eye(4), np.arange(4) % 3, loss=ts.losses.SoftmaxCrossEntropy(weight=weight)).layers[-1].gradient
+        for weight in (None, [9.0, 1.0, 0.0])
+    )
+    assert plain != weighted
+
+
+def test_targets_may_be_those_of_another_library() -> None:
+    model = Sequential(Dense(4, 5, activation="tanh"), Dense(5, 3))
+    y = np.arange(4) % 3
+    assert ts.diagnose(model, np.eye(4), Dlpack(y)) == ts.diagnose(model, np.eye(4), y)
+
+
 def test_nothing_is_changed(batch: tuple[np.ndarray, np.ndarray]) -> None:
     model, optimizer = deep("relu", depth=2), ts.optim.Adam(lr=0.1)
     before = copy.deepcopy(model)
@@ -158,10 +198,19 @@ def test_report_as_text() -> None:
     assert lines[-1].startswith("loss ")
 
 
+def test_a_plot_names_layers_by_their_paths(tmp_path: Path) -> None:
+    layer = ts.diagnose(Sequential(Dense(4, 3)), np.ones((4, 4)), np.arange(4) % 3).layers[0]
+    names = ["0", "3.0", "3.shortcut", "3"]
+    ts.Report(0.5, tuple(replace(layer, name=name) for name in names)).plot(tmp_path / "layers.svg")
+    text = (tmp_path / "layers.svg").read_text()
+    assert all(text.count(f"<!-- {name} -->") >= 3 for name in names)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ({"loss": "nll"}, ValueError, "loss is 'nll'"),
+        ({"loss": ts.losses.Huber}, TypeError, "loss is the class Huber"),
         ({"optimizer": 3}, TypeError, "optimizer is a int"),
         ({"x": np.ones((4, 7))}, ValueError, "x"),
         ({"y": np.array([0, 1, 2, 9])}, ValueError, "y"),

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from trainstep import ops
 from trainstep._checks import path_text
+from trainstep.losses import Loss
 from trainstep.nn import Sequential
 from trainstep.optim import Optimizer
-from trainstep.trainer import Trainer
+from trainstep.trainer import CustomLoss, Trainer
 
 Array = NDArray[Any]
 
@@ -27,8 +28,11 @@ _VANISHED = 1e-3  # a layer's gradient, over the largest of all layers
 _GROWN = 1e3  # a layer's gradient, over that of the last
 _TOO_FAR = 1.0  # an update, over the weights that it changes
 
+_TICKS = 8  # the most layers that a panel names
+PANELS = (("spread of outputs", "std"), ("gradient", "gradient"), ("update / weight", "update_ratio"))
+
 HELP = {
-    "vanishing": "Xavier (tanh, sigmoid) or He (ReLU) initial weights, ReLU for sigmoid, batch normalisation, residual blocks",
+    "vanishing": "Xavier (tanh) or He (ReLU) initial weights, ReLU for sigmoid, batch normalisation, residual blocks",
     "exploding": "a smaller learning rate, clipping of the gradient's norm, smaller initial weights, batch normalisation",
     "saturated": "smaller initial weights (Xavier), ReLU in place of tanh and sigmoid, batch normalisation, standardized inputs",
     "dead": "a smaller learning rate, leaky ReLU, He initial weights, biases of 0 or slightly above",
@@ -42,7 +46,7 @@ class LayerReport:
     Parameters
     ----------
     name : str
-        The layer's number in the network.
+        The layer's path in the network, as in its parameters' names: "0", or "3.0" inside of a residual block, whose sum is "3".
     activation : str
         The function that it ends in.
     mean, std : float
@@ -147,12 +151,13 @@ class Report:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(9, 3), layout="constrained")
-        number = [int(layer.name) for layer in self.layers]
-        panels = (("spread of outputs", "std"), ("gradient", "gradient"), ("update / weight", "update_ratio"))
-        for axes, (title, column) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        place = np.arange(len(self.layers))
+        shown = place[:: -(-len(place) // _TICKS)]
+        for axes, (title, column) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
             values = np.array([getattr(layer, column) for layer in self.layers])
-            axes.plot(number, np.where(values > 0, values, np.nan), "o-", color="#0072B2", markersize=3)
+            axes.plot(place, np.where(values > 0, values, np.nan), "o-", color="#0072B2", markersize=3)
             axes.set(title=title, xlabel="layer", yscale="log")
+            axes.set_xticks(shown, [self.layers[i].name for i in shown])
             axes.grid(visible=True, alpha=0.3)
         figure.savefig(path_text("plot: path", path), dpi=150)
 
@@ -162,7 +167,12 @@ def _text(value: Any) -> str:
 
 
 def diagnose(
-    model: Sequential, x: Any, y: Any, *, loss: str = "softmax_cross_entropy", optimizer: Optimizer | None = None
+    model: Sequential,
+    x: Any,
+    y: Any,
+    *,
+    loss: str | Loss | CustomLoss = "softmax_cross_entropy",
+    optimizer: Optimizer | None = None,
 ) -> Report:
     """Look at one training step of a network, layer by layer, without changing it.
 
@@ -181,8 +191,8 @@ def diagnose(
         Any real dtype; some hundred rows tell enough.
     y : array
         What `Trainer.step` takes with this loss.
-    loss : str, default "softmax_cross_entropy"
-        As for `Trainer`.
+    loss : str, Loss or callable, default "softmax_cross_entropy"
+        As for `Trainer`. A function of one's own is called twice.
     optimizer : Optimizer, optional
         One made without parameters, whose first update is looked at; it stays unbound. Default: ``Adam()``.
 
@@ -211,26 +221,32 @@ def diagnose(
     >>> ts.diagnose(model, x[:100] * 16, y[:100]).verdict
     'saturated'
     """
-    stepped = copy.deepcopy(model)
+    return examine(Trainer(copy.deepcopy(model), loss=loss, optimizer=copy.deepcopy(optimizer)), x, y)
+
+
+def examine(trainer: Trainer, x: Any, y: Any) -> Report:
+    """Let a trainer take one step, and tell what it did to each layer: `diagnose` of a trainer that is a copy already."""
+    stepped = trainer.model
+    watched = copy.deepcopy(stepped)
     with np.errstate(all="ignore"):
-        step_loss = Trainer(stepped, loss=loss, optimizer=copy.deepcopy(optimizer)).step(x, y)
-        watched = copy.deepcopy(model)
+        step_loss = trainer.step(x, y)
         output = watched.forward(x, training=True)
-        watched.backward(_loss_gradient(loss, output, y))  # with dx, so that it goes down through layers that are frozen
+        watched.backward(_loss_gradient(trainer.loss, output, y))  # with dx, so that it goes down through layers that are frozen
         passed = watched._program.passed()
         gradients = [_rms(dz) for _, _, _, dz in passed]
-        before, after = model.parameters(), stepped.parameters()
+        before, after = watched.parameters(), stepped.parameters()
         reports = []
         for layer, (number, activation, out, dz) in enumerate(passed):
-            own = [name for name in before if name.partition(".")[0] == str(number)]
-            weight = f"{number}.weight"
+            path = str(number)
+            own = [name for name in before if name.rpartition(".")[0] == path]
+            weight = f"{path}.weight"
             ratio = _ratio(before[weight], after[weight]) if weight in before else float("nan")
             bad = sum(int((~np.isfinite(a)).sum()) for a in (out, dz, *(after[name] for name in own)))
             flat = float(_FLAT[activation](out).mean()) if activation in _FLAT else 0.0
             dead = float((out == 0).all(axis=0).mean()) if activation in _RECTIFIERS else 0.0
             verdict = _verdict(bad, ratio, flat, dead, gradients, layer)
             values = (float(out.mean(dtype=np.float64)), float(out.std(dtype=np.float64)), gradients[layer], ratio, flat, dead)
-            reports.append(LayerReport(str(number), activation, *values, bad, verdict))
+            reports.append(LayerReport(path, activation, *values, bad, verdict))
     return Report(step_loss, tuple(reports))
 
 
@@ -247,11 +263,16 @@ def _verdict(bad: int, ratio: float, flat: float, dead: float, gradients: Sequen
     return "vanishing" if gradient < _VANISHED * max(gradients) else "healthy"
 
 
-def _loss_gradient(loss: str, output: Array, y: Any) -> Array:
+def _loss_gradient(loss: Loss | CustomLoss, output: Array, y: Any) -> Array:
     """Give the gradient of a loss that `Trainer.step` has just taken."""
-    y = np.asarray(y)
+    y = np.from_dlpack(y) if hasattr(y, "__dlpack__") and not isinstance(y, np.ndarray) else np.asarray(y)
+    if not isinstance(loss, Loss):
+        return loss(output, y)[1]
     target = y if y.ndim == 1 and output.shape[1] > 1 else y.reshape(output.shape).astype(output.dtype)
-    gradient: Array = getattr(ops, loss)(output, target)[1]
+    options = {field.name: getattr(loss, field.name) for field in fields(loss)}
+    if options.get("weight") is not None:
+        options["weight"] = np.asarray(options["weight"], output.dtype)
+    gradient: Array = getattr(ops, loss.name)(output, target, **options)[1]
     return gradient
 
 
