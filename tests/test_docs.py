@@ -27,6 +27,7 @@ PUBLIC_MODULES = [
     ".losses",
     ".nn",
     ".data",
+    ".callbacks",
     ".trainer",
     ".history",
     ".selftest",
@@ -113,7 +114,7 @@ def test_a_module_says_what_it_is_and_lists_its_names(suffix: str) -> None:
         assert hasattr(m, name)
 
 
-@pytest.mark.parametrize("suffix", ["", ".ops", ".reference", ".optim", ".init", ".losses", ".nn", ".data"])
+@pytest.mark.parametrize("suffix", ["", ".ops", ".reference", ".optim", ".init", ".losses", ".nn", ".data", ".callbacks"])
 def test_a_public_module_has_all(suffix: str) -> None:
     assert hasattr(module(suffix), "__all__")
 

@@ -1,13 +1,17 @@
 """Trainer: a model, a loss and an optimizer, run as one compiled step."""
 
+import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
 from trainstep import _core
 from trainstep._checks import integer, number, switch
+from trainstep.callbacks import Callback, running
 from trainstep.history import History
 from trainstep.losses import LOSSES, Loss
 from trainstep.nn import Sequential
@@ -146,6 +150,9 @@ class Trainer:
         self._optimizer = optimizer
         self._seed = seed
         self._custom_loss = None if isinstance(self._loss, Loss) else self._loss
+        self._given: dict[str, Any] = {rule: value or None if rule.endswith("_norm") else value for rule, value in rules.items()}
+        self._places = places
+        self._runs: list[_Run] = []
         self._core = _TRAINERS[model.dtype.name](
             model._program, name, options, optimizer._core, list(places.values()), fuse_update, rules
         )
@@ -174,6 +181,14 @@ class Trainer:
     def steps(self) -> int:
         """The number of updates so far."""
         return int(self._optimizer._core.steps)
+
+    def _copy(self) -> "Trainer":
+        """Give a trainer over a copy of the model, whose next step does what this one's would."""
+        model = copy.deepcopy(self._model)
+        place_of = {place: name for name, place in self._places.items() if place is not None}
+        views = model.parameters()
+        optimizer = self._optimizer._over([views[place_of[place]] for place in sorted(place_of)])
+        return Trainer(model, self._loss, optimizer, seed=self._seed, **self._given)
 
     def step(self, x: Any, y: Any, sample_weight: Any = None) -> float:
         """Do one training step on a batch.
@@ -230,6 +245,7 @@ class Trainer:
         drop_last: bool = False,
         sample_weight: Any = None,
         progress: bool = False,
+        callbacks: Iterable[Callback] | None = None,
     ) -> History:
         """Train for some more epochs.
 
@@ -258,6 +274,9 @@ class Trainer:
             epoch's loss by that of all. Accuracy is not weighted. Default: 1 each.
         progress : bool, default False
             Show a progress bar with loss and accuracy on stderr.
+        callbacks : list of Callback, optional
+            What is called before and after the training and each epoch, in this order: see `trainstep.callbacks`. What one of them
+            raises ends the training.
 
         Returns
         -------
@@ -291,6 +310,7 @@ class Trainer:
         batch_size = integer("fit: batch_size", batch_size, 1, _LARGEST_BATCH)
         shuffle, drop_last = switch("fit: shuffle", shuffle), switch("fit: drop_last", drop_last)
         progress = switch("fit: progress", progress)
+        called = _callbacks(callbacks)
         if self._optimizer._rates:
             raise ValueError("fit: the optimizer's lr is a schedule, expected a number; Trainer.step takes schedules")
         data = self._core.data(x, y, "fit", "x", "y", sample_weight, callers_loss=self._custom_loss)
@@ -312,8 +332,10 @@ class Trainer:
         rows = data.rows
         history = History()
         bar = _Bar(epochs, rows // batch_size if drop_last else -(-rows // batch_size)) if progress else None
-        try:
+        with closing(bar) if bar else nullcontext(), self._run(x, y) as run, running(called, self):
             for _ in range(epochs):
+                for callback in called:
+                    callback.on_epoch_begin(self.epoch + 1)
                 order = _core.permutation(rows, self._seed % 2**64, self.epoch) if shuffle else None
                 start = time.perf_counter()
                 report = (bar.update, _PROGRESS_INTERVAL) if bar else None
@@ -322,13 +344,50 @@ class Trainer:
                 if validation is not None:
                     values |= {f"val_{k}": v for k, v in self._measure(validation, _EVALUATION_BATCH).items()}
                 values["lr"] = self._optimizer.lr
-                history.append(self.epoch, **{k: v for k, v in values.items() if v is not None})
+                tracked = {k: v for k, v in values.items() if v is not None}
+                history.append(self.epoch, **tracked)
                 if bar:
                     bar.end_epoch(values)
-        finally:
-            if bar:
-                bar.close()
+                for callback in called:
+                    callback.on_epoch_end(self.epoch, tracked.copy())
+                if run.stopped:
+                    break
         return history
+
+    def stop(self) -> None:
+        """End the `fit` that runs after the epoch that it is in: for callbacks.
+
+        Raises
+        ------
+        RuntimeError
+            Where no fit runs.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import trainstep as ts
+        >>> class UntilGood(ts.callbacks.Callback):
+        ...     def on_epoch_end(self, epoch, values):
+        ...         if values["loss"] < 0.5:
+        ...             self.trainer.stop()
+        >>> model = ts.nn.Sequential(ts.nn.Dense(1, 1, init="zeros"))
+        >>> trainer = ts.Trainer(model, loss="mse", optimizer=ts.optim.SGD(lr=0.1))
+        >>> history = trainer.fit(np.ones((8, 1)), np.ones((8, 1)), epochs=100, batch_size=8, callbacks=[UntilGood()])
+        >>> history.epoch
+        [1, 2]
+        """
+        if not self._runs:
+            raise RuntimeError("stop: no fit runs")
+        self._runs[-1].stopped = True
+
+    @contextmanager
+    def _run(self, x: Any, y: Any) -> Iterator["_Run"]:
+        run = _Run(x, y)
+        self._runs.append(run)  # a list, for a callback may call fit itself
+        try:
+            yield run
+        finally:
+            self._runs.remove(run)
 
     def evaluate(self, x: Any, y: Any, batch_size: int = _EVALUATION_BATCH, sample_weight: Any = None) -> dict[str, float]:
         """Measure loss and accuracy without changing anything.
@@ -392,6 +451,29 @@ def _loss_of(loss: Any) -> Loss | CustomLoss:
         raise ValueError(f"Trainer: loss is {loss!r}, expected one of {', '.join(LOSSES)}, a Loss or a callable")
     custom: CustomLoss = loss
     return custom
+
+
+@dataclass(eq=False)
+class _Run:
+    """One `fit`, while it runs."""
+
+    x: Any
+    y: Any
+    stopped: bool = False
+
+
+def _callbacks(callbacks: Any) -> list[Callback]:
+    if callbacks is None:
+        return []
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"fit: callbacks is a {type(callbacks).__name__}, expected a list of callbacks")
+    called = list(callbacks)
+    for i, callback in enumerate(called):
+        if isinstance(callback, type):
+            raise TypeError(f"fit: callbacks[{i}] is the class {callback.__name__}, expected an object: {callback.__name__}()")
+        if not isinstance(callback, Callback):
+            raise TypeError(f"fit: callbacks[{i}] is a {type(callback).__name__}, expected a trainstep.callbacks.Callback")
+    return called
 
 
 class _Bar:

@@ -478,6 +478,15 @@ class Optimizer:
         for i, entry in saved["state"].items():
             self._set_state(i, entry)
 
+    def _over(self, params: Sequence[Any]) -> "Optimizer":
+        """Give a copy, options and states included, that updates other arrays: one in place of each that this one has."""
+        saved = self.__getstate__()
+        others = iter(params)
+        groups = [{**group, "params": [next(others) for _ in group["params"]]} for group in saved["groups"]]
+        copied = type(self).__new__(type(self))
+        copied.__setstate__({**saved, "groups": groups})
+        return copied
+
     def __repr__(self) -> str:
         options = {name: value for name, value in self.param_groups[0].items() if name != "params"}
         options["lr"] = self._rates.get(0, options["lr"])
