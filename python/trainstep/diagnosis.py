@@ -181,7 +181,8 @@ def diagnose(
     The verdict on a layer is the first of these that holds. exploding: something is infinite or NaN, or an update is larger than
     the weights that it changes. dead: half of the ReLU units give 0 for the whole batch. saturated: half of the outputs of tanh or
     sigmoid are where the slope is below a tenth of its largest. exploding: the gradient is 1000 times that of the last layer.
-    vanishing: the gradient is less than a thousandth of the largest among the layers.
+    vanishing: the gradient is less than a thousandth of the largest among the layers; where it is 0 because a weight behind the
+    layer still is, as in a residual block that begins as the identity, and that weight moves, this is no illness.
 
     Parameters
     ----------
@@ -235,9 +236,10 @@ def examine(trainer: Trainer, x: Any, y: Any) -> Report:
         passed = watched._program.passed()
         gradients = [_rms(dz) for _, _, _, dz in passed]
         before, after = watched.parameters(), stepped.parameters()
+        # Weights that are 0, and so let no gradient through, until this step.
+        opening = [name for name in before if name.endswith(".weight") and not before[name].any() and after[name].any()]
         reports = []
-        for layer, (number, activation, out, dz) in enumerate(passed):
-            path = str(number)
+        for layer, (path, activation, out, dz) in enumerate(passed):
             own = [name for name in before if name.rpartition(".")[0] == path]
             weight = f"{path}.weight"
             ratio = _ratio(before[weight], after[weight]) if weight in before else float("nan")
@@ -245,6 +247,8 @@ def examine(trainer: Trainer, x: Any, y: Any) -> Report:
             flat = float(_FLAT[activation](out).mean()) if activation in _FLAT else 0.0
             dead = float((out == 0).all(axis=0).mean()) if activation in _RECTIFIERS else 0.0
             verdict = _verdict(bad, ratio, flat, dead, gradients, layer)
+            if verdict == "vanishing" and gradients[layer] == 0 and any(_behind(path, name) for name in opening):
+                verdict = "healthy"
             values = (float(out.mean(dtype=np.float64)), float(out.std(dtype=np.float64)), gradients[layer], ratio, flat, dead)
             reports.append(LayerReport(path, activation, *values, bad, verdict))
     return Report(step_loss, tuple(reports))
@@ -261,6 +265,15 @@ def _verdict(bad: int, ratio: float, flat: float, dead: float, gradients: Sequen
     if gradient > _GROWN * gradients[-1]:
         return "exploding"
     return "vanishing" if gradient < _VANISHED * max(gradients) else "healthy"
+
+
+def _behind(path: str, weight: str) -> bool:
+    """Tell whether what comes out of a layer goes through a weight, with no way past it."""
+    block, _, number = weight.rpartition(".")[0].rpartition(".")
+    if not f".{path}.".startswith(f".{block}." if block else "."):
+        return False
+    own = path[len(block) :].lstrip(".").partition(".")[0]  # the number of what the layer is in, or is, in the weight's list
+    return own.isdecimal() and number.isdecimal() and int(own) < int(number)
 
 
 def _loss_gradient(loss: Loss | CustomLoss, output: Array, y: Any) -> Array:
