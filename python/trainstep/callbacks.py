@@ -104,7 +104,8 @@ def running(callbacks: Iterable[Callback], trainer: "Trainer") -> Iterator[None]
 class Monitor(Callback):
     """Looks at the layers as they are trained: `diagnose` at the end of epochs, always with the same batch.
 
-    Copies of the model and of the optimizer, with its states, take one step; what is trained goes on as it would without.
+    Copies of the model and of the optimizer, with its states, take one step, without sample weights; what is trained goes on as it
+    would without.
 
     Parameters
     ----------

@@ -276,7 +276,7 @@ class Trainer:
             Show a progress bar with loss and accuracy on stderr.
         callbacks : list of Callback, optional
             What is called before and after the training and each epoch, in this order: see `trainstep.callbacks`. What one of them
-            raises ends the training.
+            raises ends the training; `stop` ends it after the epoch.
 
         Returns
         -------
