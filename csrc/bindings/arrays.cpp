@@ -168,13 +168,18 @@ namespace {
 // ValueError at the first element that does not fit.
 template <class T, class Fits>
 void check_elements(Site site, const T* x, std::size_t n, const char* wanted, Fits fits) {
-    for (std::size_t i = 0; i < n; ++i)
-        if (!fits(x[i]))
-            value_error(site, "holds " + std::to_string(x[i]) + " at element " + std::to_string(i) + ", expected " + wanted);
+    for (std::size_t first = 0; first < n; first += 256) {  // without a branch for each
+        const std::size_t end = std::min(n, first + 256);
+        unsigned wrong = 0;
+        for (std::size_t i = first; i < end; ++i) wrong |= unsigned(!fits(x[i]));
+        for (std::size_t i = first; wrong && i < end; ++i)
+            if (!fits(x[i]))
+                value_error(site, "holds " + std::to_string(x[i]) + " at element " + std::to_string(i) + ", expected " + wanted);
+    }
 }
 template <class T>
 bool finite_from_0(T x) {
-    return x >= 0 && x <= std::numeric_limits<T>::max();
+    return (x >= 0) & (x <= std::numeric_limits<T>::max());  // no branch
 }
 
 }  // namespace
@@ -189,9 +194,9 @@ void check_target(Site site, const T* x, std::size_t n, TargetKind kind) {
         case TargetKind::counts:
             return check_elements(site, x, n, "finite counts of at least 0", finite_from_0<T>);
         case TargetKind::fractions:
-            return check_elements(site, x, n, "numbers from 0 to 1", [](T v) { return v >= 0 && v <= 1; });
+            return check_elements(site, x, n, "numbers from 0 to 1", [](T v) { return (v >= 0) & (v <= 1); });
         case TargetKind::signs:
-            return check_elements(site, x, n, "-1 or 1", [](T v) { return v == -1 || v == 1; });
+            return check_elements(site, x, n, "-1 or 1", [](T v) { return (v == -1) | (v == 1); });
     }
 }
 template void check_target(Site, const float*, std::size_t, TargetKind);

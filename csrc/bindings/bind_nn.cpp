@@ -9,6 +9,7 @@
 #include "bindings/arrays.h"
 #include "bindings/bind.h"
 #include "bindings/optim_values.h"
+#include "ops/elementwise.h"
 #include "ops/losses.h"
 #include "program/program.h"
 #include "program/trainer.h"
@@ -91,25 +92,29 @@ py::array predict(Program<T>& program, py::handle x_in, py::handle out) {
     return y;
 }
 
-// Forward that keeps what backward needs, a copy of x included.
+// Forward that keeps what backward needs, a copy of x included where it does.
 template <class T>
-py::array forward(Program<T>& program, py::handle x_in) {
+py::array forward(Program<T>& program, py::handle x_in, bool watched) {
     py::object x;
     const Table t = table({"forward", "x"}, x_in, program.in(), x);
     py::array y = output<T>({"forward", "out"}, py::none(), {py::ssize_t(t.rows), py::ssize_t(program.out())}, {});
     T* to = mutable_data<T>(y);
     const WithoutGil released;
     const std::lock_guard held(program.lock);
-    T* input = program.input_buffer(t.rows);
-    gather_rows(input, t, nullptr, 0, t.rows);
+    constexpr InputDtype own = sizeof(T) == 4 ? InputDtype::float32_ : InputDtype::float64_;
+    const T* input = static_cast<const T*>(t.data);
+    if (t.dtype != own || program.keeps_x()) {
+        T* const buffer = program.input_buffer(t.rows);
+        t.dtype == own ? copy(buffer, input, t.rows * program.in()) : gather_rows(buffer, t, nullptr, 0, t.rows);
+        input = buffer;
+    }
     program.begin(input, t.rows, true);
-    program.forward({0, t.rows});
-    std::copy(program.output(), program.output() + t.rows * program.out(), to);
+    program.forward_to(to, watched);
     return y;
 }
 
 template <class T>
-py::object backward(Program<T>& program, py::handle dy_in, bool need_dx, bool accumulate) {
+py::object backward(Program<T>& program, py::handle dy_in, bool need_dx, bool accumulate, bool watched) {
     const Site site{"backward", "dy"};
     const py::array dy = contiguous<T>(site, dy_in);
     std::unique_lock held(program.lock, std::defer_lock);
@@ -128,9 +133,8 @@ py::object backward(Program<T>& program, py::handle dy_in, bool need_dx, bool ac
         dx = a;
     }
     const WithoutGil released;
-    std::copy(data<T>(dy), data<T>(dy) + dy.size(), program.output_gradient());
-    program.backward_inputs(dx_to, {0, batch});
     program.keep_gradients();
+    program.backward_from(data<T>(dy), dx_to, watched);
     program.fused = false;
     for (std::size_t layer = program.layers(); layer-- > 0;)
         for (std::size_t i = program.first_parameter(layer); i < program.first_parameter(layer + 1); ++i) {
@@ -141,6 +145,7 @@ py::object backward(Program<T>& program, py::handle dy_in, bool need_dx, bool ac
             program.backward_parameter(layer, i, program.gradient_at(i, rows, columns), program.factors(layer), accumulate, rows,
                                        columns);
         }
+    program.end_backward();
     held.unlock();
     return dx;
 }
@@ -239,8 +244,9 @@ void bind_program(py::module_& m, const char* name) {
         .def("masks", masks<T>)
         .def("buffers", [](const std::shared_ptr<P>& self) { return views(self, self->buffers(), &Buffer<T>::values); })
         .def("predict", predict<T>, py::arg("x"), py::arg("out") = py::none())
-        .def("forward", forward<T>, py::arg("x"))
-        .def("backward", backward<T>, py::arg("dy"), py::arg("need_dx") = true, py::arg("accumulate") = false);
+        .def("forward", forward<T>, py::arg("x"), py::arg("watched") = false)
+        .def("backward", backward<T>, py::arg("dy"), py::arg("need_dx") = true, py::arg("accumulate") = false,
+             py::arg("watched") = false);
 }
 
 // --- training ----------------------------------------------------------------------------------------------------------------

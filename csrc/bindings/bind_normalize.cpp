@@ -89,8 +89,9 @@ py::tuple layer_norm_op(py::handle x_in, py::handle gamma_in, py::handle beta_in
         py::array mean = output<T>({me, "out[1] (mean)"}, to[1], n.shape, {&x, &gamma.array, &beta.array, &y});
         py::array inv_std = output<T>({me, "out[2] (inv_std)"}, to[2], n.shape, {&x, &gamma.array, &beta.array, &y, &mean});
         T *y_to = mutable_data<T>(y), *mean_to = mutable_data<T>(mean), *inv_std_to = mutable_data<T>(inv_std);
-        without_gil_if(x.size() > kKeepGil,
-                       [&] { layer_norm(y_to, mean_to, inv_std_to, data<T>(x), gamma.at, beta.at, n.rows, n.columns, eps); });
+        without_gil_if(x.size() > kKeepGil, [&] {
+            layer_norm<T>(y_to, mean_to, nullptr, inv_std_to, data<T>(x), gamma.at, beta.at, n.rows, n.columns, eps);
+        });
         return py::make_tuple(y, mean, inv_std);
     });
 }
@@ -115,8 +116,8 @@ py::tuple layer_norm_backward_op(py::handle dy_in, py::handle x_in, py::handle m
         py::array dbeta = output<T>({me, "out[2] (dbeta)"}, to[2], width, {&dy, &x, &mean, &inv_std, &gamma.array, &dx, &dgamma});
         T *dx_to = mutable_data<T>(dx), *dgamma_to = mutable_data<T>(dgamma), *dbeta_to = mutable_data<T>(dbeta);
         without_gil_if(x.size() > kKeepGil, [&] {
-            layer_norm_backward(dx_to, dgamma_to, dbeta_to, data<T>(dy), data<T>(x), data<T>(mean), data<T>(inv_std), gamma.at,
-                                n.rows, n.columns);
+            layer_norm_backward<T>(dx_to, dgamma_to, dbeta_to, data<T>(dy), data<T>(x), data<T>(mean), nullptr, data<T>(inv_std),
+                                   gamma.at, n.rows, n.columns);
         });
         return py::make_tuple(dx, dgamma, dbeta);
     });
@@ -218,6 +219,7 @@ py::tuple batch_norm_backward_op(py::handle dy_in, py::handle x_in, py::handle m
                                          data<T>(x),
                                          columns,
                                          data<T>(mean),
+                                         nullptr,
                                          data<T>(inv_std),
                                          gamma.at,
                                          std::size_t(x.shape(0)),

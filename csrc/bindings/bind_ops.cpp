@@ -222,12 +222,13 @@ py::tuple loss_with_options_op(py::handle name, py::handle pred_in, py::handle t
     return dispatch_float(pred_site, pred_any, [&](auto tag) -> py::tuple {
         using T = decltype(tag);
         const py::array pred = contiguous<T>(pred_site, pred_any);
-        // A loss over elements takes any shape; its elements are rows of one column, or with weights and a sum the rows they are.
+        // A loss over elements takes any shape; where each element's loss is wanted, it is a row of its own.
         if (classes)
             check_shape(pred_site, pred, {-1, -1});
         else if (pred.size() == 0)
             value_error(pred_site, "has shape " + shape_text(pred) + ", expected no extent of 0");
-        py::ssize_t rows = classes ? pred.shape(0) : pred.size(), columns = classes ? pred.shape(1) : 1;
+        const py::ssize_t rows = pred.ndim() > 0 && (classes || reduction != Reduction::none) ? pred.shape(0) : pred.size();
+        const py::ssize_t columns = classes ? pred.shape(1) : pred.size() / rows;
         py::array target;
         Target<T> wanted;
         if (classes && target_any.ndim() == 1) {
@@ -260,10 +261,7 @@ py::tuple loss_with_options_op(py::handle name, py::handle pred_in, py::handle t
         py::array dpred = output<T>({me, "out"}, out, shape_of(pred), {&pred, &target});
         if (weight) {
             check_apart({me, "out"}, dpred, {me, "sample_weight"}, *weight);
-            if (!classes && reduction == Reduction::none)
-                weight = repeated<T>(*weight, pred.shape(0), rows);
-            else if (!classes)
-                rows = pred.shape(0), columns = pred.size() / rows;
+            if (!classes && reduction == Reduction::none) weight = repeated<T>(*weight, pred.shape(0), rows);
         }
         if (class_weight) check_apart({me, "out"}, dpred, {me, "weight"}, *class_weight);
         const bool as_pred = reduction == Reduction::none && !classes;

@@ -425,16 +425,22 @@ struct over_elements {
     static void run_rows(const LossRows<T>& of) {
         const LossRows<T> a = of;
         const std::size_t n = a.columns;
+        constexpr std::size_t block = 64 * kWidth<T>;  // added up by itself: so the rounding error does not grow with the row
         for (std::size_t r = 0; r < a.rows; ++r) {
             const T *x_row = a.pred + r * n, *t_row = a.target.values + r * n, weight = a.weight ? a.weight[r] : T(1);
             const Vec<T> scale = set1<T>(a.scale * weight);
             Vec<T> total = zero<T>(), ones = zero<T>();
-            for_each_vector<T>(n, [&](std::size_t j, auto part) __attribute__((always_inline)) {
-                const Vec<T> x = get<T>(x_row + j, part), t = get<T>(t_row + j, part);
-                total = total + or_else<T>(Formula::loss(x, t, a.options), part, zero<T>());
-                if (a.dpred) put<T>(a.dpred + r * n + j, part, Formula::gradient(scale, x, t, a.options));
-                if (a.correct) ones = ones + or_else<T>(right<T>(x, t), part, zero<T>());
-            });
+            for (std::size_t first = 0; first < n; first += block) {
+                Vec<T> sum = zero<T>();
+                for_each_vector<T>(least(block, n - first), [&](std::size_t i, auto part) __attribute__((always_inline)) {
+                    const std::size_t j = first + i;
+                    const Vec<T> x = get<T>(x_row + j, part), t = get<T>(t_row + j, part);
+                    sum = sum + or_else<T>(Formula::loss(x, t, a.options), part, zero<T>());
+                    if (a.dpred) put<T>(a.dpred + r * n + j, part, Formula::gradient(scale, x, t, a.options));
+                    if (a.correct) ones = ones + or_else<T>(right<T>(x, t), part, zero<T>());
+                });
+                total = total + sum;
+            }
             a.loss[r] = weight * reduce_add<T>(total);
             if (a.correct) a.correct[r] = std::int32_t(reduce_add<T>(ones));
         }

@@ -36,8 +36,8 @@ struct BatchNormBackward {
     std::size_t dy_stride;
     const T* x;
     std::size_t x_stride;
-    const T *mean, *inv_std;
-    const T* gamma;  // or null: 1
+    const T *mean, *mean_low, *inv_std;  // mean_low may be null: 0
+    const T* gamma;                      // or null: 1
     std::size_t rows;
     bool of_batch;
 };
@@ -127,10 +127,10 @@ TRAINSTEP_INLINE void column_sums(std::size_t rows, std::size_t n0, std::size_t 
 // --- layer_norm --------------------------------------------------------------------------------------------------------------
 
 // y = (x - mean) / sqrt(variance + eps) * gamma + beta for each row, with the row's own mean and variance (divided by columns).
-// gamma and beta (columns), or null: 1 and 0; mean and inv_std (rows), or null where they are not wanted.
+// gamma and beta (columns), or null: 1 and 0; mean, mean_low and inv_std (rows), or null where they are not wanted.
 template <class T>
-void layer_norm(T* y, T* mean, T* inv_std, const T* x, const T* gamma, const T* beta, std::size_t rows, std::size_t columns,
-                double eps) {
+void layer_norm(T* y, T* mean, T* mean_low, T* inv_std, const T* x, const T* gamma, const T* beta, std::size_t rows,
+                std::size_t columns, double eps) {
     const double n = double(columns);
     const std::size_t some = least(columns, 64);
     for (std::size_t i = 0; i < rows; ++i, x += columns, y += columns) {
@@ -150,6 +150,7 @@ void layer_norm(T* y, T* mean, T* inv_std, const T* x, const T* gamma, const T* 
         const double middle = double(near) + shift, inverse = 1 / __builtin_sqrt((variance < 0 ? 0 : variance) + eps);
         const T rounded_mean = T(middle);
         if (mean) mean[i] = rounded_mean;
+        if (mean_low) mean_low[i] = T(middle - double(rounded_mean));
         if (inv_std) inv_std[i] = T(inverse);
         const Vec<T> center = set1<T>(rounded_mean), scale = set1<T>(T(inverse)),
                      low = set1<T>(T((double(rounded_mean) - middle) * inverse));
@@ -163,10 +164,10 @@ void layer_norm(T* y, T* mean, T* inv_std, const T* x, const T* gamma, const T* 
 }
 
 // With g = dy * gamma and x^ = (x - mean) * inv_std: dx = inv_std * (g - mean of g - x^ * mean of (g * x^)), the means over the
-// row.
+// row. mean_low may be null: 0.
 template <class T>
-void layer_norm_backward(T* dx, const T* dy, const T* x, const T* mean, const T* inv_std, const T* gamma, std::size_t rows,
-                         std::size_t columns) {
+void layer_norm_backward(T* dx, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std, const T* gamma,
+                         std::size_t rows, std::size_t columns) {
     const double n = double(columns);
     for (std::size_t i = 0; i < rows; ++i, dx += columns, dy += columns, x += columns) {
         const Vec<T> center = set1<T>(mean[i]), factor = set1<T>(inv_std[i]);
@@ -178,8 +179,9 @@ void layer_norm_backward(T* dx, const T* dy, const T* x, const T* mean, const T*
             to.first = to.first + v;
             to.second = fma(v, get<T>(x + j, part) - center, to.second);
         });
-        const double scale = double(inv_std[i]);
-        const Vec<T> g_mean = set1<T>(T(sums.first / n)), slope = set1<T>(T(sums.second / n * scale * scale));
+        const double scale = double(inv_std[i]), low = mean_low ? double(mean_low[i]) : 0;
+        const double slope_here = (sums.second - low * sums.first) / n * scale * scale;
+        const Vec<T> g_mean = set1<T>(T(sums.first / n - low * slope_here)), slope = set1<T>(T(slope_here));
         for_each_vector<T>(columns, [=](std::size_t j, auto part) __attribute__((always_inline)) {
             put<T>(dx + j, part, fma(center - get<T>(x + j, part), slope, g(j, part) - g_mean) * factor);
         });
@@ -190,12 +192,14 @@ void layer_norm_backward(T* dx, const T* dy, const T* x, const T* mean, const T*
 // Either may be null. Rows of dy and x begin dy_stride and x_stride elements apart.
 template <class T>
 void layer_norm_backward_parameters(T* dgamma, T* dbeta, const T* dy, std::size_t dy_stride, const T* x, std::size_t x_stride,
-                                    const T* mean, const T* inv_std, std::size_t rows, std::size_t n0, std::size_t n1,
-                                    bool accumulate) {
+                                    const T* mean, const T* mean_low, const T* inv_std, std::size_t rows, std::size_t n0,
+                                    std::size_t n1, bool accumulate) {
     column_sums<T>(
         rows, n0, n1,
         [=](Sums<T>& sums, std::size_t r, std::size_t j, auto part) __attribute__((always_inline)) {
-            const Vec<T> d = get<T>(dy + r * dy_stride + j, part), distance = get<T>(x + r * x_stride + j, part) - set1<T>(mean[r]);
+            const Vec<T> d = get<T>(dy + r * dy_stride + j, part),
+                         from_mean = get<T>(x + r * x_stride + j, part) - set1<T>(mean[r]);
+            const Vec<T> distance = mean_low ? from_mean - set1<T>(mean_low[r]) : from_mean;
             sums.first = fma(d, distance * set1<T>(inv_std[r]), sums.first);
             sums.second = sums.second + d;
         },
@@ -297,7 +301,8 @@ void batch_norm_backward_parameters(const BatchNormBackward<T>& batch, std::size
             sums.second = sums.second + d;
         },
         [=](std::size_t j, auto part, Wide<T> along, Wide<T> sum) __attribute__((always_inline)) {
-            put<T>(a.dgamma + j, part, rounded(along * wide(get<T>(a.inv_std + j, part))));
+            const Wide<T> exact = a.mean_low ? along - wide(get<T>(a.mean_low + j, part)) * sum : along;
+            put<T>(a.dgamma + j, part, rounded(exact * wide(get<T>(a.inv_std + j, part))));
             put<T>(a.dbeta + j, part, rounded(sum));
         });
 }
@@ -314,8 +319,9 @@ void batch_norm_backward(const BatchNormBackward<T>& batch, std::size_t r0, std:
             const std::size_t at = n0 + i;
             const Vec<T> inv_std = get<T>(a.inv_std + at, part), n = set1<T>(T(a.rows));
             put<T>(scales + i, part, a.gamma ? inv_std * get<T>(a.gamma + at, part) : inv_std);
-            put<T>(dy_means + i, part, get<T>(a.dbeta + at, part) / n);
-            put<T>(slopes + i, part, get<T>(a.dgamma + at, part) * inv_std / n);
+            const Vec<T> slope = get<T>(a.dgamma + at, part) * inv_std / n, dy_mean = get<T>(a.dbeta + at, part) / n;
+            put<T>(dy_means + i, part, a.mean_low ? dy_mean - get<T>(a.mean_low + at, part) * slope : dy_mean);
+            put<T>(slopes + i, part, slope);
         });
         const T *dy = a.dy + r0 * a.dy_stride + n0, *x = a.x + r0 * a.x_stride + n0, *mean = a.mean + n0;
         T* dx = a.dx + r0 * a.dx_stride + n0;

@@ -53,13 +53,13 @@ struct Kernels {
 
     // Normalisation of rows, and of columns: statistics first, then y; the gradients of gamma and beta first, then dx. See
     // kernels/normalize.h.
-    void (*layer_norm)(T* y, T* mean, T* inv_std, const T* x, const T* gamma, const T* beta, std::size_t rows, std::size_t columns,
-                       double eps);
-    void (*layer_norm_backward)(T* dx, const T* dy, const T* x, const T* mean, const T* inv_std, const T* gamma, std::size_t rows,
-                                std::size_t columns);
+    void (*layer_norm)(T* y, T* mean, T* mean_low, T* inv_std, const T* x, const T* gamma, const T* beta, std::size_t rows,
+                       std::size_t columns, double eps);
+    void (*layer_norm_backward)(T* dx, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std, const T* gamma,
+                                std::size_t rows, std::size_t columns);
     void (*layer_norm_backward_parameters)(T* dgamma, T* dbeta, const T* dy, std::size_t dy_stride, const T* x,
-                                           std::size_t x_stride, const T* mean, const T* inv_std, std::size_t rows, std::size_t n0,
-                                           std::size_t n1, bool accumulate);
+                                           std::size_t x_stride, const T* mean, const T* mean_low, const T* inv_std,
+                                           std::size_t rows, std::size_t n0, std::size_t n1, bool accumulate);
     void (*batch_statistics)(const BatchNorm<T>& batch, std::size_t n0, std::size_t n1);
     void (*running_statistics)(const BatchNorm<T>& batch, std::size_t n0, std::size_t n1);
     void (*batch_norm)(const BatchNorm<T>& batch, std::size_t r0, std::size_t r1, std::size_t n0, std::size_t n1);

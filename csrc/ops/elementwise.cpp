@@ -1,5 +1,7 @@
 #include "ops/elementwise.h"
 
+#include <algorithm>
+
 #include "runtime/isa.h"
 #include "runtime/parallel.h"
 
@@ -53,6 +55,11 @@ void activation_backward(const Activation& f, T* dx, const T* dy, const T* sourc
 }
 
 template <class T>
+void copy(T* y, const T* x, std::size_t n) {
+    parallel_for(n, kGrain, kNsPerSum, [=](std::size_t begin, std::size_t end) { std::copy(x + begin, x + end, y + begin); });
+}
+
+template <class T>
 void sum(T* y, const T* a, const T* b, std::size_t n) {
     const auto kernel = kernels().of<T>().sum;
     parallel_for(n, kGrain, kNsPerSum,
@@ -76,6 +83,8 @@ void standardize_backward(T* dx, const T* dy, const T* scale, std::size_t rows, 
 }
 
 template void map(Kernels<float>::Map, float*, const float*, std::size_t);
+template void copy(float*, const float*, std::size_t);
+template void copy(double*, const double*, std::size_t);
 template void sum(float*, const float*, const float*, std::size_t);
 template void sum(double*, const double*, const double*, std::size_t);
 template void map(Kernels<double>::Map, double*, const double*, std::size_t);

@@ -24,6 +24,9 @@ void activation(const Activation& f, T* y, const T* x, std::size_t rows, std::si
 template <class T>
 void activation_backward(const Activation& f, T* dx, const T* dy, const T* source, std::size_t rows, std::size_t columns);
 
+template <class T>
+void copy(T* y, const T* x, std::size_t n);
+
 // y = a + b; y may be one of them.
 template <class T>
 void sum(T* y, const T* a, const T* b, std::size_t n);

@@ -18,26 +18,30 @@ constexpr std::size_t kColumnGrain = 128 / sizeof(T);
 }  // namespace
 
 template <class T>
-void layer_norm(T* y, T* mean, T* inv_std, const T* x, const T* gamma, const T* beta, std::size_t rows, std::size_t columns,
-                double eps) {
+void layer_norm(T* y, T* mean, T* mean_low, T* inv_std, const T* x, const T* gamma, const T* beta, std::size_t rows,
+                std::size_t columns, double eps) {
     const auto kernel = kernels().of<T>().layer_norm;
     parallel_for(rows, 1, kNsPerElementOfRows * double(columns), [=](std::size_t begin, std::size_t end) {
-        kernel(y + begin * columns, mean + begin, inv_std + begin, x + begin * columns, gamma, beta, end - begin, columns, eps);
+        const auto rows_of = [=](T* statistic) { return statistic ? statistic + begin : nullptr; };
+        kernel(y + begin * columns, rows_of(mean), rows_of(mean_low), rows_of(inv_std), x + begin * columns, gamma, beta,
+               end - begin, columns, eps);
     });
 }
 
 // One region: the gradients of rows and those of columns ask nothing of each other.
 template <class T>
-void layer_norm_backward(T* dx, T* dgamma, T* dbeta, const T* dy, const T* x, const T* mean, const T* inv_std, const T* gamma,
-                         std::size_t rows, std::size_t columns) {
+void layer_norm_backward(T* dx, T* dgamma, T* dbeta, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std,
+                         const T* gamma, std::size_t rows, std::size_t columns) {
     const Kernels<T>& k = kernels().of<T>();
     run_team(threads_for(kNsPerElementOfRowsBackward * double(rows) * double(columns)), [&](Team team) {
         const Range r = share_of(rows, 1, team), c = share_of(columns, kColumnGrain<T>, team);
         const std::size_t at = r.begin * columns;
         if (r.begin < r.end)
-            k.layer_norm_backward(dx + at, dy + at, x + at, mean + r.begin, inv_std + r.begin, gamma, r.end - r.begin, columns);
+            k.layer_norm_backward(dx + at, dy + at, x + at, mean + r.begin, mean_low ? mean_low + r.begin : nullptr,
+                                  inv_std + r.begin, gamma, r.end - r.begin, columns);
         if (c.begin < c.end)
-            k.layer_norm_backward_parameters(dgamma, dbeta, dy, columns, x, columns, mean, inv_std, rows, c.begin, c.end, false);
+            k.layer_norm_backward_parameters(dgamma, dbeta, dy, columns, x, columns, mean, mean_low, inv_std, rows, c.begin, c.end,
+                                             false);
     });
 }
 
@@ -67,12 +71,13 @@ void batch_norm_backward(const BatchNormBackward<T>& batch, std::size_t columns)
 }
 
 template <class T>
-void layer_norm_backward_input(T* dx, const T* dy, const T* x, const T* mean, const T* inv_std, const T* gamma, std::size_t rows,
-                               std::size_t columns) {
+void layer_norm_backward_input(T* dx, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std, const T* gamma,
+                               std::size_t rows, std::size_t columns) {
     const auto kernel = kernels().of<T>().layer_norm_backward;
     parallel_for(rows, 1, kNsPerElementOfRows * double(columns), [=](std::size_t begin, std::size_t end) {
         const std::size_t at = begin * columns;
-        kernel(dx + at, dy + at, x + at, mean + begin, inv_std + begin, gamma, end - begin, columns);
+        kernel(dx + at, dy + at, x + at, mean + begin, mean_low ? mean_low + begin : nullptr, inv_std + begin, gamma, end - begin,
+               columns);
     });
 }
 
@@ -86,11 +91,11 @@ void for_columns(Range some, double ns_per_column, F body) {
 }  // namespace
 
 template <class T>
-void layer_norm_backward_gamma(T* dgamma, const T* dy, const T* x, const T* mean, const T* inv_std, std::size_t rows,
-                               std::size_t columns, Range some, bool accumulate) {
+void layer_norm_backward_gamma(T* dgamma, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std,
+                               std::size_t rows, std::size_t columns, Range some, bool accumulate) {
     const auto kernel = kernels().of<T>().layer_norm_backward_parameters;
     for_columns<T>(some, kNsPerElementOfSums * double(rows), [=](std::size_t begin, std::size_t end) {
-        kernel(dgamma, nullptr, dy, columns, x, columns, mean, inv_std, rows, begin, end, accumulate);
+        kernel(dgamma, nullptr, dy, columns, x, columns, mean, mean_low, inv_std, rows, begin, end, accumulate);
     });
 }
 
@@ -124,17 +129,20 @@ void batch_norm_backward_rows(const BatchNormBackward<T>& batch, std::size_t row
                  [&](std::size_t begin, std::size_t end) { kernels().of<T>().batch_norm_backward(batch, begin, end, 0, columns); });
 }
 
-#define TRAINSTEP_INSTANTIATE(T)                                                                                                \
-    template void layer_norm(T*, T*, T*, const T*, const T*, const T*, std::size_t, std::size_t, double);                       \
-    template void layer_norm_backward(T*, T*, T*, const T*, const T*, const T*, const T*, const T*, std::size_t, std::size_t);  \
-    template void layer_norm_backward_input(T*, const T*, const T*, const T*, const T*, const T*, std::size_t, std::size_t);    \
-    template void layer_norm_backward_gamma(T*, const T*, const T*, const T*, const T*, std::size_t, std::size_t, Range, bool); \
-    template void batch_norm(const BatchNorm<T>&, bool, std::size_t);                                                           \
-    template void batch_norm_backward(const BatchNormBackward<T>&, std::size_t);                                                \
-    template void batch_statistics(const BatchNorm<T>&, Range);                                                                 \
-    template void running_statistics(const BatchNorm<T>&, Range);                                                               \
-    template void batch_norm_rows(const BatchNorm<T>&, std::size_t);                                                            \
-    template void batch_norm_backward_parameters(const BatchNormBackward<T>&, Range);                                           \
+#define TRAINSTEP_INSTANTIATE(T)                                                                                                   \
+    template void layer_norm(T*, T*, T*, T*, const T*, const T*, const T*, std::size_t, std::size_t, double);                      \
+    template void layer_norm_backward(T*, T*, T*, const T*, const T*, const T*, const T*, const T*, const T*, std::size_t,         \
+                                      std::size_t);                                                                                \
+    template void layer_norm_backward_input(T*, const T*, const T*, const T*, const T*, const T*, const T*, std::size_t,           \
+                                            std::size_t);                                                                          \
+    template void layer_norm_backward_gamma(T*, const T*, const T*, const T*, const T*, const T*, std::size_t, std::size_t, Range, \
+                                            bool);                                                                                 \
+    template void batch_norm(const BatchNorm<T>&, bool, std::size_t);                                                              \
+    template void batch_norm_backward(const BatchNormBackward<T>&, std::size_t);                                                   \
+    template void batch_statistics(const BatchNorm<T>&, Range);                                                                    \
+    template void running_statistics(const BatchNorm<T>&, Range);                                                                  \
+    template void batch_norm_rows(const BatchNorm<T>&, std::size_t);                                                               \
+    template void batch_norm_backward_parameters(const BatchNormBackward<T>&, Range);                                              \
     template void batch_norm_backward_rows(const BatchNormBackward<T>&, std::size_t, std::size_t);
 TRAINSTEP_INSTANTIATE(float)
 TRAINSTEP_INSTANTIATE(double)

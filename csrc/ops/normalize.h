@@ -9,23 +9,24 @@
 namespace trainstep {
 
 // y = (x - mean) / sqrt(variance + eps) * gamma + beta for each row of x, (rows, columns), and of each row the mean and
-// inv_std = 1 / sqrt(variance + eps). gamma and beta (columns) may be null.
+// inv_std = 1 / sqrt(variance + eps): null where they are not wanted. mean_low: what the mean has lost in T. gamma and beta
+// (columns) may be null.
 template <class T>
-void layer_norm(T* y, T* mean, T* inv_std, const T* x, const T* gamma, const T* beta, std::size_t rows, std::size_t columns,
-                double eps);
+void layer_norm(T* y, T* mean, T* mean_low, T* inv_std, const T* x, const T* gamma, const T* beta, std::size_t rows,
+                std::size_t columns, double eps);
 
 // The gradients of x, gamma and beta from dy.
 template <class T>
-void layer_norm_backward(T* dx, T* dgamma, T* dbeta, const T* dy, const T* x, const T* mean, const T* inv_std, const T* gamma,
-                         std::size_t rows, std::size_t columns);
+void layer_norm_backward(T* dx, T* dgamma, T* dbeta, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std,
+                         const T* gamma, std::size_t rows, std::size_t columns);
 
 // Its parts: dx; and the gradient of gamma, of the columns `some`, with accumulate added to what is there.
 template <class T>
-void layer_norm_backward_input(T* dx, const T* dy, const T* x, const T* mean, const T* inv_std, const T* gamma, std::size_t rows,
-                               std::size_t columns);
+void layer_norm_backward_input(T* dx, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std, const T* gamma,
+                               std::size_t rows, std::size_t columns);
 template <class T>
-void layer_norm_backward_gamma(T* dgamma, const T* dy, const T* x, const T* mean, const T* inv_std, std::size_t rows,
-                               std::size_t columns, Range some, bool accumulate);
+void layer_norm_backward_gamma(T* dgamma, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std,
+                               std::size_t rows, std::size_t columns, Range some, bool accumulate);
 
 // The same for each column: in training with the statistics of the batch, which move the running ones; otherwise with the running
 // ones.

@@ -1,8 +1,6 @@
 // Activation: y = f(x), where no layer before it can take f along.
 #pragma once
 
-#include <algorithm>
-
 #include "ops/elementwise.h"
 #include "program/layer.h"
 
@@ -24,7 +22,7 @@ class ActivationLayer final : public Layer<T> {
     void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T>, const T* source, const Activation& below,
                         const BatchRows& rows, Range) const override {
         if (below.kind == ActivationKind::identity)
-            std::copy_n(dz.at, rows.count * this->in, dx.at);
+            copy(dx.at, dz.at, rows.count * this->in);
         else
             activation_backward(below, dx.at, dz.at, source, rows.count, this->in);
     }

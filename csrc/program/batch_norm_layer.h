@@ -93,7 +93,7 @@ class BatchNormLayer final : public Layer<T> {
         c.dgamma = column(kDgamma), c.dbeta = column(kDbeta);
         c.dy = dz.at, c.dy_stride = dz.stride;
         c.x = x.at, c.x_stride = x.stride;
-        c.mean = column(kMean), c.inv_std = column(kInvStd);
+        c.mean = column(kMean), c.mean_low = column(kMeanLow), c.inv_std = column(kInvStd);
         c.gamma = gamma_, c.rows = batch, c.of_batch = true;
         return c;
     }

@@ -131,6 +131,8 @@ class Layer {
 
     // Whether the layer is its activation and nothing else: then x is what that is applied to.
     virtual bool is_activation() const { return false; }
+    // Whether anything on the way back is taken from x.
+    virtual bool keeps_x() const { return !is_activation() || info(activation.kind).of_input; }
     // Whether the derivative of the activation is taken from an array of its own, z.
     bool keeps_z() const { return info(activation.kind).of_input && !is_activation(); }
 

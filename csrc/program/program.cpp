@@ -273,6 +273,7 @@ void Program<T>::reserve(std::size_t batch) {
     }
     for (std::size_t i = layers_.size(); i-- > 0;)
         if (shares_gradient(i)) gradients_[i] = gradients_[nodes_[i].readers[0]];
+    own_gradients_ = gradients_;
     chains_ = at;
     reserved_ = batch;
 }
@@ -361,9 +362,52 @@ void Program<T>::predict(T* y, const T* x, std::size_t rows) {
 
 template <class T>
 void Program<T>::backward_inputs(T* dx, Range rows, Team team) {
+    if (rows.begin < rows.end)
+        backward_output(from(gradients_.back(), rows.begin).at, from(source_of(layers_.size() - 1), rows.begin).at,
+                        rows.end - rows.begin);
+    backward_layers(dx, rows, team);
+}
+
+template <class T>
+bool Program<T>::keeps_x() const {
+    return std::any_of(x_readers_.begin(), x_readers_.end(), [this](std::size_t i) { return layers_[i]->keeps_x(); });
+}
+
+// What backward takes from the last output stays in the workspace; else only the caller has it.
+template <class T>
+void Program<T>::forward_to(T* y, bool watched) {
+    const Rows<T> own = outputs_.back();
+    const Activation& f = layers_.back()->activation;
+    const bool kept = watched || (!is_identity(f) && !info(f.kind).of_input);
+    if (!kept) outputs_.back() = {y, out()};
+    forward({0, batch_});
+    outputs_.back() = own;
+    if (kept) copy(y, own.at, batch_ * out());
+}
+
+// dy, and dx where the first layer passes its gradient on, are for once the places of gradients, so that nothing is copied.
+template <class T>
+void Program<T>::backward_from(const T* dy, T* dx, bool watched) {
+    const std::size_t last = layers_.size() - 1;
+    const bool identity = is_identity(layers_[last]->activation);
+    if (dx && !watched && x_readers_.size() == 1 && layers_[0]->passes_gradient() && !shares_gradient(0) &&
+        !(last == 0 && identity))
+        gradients_[0] = {dx, in()};
+    if (identity && !watched) {
+        gradients_[last] = {const_cast<T*>(dy), out()};  // which nobody writes to: the derivative there is 1
+        for (std::size_t i = last; i-- > 0;)
+            if (shares_gradient(i)) gradients_[i] = gradients_[nodes_[i].readers[0]];
+    } else if (identity) {
+        copy(gradients_[last].at, dy, batch_ * out());
+    } else {
+        activation_backward(layers_[last]->activation, gradients_[last].at, dy, source_of(last).at, batch_, out());
+    }
+    backward_layers(dx, {0, batch_}, {0, 1});
+}
+
+template <class T>
+void Program<T>::backward_layers(T* dx, Range rows, Team team) {
     const BatchRows mine = of_pass(rows);
-    if (mine.count > 0)
-        backward_output(from(gradients_.back(), rows.begin).at, from(source_of(layers_.size() - 1), rows.begin).at, mine.count);
     for (std::size_t i = layers_.size(); i-- > (dx ? 0 : first_trained_);) {
         if (layers_[i]->sees_batch()) {
             team.barrier();
@@ -393,7 +437,7 @@ void Program<T>::backward_to(std::size_t below, std::size_t i, Rows<T> dx, const
                              derivative, rows, {0, layer.in});
     };
     if (all.size() == 1) {
-        if (below == kX || !shares_gradient(below)) say(dx, f);
+        if (below == kX ? dx.at != gradients_[i].at : !shares_gradient(below)) say(dx, f);
         return;
     }
     if (all.front() != i) {

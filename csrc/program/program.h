@@ -5,6 +5,7 @@
 // holds each layer's output and its gradient, for the largest batch seen so far.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -60,6 +61,13 @@ class Program {
     void take_back();  // what forward has done to buffers
     void forward(Range rows, Team team = {0, 1});
     void backward_inputs(T* dx, Range rows, Team team = {0, 1});  // dx (batch, in), or null where it is not wanted
+    // The same of a whole batch, from and to arrays of the caller's: forward_to after begin, of which x must live until then only
+    // where keeps_x() is false; end_backward when the parameters' gradients are there. watched: what passed() shows is kept.
+    bool keeps_x() const;
+    void forward_to(T* y, bool watched);
+    void backward_from(const T* dy, T* dx, bool watched);
+    void end_backward() { std::copy(own_gradients_.begin(), own_gradients_.end(), gradients_.begin()); }
+
     // The gradient of rows and columns of a layer's parameter i from that layer's input and dz, with the first element of them at
     // g.at.
     struct Factors {
@@ -172,6 +180,7 @@ class Program {
     bool shares_gradient(std::size_t layer) const;
     bool only_passes(std::size_t layer) const { return layers_[layer]->only_trains() && layer + 1 < layers_.size(); }
     std::size_t source_in_inference(std::size_t layer) const;
+    void backward_layers(T* dx, Range rows, Team team);
     void backward_to(std::size_t below, std::size_t layer, Rows<T> dx, const BatchRows& rows);
 
     void reserve(std::size_t batch);
@@ -213,13 +222,14 @@ class Program {
 
     std::atomic<const char*> gradients_begin_{nullptr};  // of gradient_arena_: owns() is asked without the lock
 
-    std::size_t reserved_ = 0;        // rows that the workspace has room for
-    T* input_ = nullptr;              // (rows, in)
-    std::vector<Rows<T>> outputs_;    // one per layer: (rows, layer.out)
-    std::vector<Rows<T>> gradients_;  // dz of each layer, of the same shape
-    std::vector<T*> dx_;              // of a layer whose input others read too, and which is not the last to add to its gradient
-    std::vector<T*> z_;               // what the activation of a layer that keeps it was applied to, laid out alike; else null
-    T* chains_ = nullptr;             // (chains(), rows, out), apart from each other
+    std::size_t reserved_ = 0;            // rows that the workspace has room for
+    T* input_ = nullptr;                  // (rows, in)
+    std::vector<Rows<T>> outputs_;        // one per layer: (rows, layer.out)
+    std::vector<Rows<T>> gradients_;      // dz of each layer, of the same shape
+    std::vector<Rows<T>> own_gradients_;  // the same where none of them is an array of the caller's
+    std::vector<T*> dx_;   // of a layer whose input others read too, and which is not the last to add to its gradient
+    std::vector<T*> z_;    // what the activation of a layer that keeps it was applied to, laid out alike; else null
+    T* chains_ = nullptr;  // (chains(), rows, out), apart from each other
 
     struct Drawing {
         Layer<T>* layer;

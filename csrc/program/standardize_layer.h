@@ -31,6 +31,7 @@ class StandardizeLayer final : public Layer<T> {
         if (below.kind != ActivationKind::identity) activation_backward(below, dx.at, dx.at, source, rows.count, this->in);
     }
     void backward_parameter(std::size_t, Rows<T>, Rows<const T>, Rows<const T>, bool, std::size_t, Range, Range) const override {}
+    bool keeps_x() const override { return false; }
     double flops() const override { return 2.0 * double(this->in); }
 
   private:

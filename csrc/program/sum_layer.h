@@ -1,8 +1,6 @@
 // Sum: y = x + past, the end of a residual block: what its layers gave, and what went past them.
 #pragma once
 
-#include <algorithm>
-
 #include "ops/elementwise.h"
 #include "program/layer.h"
 
@@ -24,11 +22,12 @@ class SumLayer final : public Layer<T> {
     void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T>, const T* source, const Activation& below,
                         const BatchRows& rows, Range) const override {
         if (below.kind == ActivationKind::identity)
-            std::copy_n(dz.at, rows.count * this->in, dx.at);
+            copy(dx.at, dz.at, rows.count * this->in);
         else
             activation_backward(below, dx.at, dz.at, source, rows.count, this->in);
     }
     void backward_parameter(std::size_t, Rows<T>, Rows<const T>, Rows<const T>, bool, std::size_t, Range, Range) const override {}
+    bool keeps_x() const override { return false; }
     double flops() const override { return 4.0 * double(this->in); }  // bound by memory
 };
 

@@ -231,9 +231,12 @@ def examine(trainer: Trainer, x: Any, y: Any) -> Report:
     watched = copy.deepcopy(stepped)
     with np.errstate(all="ignore"):
         step_loss = trainer.step(x, y)
-        output = watched.forward(x, training=True)
-        watched.backward(_loss_gradient(trainer.loss, output, y))  # with dx, so that it goes down through layers that are frozen
-        passed = watched._program.passed()
+        program = watched._program
+        output = program.forward(x, watched=True)
+        program.backward(
+            _loss_gradient(trainer.loss, output, y), watched=True
+        )  # with dx, so that it goes down through layers that are frozen
+        passed = program.passed()
         gradients = [_rms(dz) for _, _, _, dz in passed]
         before, after = watched.parameters(), stepped.parameters()
         # Weights that are 0, and so let no gradient through, until this step.
