@@ -79,6 +79,8 @@ def checks() -> Iterator[Check]:
     yield Check("gather", "exact", (0, 0), _gather)
     for name in _core.losses:
         yield Check(f"Trainer, {name}", "eps", (8, 8), partial(_trainer, name))
+    yield Check("layers", "eps of the largest", (8, 32), _layers)
+    yield Check("Trainer, penalties", "eps", (8, 8), _penalties)
 
 
 def run_checks() -> list[SelftestRow]:
@@ -613,6 +615,54 @@ def _trainer(loss: str, dtype: np.dtype[Any], rng: np.random.Generator) -> Itera
         exact = _reference_steps(model(), loss, new_optimizer(), x, targets[kind])
         what = f"{'-'.join(map(str, widths))}, {activation}, {optimizer.__name__}, {kind}"
         yield Case(what, partial(_steps, model, loss, new_optimizer, x, targets[kind]), exact, [1 + np.abs(a) for a in exact])
+
+
+def _layers(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    """Compare LayerNorm and, around BatchNorm, Residual with the formulas: y, dx and the gradients."""
+    for rows, columns in ((2, 3), (7, 16), (67, 33), (300, 200)):
+        x, dy = rng.standard_normal((2, rows, columns)).astype(dtype)
+        model = nn.Sequential(nn.LayerNorm(columns), nn.Residual(nn.BatchNorm()), dtype=dtype.name)
+        for view in model.parameters().values():
+            view[...] = rng.uniform(0.5, 1.5, view.shape)
+        p = {name: view.astype(np.float64) for name, view in model.parameters().items()}
+        x64, dy64 = x.astype(np.float64), dy.astype(np.float64)
+        normal, mean, inv_std = reference.layer_norm(x64, p["0.gamma"], p["0.beta"])
+        statistics = np.zeros(columns), np.ones(columns)
+        y, batch_mean, batch_inv_std = reference.batch_norm(normal, p["1.0.gamma"], p["1.0.beta"], *statistics, training=True)
+        back, *of_batch = reference.batch_norm_backward(dy64, normal, batch_mean, batch_inv_std, p["1.0.gamma"], training=True)
+        exact = [normal + y, *reference.layer_norm_backward(dy64 + back, x64, mean, inv_std, p["0.gamma"]), *of_batch]
+        yield Case(f"{rows} x {columns}", partial(_both_ways, model, x, dy), exact, [1 + np.abs(a).max() for a in exact])
+
+
+def _both_ways(model: nn.Sequential, x: Array, dy: Array) -> Results:
+    """Return y, dx and the gradients."""
+    y = model.forward(x, training=True)
+    return [y, model.backward(dy), *(g.copy() for g in model.gradients().values())]
+
+
+def _penalties(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    """Compare a step of SGD with l1, l2, a clipped norm, units of limited norm and some weights masked with the formulas."""
+    l1, l2, clip, most = 0.01, 0.02, 0.5, 0.75
+    for rows, n, m in ((3, 1, 1), (17, 33, 5), (40, 300, 200)):
+        x, y = rng.standard_normal((rows, n)).astype(dtype), rng.standard_normal((rows, m)).astype(dtype)
+        mask = rng.random((n, m)) < 0.7
+        w = np.where(mask, nn.Sequential(nn.Dense(n, m, bias=False), dtype=dtype.name).parameters()["0.weight"].astype(float), 0)
+        value, dy = reference.mse(x.astype(float) @ w, y.astype(float))
+        loss = value + l1 * np.abs(w).sum() + l2 * (w * w).sum()
+        g = np.where(mask, x.astype(float).T @ dy + l1 * np.sign(w) + 2 * l2 * w, 0)
+        w = w - LR * min(1.0, clip / (float(np.linalg.norm(g)) + 1e-6)) * g
+        norm = np.linalg.norm(w, axis=0)
+        exact = [loss, w * np.where(norm > most, most / np.where(norm > most, norm, 1), 1)]
+        run = partial(_penalized_step, mask, x, y, {"l1": l1, "l2": l2, "clip_norm": clip, "max_norm": most})
+        yield Case(f"{rows} x {n} x {m}", run, exact, [1 + np.abs(a) for a in exact])
+
+
+def _penalized_step(mask: Array, x: Array, y: Array, rules: dict[str, Any]) -> Results:
+    """Return the loss of a step, and the weight after it."""
+    model = nn.Sequential(nn.Dense(mask.shape[0], mask.shape[1], bias=False), dtype=x.dtype.name)
+    model._program.set_masks([mask])
+    loss = Trainer(model, "mse", optim.SGD(lr=LR), **rules).step(x, y)
+    return [x.dtype.type(loss), model.parameters()["0.weight"]]
 
 
 def _smooth(optimizer: Any) -> dict[str, float]:
