@@ -16,7 +16,16 @@ CLANG = "clang++-19"
 LIBOMP = Path("/usr/lib/llvm-19/lib/libomp.so")
 SUPPRESSIONS = ROOT / "tests" / "suppressions"
 KERNELS = ["test_ops.py", "test_optim.py", "test_optim_dtypes.py", "test_optim_fused.py", "test_vmath.py"]
-PROGRAMS = ["test_capi.py", "test_nn.py", "test_trainer.py", "test_runtime.py", "test_concurrency.py"]
+PROGRAMS = [
+    "test_capi.py",
+    "test_nn.py",
+    "test_layers.py",
+    "test_norm_layers.py",
+    "test_regularization.py",
+    "test_trainer.py",
+    "test_runtime.py",
+    "test_concurrency.py",
+]
 # Whole trainings are slow here and tell nothing new; tsan has a thread of its own, which tests that count threads would count.
 SLOW = "tests/test_optim_dtypes.py::test_low_bit_states_train_to_the_same_loss"
 DESELECTED = {
