@@ -396,7 +396,7 @@ class BoundTrainer {
     }
 
     // progress is None or (f, seconds): f(batches, rows, mean loss, accuracy or None) is called with the GIL about that often.
-    // Six arguments with self: for more, pybind11 allocates.
+    // Six arguments with self: for more, pybind11 allocates. rates: what set_rates took for this epoch.
     py::tuple fit_epoch(const HeldData<T>& data, std::size_t batch_size, bool drop_last, py::handle order_in, py::handle progress) {
         const std::size_t rows = data.data.x.rows;
         if (drop_last && rows < batch_size)
@@ -413,6 +413,12 @@ class BoundTrainer {
             breath.interval = std::chrono::duration<double>(py::cast<double>(call[1]));
         }
         pass.air = breathe, pass.air_context = &breath;
+        const std::size_t batches = drop_last ? rows / batch_size : (rows + batch_size - 1) / batch_size;
+        if (rates_) {
+            if (std::size_t(rates_->shape(0)) != batches)
+                value_error({"fit_epoch", "rates"}, "has shape " + shape_text(*rates_) + ", expected a row for each batch");
+            pass.rates = rates_->data();
+        }
         LossCall<T> loss_call{data, pass.order, trainer_.program().out()};
         loss_call.put_into(pass);
         Totals totals;
@@ -421,9 +427,12 @@ class BoundTrainer {
             totals = trainer_.fit_epoch(data.data, pass);
         }
         // Counted here, so that no signal can come between an epoch's last step and its count.
-        if (std::size_t(totals.batches) == (drop_last ? rows / batch_size : (rows + batch_size - 1) / batch_size)) ++epochs;
+        if (std::size_t(totals.batches) == batches) ++epochs;
         return result(totals, breath);
     }
+
+    // The learning rates of the epochs that follow, (batches, groups), NaN where one stays as it is; None: all do.
+    void set_rates(std::optional<py::array_t<double, py::array::c_style>> rates) { rates_ = std::move(rates); }
 
     py::tuple evaluate(const HeldData<T>& data, std::size_t batch_size) {
         const auto now = Clock::now();
@@ -487,6 +496,7 @@ class BoundTrainer {
     }
 
     Trainer<T> trainer_;
+    std::optional<py::array_t<double, py::array::c_style>> rates_;
 };
 
 template <class T>
@@ -507,6 +517,7 @@ void bind_trainer(py::module_& m, const char* name) {
              py::arg("sample_weight") = py::none(), py::arg("weight_name") = "sample_weight", py::arg("callers_loss") = py::none())
         .def("fit_epoch", &B::fit_epoch, py::arg("data"), py::arg("batch_size"), py::arg("drop_last"), py::arg("order"),
              py::arg("progress"))
+        .def("set_rates", &B::set_rates, py::arg("rates"))
         .def("evaluate", &B::evaluate, py::arg("data"), py::arg("batch_size"))
         .def_property_readonly("epochs", [](const B& self) { return self.epochs.load(); });
 }

@@ -97,6 +97,9 @@ typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass,
         rows.loss = nullptr;  // it is there, as are the predictions
     }
     const std::scoped_lock held(optimizer_->lock);
+    for (std::size_t g = 0; pass.rates && g < optimizer_->groups(); ++g)
+        if (const double rate = pass.rates[batch.first / pass.batch_size * optimizer_->groups() + g]; rate == rate)
+            optimizer_->options(g).lr = rate;
     program_->fused = fuses(batch.rows);
     if (!program_->fused) program_->keep_gradients();
     constexpr Dtype dtype = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;

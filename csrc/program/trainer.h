@@ -61,7 +61,8 @@ struct Pass {
     const std::int64_t* order = nullptr;  // (rows): the order of the rows, or null for the order of the table
     Air air = nullptr;
     void* air_context = nullptr;
-    CallersLoss loss = nullptr;  // where the trainer has none
+    const double* rates = nullptr;  // (batches, groups of the optimizer): learning rates; NaN where one stays. Null: all stay
+    CallersLoss loss = nullptr;     // where the trainer has none
     void* loss_context = nullptr;
 };
 

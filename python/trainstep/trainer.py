@@ -251,6 +251,9 @@ class Trainer:
 
         A `Standardize` layer whose mean and scale are not set yet gets them from x first (`Sequential.standardize`).
 
+        Where the optimizer's lr is a schedule, each step has the rate of the number of updates before it. A `schedules.Plateau`
+        takes in each epoch's loss.
+
         Ctrl-C is answered between two batches: KeyboardInterrupt is raised with the model as the last whole step left it.
 
         Parameters
@@ -311,8 +314,6 @@ class Trainer:
         shuffle, drop_last = switch("fit: shuffle", shuffle), switch("fit: drop_last", drop_last)
         progress = switch("fit: progress", progress)
         called = _callbacks(callbacks)
-        if self._optimizer._rates:
-            raise ValueError("fit: the optimizer's lr is a schedule, expected a number; Trainer.step takes schedules")
         data = self._core.data(x, y, "fit", "x", "y", sample_weight, callers_loss=self._custom_loss)
         validation = None
         if validation_data is not None:
@@ -330,8 +331,9 @@ class Trainer:
         if not self._model._is_standardized():
             self._model._standardize("fit", x)
         rows = data.rows
+        batches = rows // batch_size if drop_last else -(-rows // batch_size)
         history = History()
-        bar = _Bar(epochs, rows // batch_size if drop_last else -(-rows // batch_size)) if progress else None
+        bar = _Bar(epochs, batches) if progress else None
         with closing(bar) if bar else nullcontext(), self._run(x, y) as run, running(called, self):
             for _ in range(epochs):
                 for callback in called:
@@ -339,7 +341,7 @@ class Trainer:
                 order = _core.permutation(rows, self._seed % 2**64, self.epoch) if shuffle else None
                 start = time.perf_counter()
                 report = (bar.update, _PROGRESS_INTERVAL) if bar else None
-                loss, accuracy = self._core.fit_epoch(data, batch_size, drop_last, order, report)
+                loss, accuracy = self._fit_epoch(data, batch_size, drop_last, order, report, batches)
                 values = {"loss": loss, "accuracy": accuracy, "seconds": time.perf_counter() - start}
                 if validation is not None:
                     values |= {f"val_{k}": v for k, v in self._measure(validation, _EVALUATION_BATCH).items()}
@@ -348,11 +350,25 @@ class Trainer:
                 history.append(self.epoch, **tracked)
                 if bar:
                     bar.end_epoch(values)
+                self._optimizer._feed_plateaus(tracked)
                 for callback in called:
                     callback.on_epoch_end(self.epoch, tracked.copy())
                 if run.stopped:
                     break
         return history
+
+    def _fit_epoch(
+        self, data: Any, batch_size: int, drop_last: bool, order: Any, report: Any, batches: int
+    ) -> tuple[float, float | None]:
+        """Run an epoch in the core, which gets the rates of all its steps at once."""
+        rates, before = self._optimizer._rate_table(batches), self.steps
+        self._core.set_rates(rates)
+        try:
+            loss, accuracy = self._core.fit_epoch(data, batch_size, drop_last, order, report)
+        finally:
+            self._core.set_rates(None)
+            self._optimizer._took_rates(rates, self.steps - before)
+        return loss, accuracy
 
     def stop(self) -> None:
         """End the `fit` that runs after the epoch that it is in: for callbacks.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from trainstep import _core
 from trainstep._checks import integer, switch
+from trainstep.schedules import Plateau, Schedule
 
 Array = NDArray[Any]
 Params = Iterable[Any] | Iterable[Mapping[str, Any]] | Mapping[str, Any]
@@ -269,6 +270,35 @@ class Optimizer:
             rate = self._evaluate(self.param_groups[g]["lr"])
             self._core.set_options(type(self).__name__, g, {"lr": rate})
             self._rates[g] = float(rate)
+
+    def _rate_table(self, updates: int) -> NDArray[np.float64] | None:
+        """Give the rates of the next updates, (updates, groups), NaN where a group has no schedule; None where none has."""
+        if not self._rates:
+            return None
+        steps = np.arange(self._core.steps, self._core.steps + updates)
+        table = np.full((updates, len(self.param_groups)), np.nan)
+        for g in self._rates:
+            schedule = self.param_groups[g]["lr"]
+            rates = schedule(steps) if isinstance(schedule, Schedule) else [schedule(int(t)) for t in steps]
+            table[:, g] = rates
+            wrong = np.flatnonzero(~(np.isfinite(table[:, g]) & (table[:, g] >= 0)))
+            if wrong.size:
+                who, t, rate = type(self).__name__, steps[wrong[0]], table[wrong[0], g]
+                raise ValueError(f"{who}: lr gave {rate} for t = {t}, expected a finite number of at least 0")
+        return table
+
+    def _took_rates(self, table: NDArray[np.float64] | None, updates: int) -> None:
+        """Remember the last of the rates that the core has used, so many of a table."""
+        if table is not None and updates > 0:
+            self._rates = {g: float(table[updates - 1, g]) for g in self._rates}
+
+    def _feed_plateaus(self, values: Mapping[str, float]) -> None:
+        """Give each `Plateau` among the schedules, once, what it watches of an epoch's values."""
+        for plateau in {id(s): s for g in self._rates if isinstance(s := self.param_groups[g]["lr"], Plateau)}.values():
+            watched = plateau.monitor or ("val_loss" if "val_loss" in values else "loss")
+            if watched not in values:
+                raise ValueError(f"Plateau: monitor is {watched!r}, expected one of {', '.join(values)}")
+            plateau.step(values[watched])
 
     @property
     def state(self) -> list[dict[str, Any]]:
