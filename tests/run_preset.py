@@ -33,6 +33,7 @@ DESELECTED = {
     "tsan": [
         SLOW,
         "tests/test_runtime.py::test_large_work_uses_the_threads_and_small_work_does_not",
+        "tests/test_runtime.py::test_regions_can_be_made_to_take_all_threads",
         "tests/test_capi.py::test_one_thread_starts_no_other",
     ],
 }
