@@ -698,7 +698,7 @@ CLASSES: Table = {
     "schedule that gives None": (lambda s: optim.Adam([s.w], lr=lambda t: None), TypeError, "Adam: lr NoneType"),
     "schedule that turns negative": (lambda s: scheduled(s, lambda t: 0.1 - t), ValueError, "SGD: lr -0.9"),
     "schedule of another option": (lambda s: optim.SGD(momentum=lambda t: 0.9), TypeError, "SGD: momentum function"),
-    "fit with a schedule": (lambda s: fit_with_schedule(s), ValueError, "fit: lr schedule"),
+    "fit with a schedule that turns negative": (lambda s: fit_with_schedule(s), ValueError, "SGD: lr -0.125 2"),
     "grad_scale is text": (lambda s: s.sgd.step([s.g, s.db], grad_scale="1"), TypeError, "step: grad_scale str"),
     "grad_scale NaN": (lambda s: s.sgd.step([s.g, s.db], grad_scale=np.nan), ValueError, "step: grad_scale nan"),
     "grad_scale infinite": (lambda s: s.sgd.step([s.g, s.db], grad_scale=np.inf), ValueError, "step: grad_scale inf"),
@@ -779,8 +779,8 @@ def scheduled(s: Setting, schedule: Callable[[int], float]) -> None:
 
 
 def fit_with_schedule(s: Setting) -> None:
-    trainer = ts.Trainer(s.standardized, optimizer=optim.SGD(lr=lambda t: 0.1))
-    trainer.fit(s.x, s.labels % 2)
+    trainer = ts.Trainer(s.standardized, optimizer=optim.SGD(lr=lambda t: 0.125 - 0.125 * t))
+    trainer.fit(s.x, s.labels % 2, batch_size=1)
 
 
 def load(change: Callable[[dict[str, Any]], object]) -> Call:

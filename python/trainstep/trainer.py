@@ -328,10 +328,11 @@ class Trainer:
                 "validation_data[2] (sample_weight)",
                 self._custom_loss,
             )
-        if not self._model._is_standardized():
-            self._model._standardize("fit", x)
         rows = data.rows
         batches = rows // batch_size if drop_last else -(-rows // batch_size)
+        self._optimizer._rate_table(batches)  # raises where a rate is none, before anything is changed
+        if not self._model._is_standardized():
+            self._model._standardize("fit", x)
         history = History()
         bar = _Bar(epochs, batches) if progress else None
         with closing(bar) if bar else nullcontext(), self._run(x, y) as run, running(called, self):
