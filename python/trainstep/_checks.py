@@ -35,7 +35,8 @@ def number(where: str, value: Any, low: float = -math.inf, high: float = math.in
     except OverflowError:
         result = math.inf
     if not (low <= result <= high and result > above and math.isfinite(result)):
-        bounds = f" above {above:g}" if above > -math.inf else f" from {low:g} to {high:g}" if low > -math.inf else ""
+        between = f" of at least {low:g}" if high == math.inf else f" from {low:g} to {high:g}"
+        bounds = f" above {above:g}" if above > -math.inf else between if low > -math.inf else ""
         raise ValueError(f"{where} is {value}, expected a finite number{bounds}")
     return result
 
