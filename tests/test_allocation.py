@@ -77,8 +77,8 @@ for dtype, threads, widths in itertools.product(("float32", "float64"), (1, 2), 
         weighted = "" if weight is None else ", weighted"
         case = f"{dtype}, {threads} threads, {'-'.join(map(str, widths))}, x {x_.dtype}, {y_kind}{weighted}: "
         result[case + "step"] = allocations(lambda: trainer.step(x_, y, weight))
-        result[case + "epoch in order"] = allocations(lambda: trainer._core.fit_epoch(data, rows // 3, False, None, None))
-        result[case + "epoch, shuffled"] = allocations(lambda: trainer._core.fit_epoch(data, rows // 3, False, order, None))
+        result[case + "epoch in order"] = allocations(lambda: trainer._core.fit_epoch(data, rows // 3, False, None))
+        result[case + "epoch, shuffled"] = allocations(lambda: trainer._core.fit_epoch(data, rows // 3, False, order))
         result[case + "evaluate"] = allocations(lambda: trainer._core.evaluate(data, rows // 3))
 print(json.dumps(result))
 """

@@ -223,7 +223,7 @@ def long_calls() -> dict[str, Callable[[], Any]]:
         "forward": lambda: trainer.model.forward(x, training=True),
         "backward": lambda: trained.backward(y),
         "Trainer.step": lambda: trainer.step(x, labels),
-        "an epoch of one batch": lambda: trainer._core.fit_epoch(data, 256, False, None, None),
+        "an epoch of one batch": lambda: trainer._core.fit_epoch(data, 256, False, None),
         "evaluate": lambda: trainer._core.evaluate(data, 256),
     }
 
@@ -278,7 +278,8 @@ def fit_until_called(trainer: ts.Trainer, x: Array, y: Array, callback: Callable
 
     data = trainer._core.data(x, y, "fit", "x", "y")
     while not called:
-        trainer._core.fit_epoch(data, 4, False, None, (progress, 0.0))
+        trainer._core.set_fit(1, (progress, 0.0))
+        trainer._core.fit_epoch(data, 4, False, None)
 
 
 @pytest.mark.parametrize("models", [1, 2])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import trainstep as ts
-from trainstep import _core, optim, reference
+from trainstep import _core, _feeds, optim, reference
 from trainstep.nn import Dense, Sequential
 
 from .activation_rules import OF_INPUT
@@ -618,8 +618,9 @@ def test_an_exception_in_a_progress_callback_comes_through(error: type[BaseExcep
     order = _core.permutation(len(x), 0, 0)
 
     def train() -> None:
+        trainer._core.set_fit(1, (progress, 0.0))
         while True:
-            trainer._core.fit_epoch(trainer._core.data(x, y, "fit", "x", "y"), 4, False, order, (progress, 0.0))
+            trainer._core.fit_epoch(trainer._core.data(x, y, "fit", "x", "y"), 4, False, order)
 
     with pytest.raises(error):
         train()
@@ -644,8 +645,8 @@ def test_a_progress_bar_that_fails_is_closed(monkeypatch: pytest.MonkeyPatch) ->
         def close(self) -> None:
             closed.append(True)
 
-    monkeypatch.setattr(ts.trainer, "_Bar", Bar)
-    monkeypatch.setattr(ts.trainer, "_PROGRESS_INTERVAL", 0.0)
+    monkeypatch.setattr(ts.trainer, "Bar", Bar)
+    monkeypatch.setattr(_feeds, "PROGRESS_INTERVAL", 0.0)
     x, y = classes(100_000, 32, 4)
     trainer = ts.Trainer(network((32, 64, 4), dtype="float32"))
     with pytest.raises(Stop):

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <chrono>
 #include <optional>
+#include <tuple>
+#include <utility>
 
 #include "bindings/activations.h"
 #include "bindings/arrays.h"
@@ -239,6 +241,7 @@ void bind_program(py::module_& m, const char* name) {
                                    for (const Parameter<T>& p : self.parameters()) frozen.append(p.frozen);
                                    return frozen;
                                })
+        .def_property("passes", &P::passes, &P::set_passes)
         .def("passed", passed<T>)
         .def("set_masks", set_masks<T>, py::arg("masks"))
         .def("masks", masks<T>)
@@ -395,48 +398,104 @@ class BoundTrainer {
                        trainer_.program(), trainer_.loss());
     }
 
-    // progress is None or (f, seconds): f(batches, rows, mean loss, accuracy or None) is called with the GIL about that often.
-    // Six arguments with self: for more, pybind11 allocates. rates: what set_rates took for this epoch.
-    py::tuple fit_epoch(const HeldData<T>& data, std::size_t batch_size, bool drop_last, py::handle order_in, py::handle progress) {
+    // How the passes of a fit go: progress is None or (f, seconds), f(updates, rows, mean loss, accuracy or None) called about that
+    // often; on_step is None or f(mean loss of the step), called after every update: False ends the pass there. Both with the GIL.
+    // guarded: a loss that is not finite ends the pass before its update.
+    void set_fit(std::size_t accumulate, py::object progress, py::object on_step, bool guarded) {
+        trainer_.begin_fit();
+        fit_ = {accumulate, py::none(), {}, std::move(on_step), guarded};
+        if (progress.is_none()) return;
+        const auto call = py::cast<py::tuple>(progress);
+        fit_.progress = call[0];
+        fit_.interval = std::chrono::duration<double>(py::cast<double>(call[1]));
+    }
+
+    // The learning rates of the epochs that follow, (updates, groups), NaN where one stays as it is; None: all do.
+    void set_rates(std::optional<py::array_t<double, py::array::c_style>> rates) { rates_ = std::move(rates); }
+
+    // An epoch from where the unfinished one stands: True where it has come to its end.
+    bool fit_epoch(const HeldData<T>& data, std::size_t batch_size, bool drop_last, py::handle order_in) {
         const std::size_t rows = data.data.x.rows;
         if (drop_last && rows < batch_size)
             value_error({"fit", "batch_size"}, "is " + std::to_string(batch_size) + ", expected at most the " +
                                                    std::to_string(rows) + " rows of x with drop_last");
         Pass pass{batch_size, drop_last};
+        pass.accumulate = fit_.accumulate, pass.guarded = fit_.guarded;
         std::optional<py::array_t<std::int64_t>> order;
         if (!order_in.is_none()) pass.order = order.emplace(py::cast<py::array_t<std::int64_t>>(order_in)).data();
         const auto now = Clock::now();
-        Breath breath{this, py::none(), {}, now, now};
-        if (!progress.is_none()) {
-            const auto call = py::cast<py::tuple>(progress);
-            breath.progress = call[0];
-            breath.interval = std::chrono::duration<double>(py::cast<double>(call[1]));
-        }
+        Breath breath{this, fit_.progress, fit_.interval, fit_.on_step, now, now};
         pass.air = breathe, pass.air_context = &breath;
-        const std::size_t batches = drop_last ? rows / batch_size : (rows + batch_size - 1) / batch_size;
+        const std::size_t end = drop_last ? rows / batch_size * batch_size : rows, done = std::size_t(trainer_.unfinished.rows);
         if (rates_) {
-            if (std::size_t(rates_->shape(0)) != batches)
-                value_error({"fit_epoch", "rates"}, "has shape " + shape_text(*rates_) + ", expected a row for each batch");
+            const std::size_t of_update = batch_size * fit_.accumulate, left = end - std::min(end, done);
+            if (std::size_t(rates_->shape(0)) * of_update < left)
+                value_error({"fit_epoch", "rates"}, "has shape " + shape_text(*rates_) + ", expected a row for each update");
             pass.rates = rates_->data();
         }
         LossCall<T> loss_call{data, pass.order, trainer_.program().out()};
         loss_call.put_into(pass);
-        Totals totals;
         {
             const WithoutGil released;
-            totals = trainer_.fit_epoch(data.data, pass);
+            trainer_.fit_epoch(data.data, pass);
         }
-        // Counted here, so that no signal can come between an epoch's last step and its count.
-        if (std::size_t(totals.batches) == batches) ++epochs;
-        return result(totals, breath);
+        const bool whole = trainer_.diverged().empty() && std::size_t(trainer_.unfinished.rows) >= end;
+        if (whole) end_epoch();  // here, so that no signal can come between an epoch's last step and its count
+        if (breath.raised) throw py::error_already_set();
+        return whole;
     }
 
-    // The learning rates of the epochs that follow, (batches, groups), NaN where one stays as it is; None: all do.
-    void set_rates(std::optional<py::array_t<double, py::array::c_style>> rates) { rates_ = std::move(rates); }
+    // One batch of an epoch that comes batch by batch. False where on_step has said so.
+    bool fit_batch(const HeldData<T>& batch, bool updates) {
+        Pass pass{};
+        pass.guarded = fit_.guarded;
+        LossCall<T> loss_call{batch, nullptr, trainer_.program().out()};
+        loss_call.put_into(pass);
+        {
+            const WithoutGil released;
+            trainer_.fit_batch(batch.data, pass, updates);
+        }
+        if (!updates || fit_.on_step.is_none() || !trainer_.diverged().empty()) return true;
+        const Totals& t = trainer_.unfinished;
+        return py::cast<bool>(fit_.on_step(mean_of(t.step_loss, t.step_count)));
+    }
+
+    void end_epoch() {
+        last_ = std::exchange(trainer_.unfinished, {});
+        ++epochs;
+    }
+
+    // Loss and accuracy of the last epoch that came to its end.
+    py::tuple last_epoch() const {
+        const auto [loss, accuracy] = means(last_);
+        return py::make_tuple(loss, accuracy);
+    }
+
+    py::tuple unfinished() const {
+        const Totals& t = trainer_.unfinished;
+        return py::make_tuple(t.loss, t.count, t.correct, t.judged, t.rows, t.batches, t.updates);
+    }
+    void set_unfinished(const py::tuple& values) {
+        Totals t;
+        std::tie(t.loss, t.count, t.correct, t.judged, t.rows, t.batches, t.updates) =
+            py::cast<std::tuple<double, double, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t>>(values);
+        trainer_.unfinished = t;
+    }
+
+    py::object diverged() const { return trainer_.diverged().empty() ? py::object(py::none()) : py::str(trainer_.diverged()); }
+    void remember() {
+        const WithoutGil released;
+        trainer_.remember();
+    }
+    void restore() {
+        const WithoutGil released;
+        trainer_.restore();
+    }
+    void forget() { trainer_.forget(); }
 
     py::tuple evaluate(const HeldData<T>& data, std::size_t batch_size) {
         const auto now = Clock::now();
-        Breath breath{this, py::none(), {}, now, now};
+        Breath breath{this, py::none(), {}, py::none(), now, now};
         Pass pass{batch_size};
         pass.air = breathe, pass.air_context = &breath;
         LossCall<T> loss_call{data, nullptr, trainer_.program().out()};
@@ -446,7 +505,9 @@ class BoundTrainer {
             const WithoutGil released;
             totals = trainer_.evaluate(data.data, pass);
         }
-        return result(totals, breath);
+        if (breath.raised) throw py::error_already_set();
+        const auto [loss, accuracy] = means(totals);
+        return py::make_tuple(loss, accuracy);
     }
 
     std::atomic<std::int64_t> epochs{0};  // completed
@@ -459,6 +520,7 @@ class BoundTrainer {
         BoundTrainer* self;
         py::object progress;
         std::chrono::duration<double> interval;
+        py::object on_step;
         Clock::time_point last_signals, last_progress;
         bool raised = false;  // a Python exception is set
     };
@@ -468,34 +530,41 @@ class BoundTrainer {
     static bool breathe(void* context, const Totals& so_far) {
         Breath& b = *static_cast<Breath*>(context);
         const auto now = Clock::now();
-        if (now - b.last_signals < kSignals) return true;
-        b.last_signals = now;
+        const bool has_hook = !b.on_step.is_none();
+        if (now - b.last_signals < kSignals && !has_hook) return true;
         const py::gil_scoped_acquire held;
-        b.raised = PyErr_CheckSignals() != 0;
-        if (!b.raised && !b.progress.is_none() && now - b.last_progress >= b.interval) {
-            b.last_progress = now;
-            try {
+        bool goes_on = true;
+        if (now - b.last_signals >= kSignals) b.last_signals = now, b.raised = PyErr_CheckSignals() != 0;
+        try {
+            if (!b.raised && has_hook && b.self->trainer_.diverged().empty())
+                goes_on = py::cast<bool>(b.on_step(mean_of(so_far.step_loss, so_far.step_count)));
+            if (!b.raised && !b.progress.is_none() && now - b.last_progress >= b.interval) {
+                b.last_progress = now;
                 const auto [loss, accuracy] = b.self->means(so_far);
-                b.progress(so_far.batches, so_far.rows, loss, accuracy);
-            } catch (py::error_already_set& e) {
-                e.restore();
-                b.raised = true;
+                b.progress(so_far.updates, so_far.rows, loss, accuracy);
             }
+        } catch (py::error_already_set& e) {
+            e.restore();
+            b.raised = true;
         }
-        return !b.raised;
+        return goes_on && !b.raised;
     }
 
     std::pair<double, py::object> means(const Totals& t) const {
         return {mean_of(t.loss, t.count), t.judged > 0 ? py::object(py::float_(double(t.correct) / double(t.judged))) : py::none()};
     }
 
-    py::tuple result(const Totals& totals, const Breath& breath) const {
-        if (breath.raised) throw py::error_already_set();
-        const auto [loss, accuracy] = means(totals);
-        return py::make_tuple(loss, accuracy);
-    }
+    struct Fit {
+        std::size_t accumulate = 1;
+        py::object progress = py::none();
+        std::chrono::duration<double> interval{};
+        py::object on_step = py::none();
+        bool guarded = false;
+    };
 
     Trainer<T> trainer_;
+    Fit fit_;
+    Totals last_;
     std::optional<py::array_t<double, py::array::c_style>> rates_;
 };
 
@@ -515,11 +584,20 @@ void bind_trainer(py::module_& m, const char* name) {
              py::arg("callers_loss") = py::none())
         .def("data", &B::data, py::arg("x"), py::arg("y"), py::arg("function"), py::arg("x_name"), py::arg("y_name"),
              py::arg("sample_weight") = py::none(), py::arg("weight_name") = "sample_weight", py::arg("callers_loss") = py::none())
-        .def("fit_epoch", &B::fit_epoch, py::arg("data"), py::arg("batch_size"), py::arg("drop_last"), py::arg("order"),
-             py::arg("progress"))
+        .def("set_fit", &B::set_fit, py::arg("accumulate") = 1, py::arg("progress") = py::none(), py::arg("on_step") = py::none(),
+             py::arg("guarded") = false)
         .def("set_rates", &B::set_rates, py::arg("rates"))
+        .def("fit_epoch", &B::fit_epoch, py::arg("data"), py::arg("batch_size"), py::arg("drop_last"), py::arg("order"))
+        .def("fit_batch", &B::fit_batch, py::arg("batch"), py::arg("updates"))
+        .def("end_epoch", &B::end_epoch)
+        .def("last_epoch", &B::last_epoch)
+        .def_property("unfinished", &B::unfinished, &B::set_unfinished)
+        .def_property_readonly("diverged", &B::diverged)
+        .def("remember", &B::remember)
+        .def("restore", &B::restore)
+        .def("forget", &B::forget)
         .def("evaluate", &B::evaluate, py::arg("data"), py::arg("batch_size"))
-        .def_property_readonly("epochs", [](const B& self) { return self.epochs.load(); });
+        .def_property("epochs", [](const B& self) { return self.epochs.load(); }, [](B& self, std::int64_t n) { self.epochs = n; });
 }
 
 }  // namespace

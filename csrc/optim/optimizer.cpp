@@ -182,14 +182,29 @@ void Optimizer::set_scalars(std::size_t i, const StepScalars& scalars) {
     count_steps();
 }
 
+void Optimizer::keep(OptimizerState& state) const {
+    state.arenas.resize(arenas_.size());
+    for (std::size_t i = 0; i < arenas_.size(); ++i) copy_arena(state.arenas[i], arenas_[i]);
+    state.scalars = scalars_;
+    state.skipped = skipped.load(std::memory_order_relaxed);
+}
+
+void Optimizer::restore(const OptimizerState& state) {
+    for (std::size_t i = 0; i < state.arenas.size(); ++i) copy_arena(arenas_[i], state.arenas[i]);
+    scalars_ = state.scalars;
+    skipped.store(state.skipped, std::memory_order_relaxed);
+    count_steps();
+}
+
 void Optimizer::count_steps() {
     std::int64_t most = 0;
     for (const StepScalars& s : scalars_) most = std::max(most, s.step);
     steps.store(most, std::memory_order_relaxed);
 }
 
-void Optimizer::prepare() {
+void Optimizer::prepare(bool can_be_taken_back) {
     allocate_states();
+    if (can_be_taken_back) scalars_before_ = scalars_;
     if (kind() != OptimizerKind::rprop) return;
     for (std::size_t i = 0; i < arrays_.size(); ++i)  // the first steps are as long as lr is by then
         if (arrays_[i].g && scalars_[i].step == 0) fill(arrays_[i], low_bit(i, 1), arrays_[i].states[1], arrays_[i].options->lr);
@@ -197,6 +212,11 @@ void Optimizer::prepare() {
 
 void Optimizer::begin_prepared_step() {
     Stepper::begin_step();
+    count_steps();
+}
+
+void Optimizer::take_back_step() {
+    scalars_ = scalars_before_;
     count_steps();
 }
 

@@ -64,6 +64,13 @@ class Stepper {
     std::vector<NormArray> norm_arrays_;
 };
 
+// What steps change in an optimizer, apart from its parameters.
+struct OptimizerState {
+    std::deque<Arena> arenas;
+    std::vector<StepScalars> scalars;
+    std::int64_t skipped = 0;
+};
+
 class Optimizer : public Stepper {
   public:
     // values: where it lies; one in bfloat16 gets a master in float32.
@@ -86,9 +93,11 @@ class Optimizer : public Stepper {
     void place(std::size_t i, void* w, void* g, Dtype g_dtype);
 
     double step(const StepRequest& request);
-    // A step in pieces: first whatever it may still lack, before anything is written (may throw); then its terms.
-    void prepare();
+    // A step in pieces: first whatever it may still lack, before anything is written (may throw); then its terms, which can be
+    // taken back where that was said, if nothing has been updated.
+    void prepare(bool can_be_taken_back = false);
     void begin_prepared_step();
+    void take_back_step();
     // Whether any ranges may be updated on their own: rounding goes by blocks, and a trust ratio by the whole tensor.
     bool updates_in_parts() const { return format_ == StateFormat::native && !has_trust_ratio(kind()); }
 
@@ -96,6 +105,9 @@ class Optimizer : public Stepper {
     std::size_t groups() const { return options_.size(); }
     const std::vector<std::int64_t>& shape(std::size_t i) const { return shapes_[i]; }
     void set_scalars(std::size_t i, const StepScalars& scalars);
+    // A copy of all states, and that back. States that options have asked for since then stay as they are.
+    void keep(OptimizerState& state) const;
+    void restore(const OptimizerState& state);
 
     unsigned used(std::size_t i) const { return used_states(kind(), *arrays_[i].options); }
     // Makes room for the states that options ask for: with them or, where they were set later, at the next step.
@@ -114,7 +126,8 @@ class Optimizer : public Stepper {
     void count_steps();
 
     StateFormat format_;
-    std::deque<OptimizerOptions> options_;  // one per group; arrays_ points into it
+    std::vector<StepScalars> scalars_before_;  // a step that can be taken back
+    std::deque<OptimizerOptions> options_;     // one per group; arrays_ points into it
     std::vector<std::vector<std::int64_t>> shapes_;
     std::deque<Arena> arenas_;  // of states: what Python has views of stays where it is
 };

@@ -1,6 +1,7 @@
 #include "program/program.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "ops/elementwise.h"
@@ -297,6 +298,34 @@ void Program<T>::begin(const T* x, std::size_t batch, bool training) {
 template <class T>
 void Program<T>::take_back() {
     for (const auto& layer : layers_) layer->take_back();
+}
+
+template <class T>
+std::string Program<T>::first_not_finite(const T* x, std::size_t batch) {
+    take_back();
+    --passes_;
+    begin(x, batch, true);
+    forward({0, batch});
+    take_back();
+    end();
+    for (std::size_t i = 0; i < layers_.size(); ++i)
+        for (std::size_t r = 0; r < batch; ++r) {
+            const T* const y = outputs_[i].at + r * outputs_[i].stride;
+            if (std::any_of(y, y + layers_[i]->out, [](T v) { return !std::isfinite(v); })) return nodes_[i].name;
+        }
+    return "loss";
+}
+
+template <class T>
+void Program<T>::save(Arena& weights, Arena& buffers) const {
+    copy_arena(weights, weight_arena_);
+    copy_arena(buffers, buffer_arena_);
+}
+
+template <class T>
+void Program<T>::load(const Arena& weights, const Arena& buffers) {
+    copy_arena(weight_arena_, weights);
+    copy_arena(buffer_arena_, buffers);
 }
 
 template <class T>

@@ -127,6 +127,18 @@ class Program {
     // on.
     void predict(T* y, const T* x, std::size_t rows);
 
+    // Takes the last pass of training back, on x (batch, in), and says out of which layer came its first number that is not finite:
+    // its name, or "loss" where all were finite.
+    std::string first_not_finite(const T* x, std::size_t batch);
+
+    // Training passes begun so far: what a layer draws follows from it.
+    std::uint32_t passes() const { return passes_; }
+    void set_passes(std::uint32_t passes) { passes_ = passes; }
+
+    // Copies of parameters and buffers, and those back.
+    void save(Arena& weights, Arena& buffers) const;
+    void load(const Arena& weights, const Arena& buffers);
+
     // Whether memory from first to last holds parameters, gradients or buffers.
     bool owns(const void* first, const void* last) const;
 

@@ -1,6 +1,8 @@
 #include "program/trainer.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -76,9 +78,10 @@ typename Trainer<T>::Sum Trainer<T>::callers_loss(const LossRows<T>& rows, const
     }
 }
 
-// One step: the sum of the batch's losses before the update.
+// A batch, and where it is its turn the update: the sum of the batch's losses before it.
 template <class T>
-typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass, std::int32_t* correct) {
+typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass, std::int32_t* correct, std::size_t update,
+                                           Turn turn) {
     const auto& parameters = program_->parameters();
     for (std::size_t i = 0; i < parameters.size(); ++i)
         if (places_[i] == kNoPlace && !parameters[i].frozen)
@@ -95,12 +98,18 @@ typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass,
     } else {
         sum = callers_loss(rows, pass, batch.first);
         rows.loss = nullptr;  // it is there, as are the predictions
+        if (pass.guarded && !std::isfinite(sum.loss)) return program_->end(), sum;
+    }
+    turn_ = turn, guarded_ = pass.guarded;
+    if (!turn.alone()) {  // the gradient of the sum, which the update divides
+        turn_count_ = (turn.adds ? turn_count_ : 0) + sum.count;
+        rows.scale = T(1);
+        for (std::size_t i = 0; !rows.loss && i < rows.rows * rows.columns; ++i) rows.dpred[i] *= T(rows.rows);
     }
     const std::scoped_lock held(optimizer_->lock);
     for (std::size_t g = 0; pass.rates && g < optimizer_->groups(); ++g)
-        if (const double rate = pass.rates[batch.first / pass.batch_size * optimizer_->groups() + g]; rate == rate)
-            optimizer_->options(g).lr = rate;
-    program_->fused = fuses(batch.rows);
+        if (const double rate = pass.rates[update * optimizer_->groups() + g]; rate == rate) optimizer_->options(g).lr = rate;
+    program_->fused = turn.alone() && fuses(batch.rows);
     if (!program_->fused) program_->keep_gradients();
     constexpr Dtype dtype = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
     for (std::size_t i = 0; i < parameters.size(); ++i) {
@@ -108,12 +117,13 @@ typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass,
         if (places_[i] != kNoPlace)  // any gradient but null will do where none is kept
             optimizer_->place(places_[i], p.weight, p.frozen ? nullptr : program_->fused ? p.weight : p.gradient, dtype);
     }
-    const bool clips = rules_.clip_norm != 0, in_parts = optimizer_->updates_in_parts() && !clips;
-    if (!clips) optimizer_->prepare();
+    const bool at_once = turn.alone() && rules_.clip_norm == 0;  // of one batch, and no norm of all gradients is wanted
+    const bool in_parts = at_once && optimizer_->updates_in_parts();
+    if (at_once) optimizer_->prepare(guarded_);
     const double penalty = this->penalty() * sum.count;  // of the weights before the update, as the loss
     const double ns = double(batch.rows) * program_->ns_per_row() + kUpdateNs * double(program_->parameter_bytes() / sizeof(T));
     const auto run = [&](Team team) {
-        if (team.part == 0 && !clips) optimizer_->begin_prepared_step();  // here, while the work comes to the other threads
+        if (team.part == 0 && at_once) optimizer_->begin_prepared_step();  // here, while the work comes to the other threads
         const std::size_t chain = program_->unit_chain();
         if (team.parts > 1 && in_parts && chain > 0 && program_->hidden_units() > chain * std::size_t(team.parts - 1))
             train_by_units(rows, team);
@@ -127,14 +137,41 @@ typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass,
         run_team(available_threads(), run);
     else
         team_trials_.run(available_threads(), ns, ns >= kTeamGuess, run);
-    if (clips)
-        optimizer_->step({1, rules_.clip_norm});
-    else if (!in_parts)
-        optimizer_->update_all();
-    settle();
+    if (!guarded_ || std::isfinite(sum.loss)) {
+        if (!turn.alone() && turn.updates) update_from_sums();
+        if (at_once && !in_parts) optimizer_->update_all();
+        if (!at_once && turn.updates) optimizer_->step({1, rules_.clip_norm});
+        if (turn.updates) settle();
+    } else if (at_once) {
+        optimizer_->take_back_step();
+    }
     program_->end();
     sum.loss += penalty;
     return sum;
+}
+
+// Makes the gradients of sums over several batches those of the mean, and what is asked of weights besides a part of them.
+template <class T>
+void Trainer<T>::update_from_sums() {
+    const T scale = mean_scale<T>(turn_count_);
+    for (const Parameter<T>& p : program_->parameters()) {
+        if (p.frozen) continue;
+        T* const g = p.gradient;
+        parallel_for(p.size, kAlignment / sizeof(T), 0.1, [=](std::size_t begin, std::size_t end) {
+            for (std::size_t i = begin; i < end; ++i) g[i] *= scale;
+        });
+        const std::size_t columns = p.row();
+        regularize(p, {g, columns}, {0, p.size / columns}, {0, columns});
+    }
+}
+
+// Whether what follows from these losses may reach the parameters.
+template <class T>
+bool Trainer<T>::may_learn(const LossRows<T>& rows) const {
+    if (!guarded_ || !rows.loss) return true;
+    int others = 0;
+    for (std::size_t i = 0; i < rows.rows; ++i) others |= !(std::abs(rows.loss[i]) <= std::numeric_limits<T>::max());
+    return others == 0;
 }
 
 // A thread takes its rows through forward, loss and backward (of a caller's loss: backward alone) on its own; when all have done
@@ -149,6 +186,7 @@ void Trainer<T>::train_by_rows(LossRows<T> rows, Team team, bool update) {
     }
     program_->backward_inputs(nullptr, mine, team);
     team.barrier();
+    if (!may_learn(rows)) return;
     const bool fused = program_->fused, in_turn = team.parts > 1 || fused;  // each part of a parameter after its gradient
     for (std::size_t layer = program_->layers(); layer-- > 0;) {
         const auto learn_in = [&](Team t) {
@@ -176,6 +214,7 @@ void Trainer<T>::train_by_units(LossRows<T> rows, Team team) {
     }
     program_->output_from_chains(output);
     loss_rows(*loss_.loss, rows);
+    if (!may_learn(rows)) return;
     program_->backward_output(rows.dpred, output, rows.rows);
     if (program_->first_trained() == 0) program_->backward_units(rows.dpred, units);
     const std::size_t line = 64 / sizeof(T);
@@ -197,8 +236,8 @@ void Trainer<T>::learn(std::size_t layer, const Factors& factors, const Paramete
             learn_in_tiles(layer, i, factors, rows, columns);
         } else {
             const Rows<T> g = program_->gradient_at(i, rows, columns);
-            program_->backward_parameter(layer, i, g, factors, false, rows, columns);
-            regularize(p, g, rows, columns);
+            program_->backward_parameter(layer, i, g, factors, turn_.adds, rows, columns);
+            if (turn_.alone()) regularize(p, g, rows, columns);
             if (update) optimizer_->update(places_[i], p.row(), rows, columns, g.at, g.stride);
         }
     }
@@ -322,41 +361,105 @@ typename Trainer<T>::Batch Trainer<T>::gather(const Data<T>& data, const Pass& p
     return batch;
 }
 
+// A batch of the pass, and what it adds to the totals.
 template <class T>
 template <class RunBatch>
-Totals Trainer<T>::for_each_batch(const Data<T>& data, const Pass& pass, RunBatch run) {
+typename Trainer<T>::Sum Trainer<T>::run_batch(Totals& totals, const Data<T>& data, const Pass& pass, std::size_t first,
+                                               std::size_t rows, RunBatch run) {
+    const std::scoped_lock held(program_->lock);
+    std::int32_t* correct = nullptr;
+    if (loss_.loss && facts(*loss_.loss).has_accuracy()) {
+        if (row_correct_.size() < rows) row_correct_.resize(rows);
+        correct = row_correct_.data();
+    }
+    const Sum sum = run(gather(data, pass, first, rows), correct);
+    totals.loss += sum.loss, totals.count += sum.count;
+    for (std::size_t i = 0; correct && i < rows; ++i) totals.correct += correct[i];
+    if (correct) totals.judged += std::int64_t(facts(*loss_.loss).over == LossOver::classes ? rows : rows * program_->out());
+    totals.rows += std::int64_t(rows);
+    ++totals.batches;
+    return sum;
+}
+
+template <class T>
+void Trainer<T>::fit_part(const Data<T>& data, const Pass& pass, std::size_t first, std::size_t rows, bool updates) {
+    const Turn turn{unfinished.waiting > 0, updates};
+    const Totals before = unfinished;
+    if (!turn.adds) unfinished.step_loss = unfinished.step_count = 0;
+    diverged_.clear();
+    const Sum sum = run_batch(unfinished, data, pass, first, rows, [&](const Batch& batch, std::int32_t* correct) {
+        const Sum of_batch = train(batch, pass, correct, std::size_t(unfinished.updates - pass_updates_), turn);
+        if (pass.guarded && !std::isfinite(of_batch.loss)) diverged_ = program_->first_not_finite(batch.x, batch.rows);
+        return of_batch;
+    });
+    if (!diverged_.empty()) {
+        unfinished = before;
+        return;
+    }
+    unfinished.step_loss += sum.loss, unfinished.step_count += sum.count;
+    unfinished.waiting = updates ? 0 : unfinished.waiting + 1;
+    unfinished.updates += updates;
+    if (updates) at_update_ = unfinished;
+}
+
+template <class T>
+void Trainer<T>::begin_fit() {
+    if (unfinished.waiting > 0) unfinished = at_update_;
+}
+
+template <class T>
+void Trainer<T>::fit_epoch(const Data<T>& data, const Pass& pass) {
+    pass_updates_ = unfinished.updates;
+    const std::size_t end = pass.drop_last ? data.x.rows / pass.batch_size * pass.batch_size : data.x.rows;
+    for (std::size_t first = std::size_t(unfinished.rows); first < end; first += pass.batch_size) {
+        const std::size_t rows = std::min(pass.batch_size, end - first);
+        const bool updates = std::size_t(unfinished.waiting) + 1 == pass.accumulate || first + rows == end;
+        fit_part(data, pass, first, rows, updates);
+        if (!diverged_.empty() || (updates && pass.air && !pass.air(pass.air_context, unfinished))) break;
+    }
+}
+
+template <class T>
+void Trainer<T>::fit_batch(const Data<T>& batch, Pass pass, bool updates) {
+    pass.batch_size = batch.x.rows;
+    fit_part(batch, pass, 0, batch.x.rows, updates);
+}
+
+template <class T>
+Totals Trainer<T>::evaluate(const Data<T>& data, const Pass& pass) {
     Totals totals;
     for (std::size_t first = 0; first < data.x.rows; first += pass.batch_size) {
-        const std::size_t rows = std::min(pass.batch_size, data.x.rows - first);
-        if (rows < pass.batch_size && pass.drop_last) break;
-        {
-            const std::scoped_lock held(program_->lock);
-            std::int32_t* correct = nullptr;
-            if (loss_.loss && facts(*loss_.loss).has_accuracy()) {
-                if (row_correct_.size() < rows) row_correct_.resize(rows);
-                correct = row_correct_.data();
-            }
-            const Sum sum = run(gather(data, pass, first, rows), correct);
-            totals.loss += sum.loss, totals.count += sum.count;
-            for (std::size_t i = 0; correct && i < rows; ++i) totals.correct += correct[i];
-            if (correct)
-                totals.judged += std::int64_t(facts(*loss_.loss).over == LossOver::classes ? rows : rows * program_->out());
-        }
-        totals.rows += std::int64_t(rows);
-        ++totals.batches;
+        run_batch(totals, data, pass, first, std::min(pass.batch_size, data.x.rows - first),
+                  [&](const Batch& batch, std::int32_t* correct) { return measure(batch, pass, correct); });
         if (pass.air && !pass.air(pass.air_context, totals)) break;
     }
     return totals;
 }
 
 template <class T>
-Totals Trainer<T>::fit_epoch(const Data<T>& data, const Pass& pass) {
-    return for_each_batch(data, pass, [&](const Batch& batch, std::int32_t* correct) { return train(batch, pass, correct); });
+void Trainer<T>::remember() {
+    const std::scoped_lock held(program_->lock);
+    const std::scoped_lock held_too(optimizer_->lock);
+    program_->save(kept_weights_, kept_buffers_);
+    optimizer_->keep(kept_states_);
+    kept_passes_ = program_->passes();
+    kept_unfinished_ = unfinished;
 }
 
 template <class T>
-Totals Trainer<T>::evaluate(const Data<T>& data, const Pass& pass) {
-    return for_each_batch(data, pass, [&](const Batch& batch, std::int32_t* correct) { return measure(batch, pass, correct); });
+void Trainer<T>::forget() {
+    kept_weights_ = Arena(), kept_buffers_ = Arena();
+    kept_states_ = {};
+}
+
+template <class T>
+void Trainer<T>::restore() {
+    const std::scoped_lock held(program_->lock);
+    const std::scoped_lock held_too(optimizer_->lock);
+    program_->load(kept_weights_, kept_buffers_);
+    optimizer_->restore(kept_states_);
+    program_->set_passes(kept_passes_);
+    unfinished = kept_unfinished_;
 }
 
 template class Trainer<float>;

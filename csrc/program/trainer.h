@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "kernels/losses.h"
@@ -44,15 +45,18 @@ struct Regularization {
     bool has_penalty() const { return l1 != 0 || l2 != 0; }
 };
 
-// What a pass over a table adds up to.
+// What a pass over a table adds up to, or has so far.
 struct Totals {
     double loss = 0;  // sum over rows (or elements) of the loss, weighted: divide by count
     double count = 0;
     std::int64_t correct = 0, judged = 0;  // predictions that are right, of those that can be right or wrong
     std::int64_t rows = 0, batches = 0;
+    std::int64_t updates = 0;
+    double step_loss = 0, step_count = 0;  // loss and count of the last step alone, which may be of several batches
+    std::int64_t waiting = 0;              // batches whose gradients wait for the update
 };
 
-// Asked after every batch; false ends the pass there.
+// Asked after every update, or batch of a measurement; false ends the pass there.
 using Air = bool (*)(void* context, const Totals& so_far);
 
 struct Pass {
@@ -61,9 +65,12 @@ struct Pass {
     const std::int64_t* order = nullptr;  // (rows): the order of the rows, or null for the order of the table
     Air air = nullptr;
     void* air_context = nullptr;
-    const double* rates = nullptr;  // (batches, groups of the optimizer): learning rates; NaN where one stays. Null: all stay
+    const double* rates = nullptr;  // (updates of this pass, groups of the optimizer): learning rates; NaN where one stays. Null:
+                                    // all stay
     CallersLoss loss = nullptr;     // where the trainer has none
     void* loss_context = nullptr;
+    std::size_t accumulate = 1;  // batches whose gradients make an update
+    bool guarded = false;        // a loss that is not finite ends the pass before its update (Trainer::diverged)
 };
 
 // Whether a step puts each tile of a weight's gradient through the optimizer while it is in cache, so that gradients reach no
@@ -82,11 +89,26 @@ class Trainer {
     // where a parameter that is not frozen has no place, before anything is written.
     double step(const Data<T>& batch, Pass pass = {});
 
-    // An epoch over a table: one step a batch.
-    Totals fit_epoch(const Data<T>& data, const Pass& pass);
+    // An epoch over a table, from where `unfinished` says on: one update for every pass.accumulate batches and for what is left of
+    // them at the end.
+    void fit_epoch(const Data<T>& data, const Pass& pass);
+    // One batch of an epoch whose data comes bit by bit; updates: whether none is waited for.
+    void fit_batch(const Data<T>& batch, Pass pass, bool updates);
+    // Leaves out what of it waits for an update, where a fit ended so.
+    void begin_fit();
+    Totals unfinished;  // of the epoch that is not over: fit_epoch and fit_batch add to it, who ends it empties it
 
     // Loss and accuracy over a table, with no parameter changed.
     Totals evaluate(const Data<T>& data, const Pass& pass);
+
+    // The layer out of which came the first number that was not finite, in the batch that ended a guarded pass: its name, "loss"
+    // where all layers were finite, "" where no pass ended so.
+    const std::string& diverged() const { return diverged_; }
+
+    // Remembers all that training changes; puts it back; needs no memory for it any more.
+    void remember();
+    void restore();
+    void forget();
 
     Program<T>& program() { return *program_; }
     std::optional<Loss> loss() const { return loss_.loss; }
@@ -102,8 +124,15 @@ class Trainer {
     struct Sum {
         double loss, count;
     };
+    // What a batch's gradient is to the update: it is added to that of batches before it; the update waits for those after it.
+    struct Turn {
+        bool adds = false, updates = true;
+        bool alone() const { return !adds && updates; }
+    };
     Batch gather(const Data<T>& data, const Pass& pass, std::size_t first, std::size_t rows);
-    Sum train(const Batch& batch, const Pass& pass, std::int32_t* correct);
+    Sum train(const Batch& batch, const Pass& pass, std::int32_t* correct, std::size_t update = 0, Turn turn = {});
+    bool may_learn(const LossRows<T>& rows) const;
+    void update_from_sums();
     Sum measure(const Batch& batch, const Pass& pass, std::int32_t* correct);
     LossRows<T> begin(const Batch& batch, std::int32_t* correct, bool training);
     Sum callers_loss(const LossRows<T>& rows, const Pass& pass, std::size_t first);
@@ -116,8 +145,9 @@ class Trainer {
     void settle();
     void train_by_rows(LossRows<T> rows, Team team, bool update);
     void train_by_units(LossRows<T> rows, Team team);
+    void fit_part(const Data<T>& data, const Pass& pass, std::size_t first, std::size_t rows, bool updates);
     template <class RunBatch>
-    Totals for_each_batch(const Data<T>& data, const Pass& pass, RunBatch run);
+    Sum run_batch(Totals& totals, const Data<T>& data, const Pass& pass, std::size_t first, std::size_t rows, RunBatch run);
 
     std::shared_ptr<Program<T>> program_;
     LossSetting<T> loss_;
@@ -126,6 +156,16 @@ class Trainer {
     std::vector<std::size_t> places_;
     Regularization rules_;
     std::vector<double> penalty_sums_;
+    Turn turn_;              // of the batch at hand
+    double turn_count_ = 0;  // of the batches whose gradients have been added up
+    bool guarded_ = false;   // Pass::guarded of it
+    std::string diverged_;
+    Totals at_update_;               // `unfinished` after the last update
+    std::int64_t pass_updates_ = 0;  // unfinished.updates where the pass began, whose rates are the first
+    Arena kept_weights_, kept_buffers_;
+    OptimizerState kept_states_;
+    std::uint32_t kept_passes_ = 0;
+    Totals kept_unfinished_;
     TeamTrials team_trials_;  // of steps
     // One number a row of the largest batch.
     Arena row_loss_;  // T; from a line on, so that threads write lines of their own

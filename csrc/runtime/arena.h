@@ -69,4 +69,10 @@ class Arena {
     std::size_t bytes_ = 0;
 };
 
+// `to` becomes as large as `from`, and stays where it is if it is so already.
+inline void copy_arena(Arena& to, const Arena& from) {
+    if (to.bytes() != from.bytes()) to = Arena(from.bytes());
+    if (from.bytes() > 0) std::memcpy(to.data(), from.data(), from.bytes());
+}
+
 }  // namespace trainstep

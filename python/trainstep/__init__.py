@@ -19,11 +19,12 @@ from trainstep._runtime import config, get_include, get_num_threads, num_threads
 from trainstep.diagnosis import LayerReport, Report, diagnose
 from trainstep.history import History
 from trainstep.selftest import selftest
-from trainstep.trainer import Trainer
+from trainstep.trainer import DivergenceError, Trainer
 
 __version__: str = _core.__version__
 
 __all__ = [
+    "DivergenceError",
     "History",
     "LayerReport",
     "Report",

@@ -16,7 +16,7 @@ from trainstep._checks import integer, path_text
 
 if TYPE_CHECKING:
     from trainstep.diagnosis import Report
-    from trainstep.trainer import Trainer
+    from trainstep.trainer import DivergenceError, Trainer
 
 __all__ = ["Callback", "Monitor"]
 
@@ -46,6 +46,7 @@ class Callback:
     """
 
     trainer: "Trainer"
+    handles_divergence = False  # whether on_divergence is called in place of an exception
 
     def on_train_begin(self) -> None:
         """Begin: the data has been checked, nothing has been trained by this `fit`."""
@@ -82,6 +83,81 @@ class Callback:
         --------
         >>> import trainstep as ts
         >>> ts.callbacks.Callback().on_epoch_end(1, {"loss": 0.5})
+        """
+
+    def on_batch_begin(self, step: int) -> None:
+        """Begin a step; only a class that has this method for itself is called, and costs something.
+
+        Parameters
+        ----------
+        step : int
+            The number of the update that follows, counted from 1 over the life of the trainer.
+
+        Examples
+        --------
+        >>> import trainstep as ts
+        >>> ts.callbacks.Callback().on_batch_begin(1)
+        """
+
+    def on_batch_end(self, step: int, values: dict[str, float]) -> None:
+        """End a step, which may be of several batches (``accumulate``); `Trainer.stop` makes it the last.
+
+        Parameters
+        ----------
+        step : int
+            The number of the update.
+        values : dict of str to float
+            "loss", the mean over its rows before the update.
+
+        Examples
+        --------
+        >>> import trainstep as ts
+        >>> ts.callbacks.Callback().on_batch_end(1, {"loss": 0.5})
+        """
+
+    def on_divergence(self, error: "DivergenceError") -> None:
+        """Take notice of a loss that is not finite, after the model has been put back; called where `handles_divergence` is True.
+
+        `fit` then ends, and does not raise the error.
+
+        Parameters
+        ----------
+        error : DivergenceError
+            What would have been raised.
+
+        Examples
+        --------
+        >>> import trainstep as ts
+        >>> ts.callbacks.Callback().on_divergence(ts.DivergenceError(epoch=1, step=5, layer="0"))
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what a run that is resumed needs of this callback: what JSON can hold, and NumPy arrays. Here: nothing.
+
+        Returns
+        -------
+        state : dict
+
+        Examples
+        --------
+        >>> import trainstep as ts
+        >>> ts.callbacks.Callback().state_dict()
+        {}
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what `state_dict` gave, before `on_train_begin`, where the trainer comes from a file (`Trainer.load`).
+
+        Parameters
+        ----------
+        state : dict
+            Of the callback of the same class, in the order of the list.
+
+        Examples
+        --------
+        >>> import trainstep as ts
+        >>> ts.callbacks.Callback().load_state_dict({})
         """
 
 

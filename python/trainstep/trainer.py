@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from trainstep import _core
 from trainstep._checks import integer, number, switch
+from trainstep._feeds import LARGEST_BATCH, Arrays, Hooks, Stream, batch_rows, gives_batches
+from trainstep._progress import Bar
 from trainstep.callbacks import Callback, running
 from trainstep.history import History
 from trainstep.losses import LOSSES, Loss
@@ -21,8 +23,41 @@ _TRAINERS = {"float32": _core.TrainerFloat32, "float64": _core.TrainerFloat64}
 # A loss of one's own: (y_pred, y_true) -> (loss, dy).
 CustomLoss = Callable[[NDArray[Any], NDArray[Any]], tuple[float, NDArray[Any]]]
 _EVALUATION_BATCH = 1024
-_LARGEST_BATCH = 2**48  # more rows than there is memory for
-_PROGRESS_INTERVAL = 0.1  # seconds between two updates of the bar
+
+
+class DivergenceError(RuntimeError):
+    """A loss of `Trainer.fit` that is not finite, or has stopped being so.
+
+    Parameters
+    ----------
+    epoch, step : int
+        Where it came up, counted from 1 over the life of the trainer.
+    layer : str
+        The first layer that gave a number that is not finite, by its path in the network ("0", within a block "3.0"); "loss" where
+        all outputs were finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import trainstep as ts
+    >>> model = ts.nn.Sequential(ts.nn.Dense(1, 1, init="ones"))
+    >>> trainer = ts.Trainer(model, loss="mse", optimizer=ts.optim.SGD(lr=1e3))
+    >>> try:
+    ...     history = trainer.fit(np.full((4, 1), 1e3), np.zeros((4, 1)), epochs=10)
+    ... except ts.DivergenceError as error:
+    ...     print(error.epoch, error.step, error.layer)
+    3 3 loss
+    """
+
+    def __init__(self, epoch: int, step: int, layer: str) -> None:
+        where = "the loss" if layer == "loss" else f"the output of layer {layer}"
+        super().__init__(
+            f"fit: {where} is not finite in epoch {epoch}, step {step}; what helps: a smaller lr, clip_norm, a standardized x"
+        )
+        self.epoch, self.step, self.layer = epoch, step, layer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DivergenceError, (self.epoch, self.step, self.layer)
 
 
 class Trainer:
@@ -153,6 +188,9 @@ class Trainer:
         self._given: dict[str, Any] = {rule: value or None if rule.endswith("_norm") else value for rule, value in rules.items()}
         self._places = places
         self._runs: list[_Run] = []
+        self._guarded = True
+        self._history = History()
+        self._unfinished_of: list[Any] | None = None  # the identity of the feed whose epoch is not over
         self._core = _TRAINERS[model.dtype.name](
             model._program, name, options, optimizer._core, list(places.values()), fuse_update, rules
         )
@@ -171,6 +209,11 @@ class Trainer:
     def loss(self) -> Loss | CustomLoss:
         """The loss, with its options."""
         return self._loss
+
+    @property
+    def history(self) -> History:
+        """The record of all epochs, also of those before `save` and `load`."""
+        return self._history
 
     @property
     def epoch(self) -> int:
@@ -237,15 +280,20 @@ class Trainer:
     def fit(
         self,
         x: Any,
-        y: Any,
-        epochs: int = 1,
-        batch_size: int = 32,
+        y: Any = None,
+        epochs: int | None = None,
+        batch_size: int | str = 32,
         validation_data: tuple[Any, Any] | tuple[Any, Any, Any] | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
         sample_weight: Any = None,
         progress: bool = False,
         callbacks: Iterable[Callback] | None = None,
+        *,
+        until_epoch: int | None = None,
+        accumulate: int = 1,
+        steps_per_epoch: int | None = None,
+        on_divergence: str = "restore",
     ) -> History:
         """Train for some more epochs.
 
@@ -254,18 +302,24 @@ class Trainer:
         Where the optimizer's lr is a schedule, each step has the rate of the number of updates before it. A `schedules.Plateau`
         takes in each epoch's loss.
 
-        Ctrl-C is answered between two batches: KeyboardInterrupt is raised with the model as the last whole step left it.
+        Ctrl-C is answered between two steps: KeyboardInterrupt is raised with the model as the last whole step left it. An epoch
+        that ended so, or by `stop`, goes on in the next `fit` on as many rows, also after `save` and `load`: the order of the rows
+        is a function of (seed, epoch).
 
         Parameters
         ----------
-        x : array, shape (rows, in_features)
-            Any real dtype; batches are gathered and cast as they are used.
-        y : array
+        x : array, shape (rows, in_features), or batches
+            Any real dtype; batches are gathered and cast as they are used, so x may be a memmap larger than memory. Or
+            `data.Batches`, or any iterable, iterator or function of the epoch (0 is the first) that gives an iterable of batches
+            ``(x, y)`` or ``(x, y, sample_weight)``: each is gone through once an epoch, an iterator once in all. y and
+            sample_weight must be None then, and batch_size, shuffle and drop_last do not apply: batches are taken as they come.
+            Where an epoch goes on, those that have been trained on are left out.
+        y : array, optional
             Class indices, shape (rows,), or one row of targets for each row of x.
         epochs : int, default 1
             Passes over x.
-        batch_size : int, default 32
-            Rows in a step; the last batch of an epoch may be smaller.
+        batch_size : int or "sqrt", default 32
+            Rows in a batch; the last of an epoch may be smaller. "sqrt": the square root of the number of rows, rounded.
         validation_data : (x, y) or (x, y, sample_weight), optional
             What is evaluated after each epoch.
         shuffle : bool, default True
@@ -278,19 +332,31 @@ class Trainer:
         progress : bool, default False
             Show a progress bar with loss and accuracy on stderr.
         callbacks : list of Callback, optional
-            What is called before and after the training and each epoch, in this order: see `trainstep.callbacks`. What one of them
-            raises ends the training; `stop` ends it after the epoch.
+            What is called before and after the training, each epoch and each step, in this order: see `trainstep.callbacks`. What
+            one of them raises ends the training; `stop` ends it after the epoch, in a step's hook after the step.
+        until_epoch : int, optional
+            Train until `epoch` is this, in place of so many epochs: nothing, where it is already.
+        accumulate : int, default 1
+            Batches whose gradients make one update, that of the mean over all their rows, as one large batch has it. The last
+            update of an epoch may be of fewer.
+        steps_per_epoch : int, optional
+            Updates in an epoch, where x gives batches. Default: until they end.
+        on_divergence : {"restore", "keep"}, default "restore"
+            What a loss that is not finite leaves: all as it was after the last epoch whose loss was finite, of which a copy of
+            parameters and states is kept, or all as it was before that step.
 
         Returns
         -------
         history : History
             Of this call: ``loss`` (mean over the epoch, before the updates), ``accuracy``, ``val_loss``, ``val_accuracy``,
-            ``lr`` and ``seconds`` (of training) for each epoch.
+            ``lr`` and ``seconds`` (of training) for each epoch. That of all calls is `Trainer.history`.
 
         Raises
         ------
         ValueError, TypeError
             Where an argument does not fit; nothing has been changed then.
+        DivergenceError
+            Where a step's loss is not finite: see on_divergence.
         KeyboardInterrupt
             Where Ctrl-C was pressed.
 
@@ -309,12 +375,24 @@ class Trainer:
         >>> history.history["loss"][-1] < 0.01
         True
         """
-        epochs = integer("fit: epochs", epochs, 1)
-        batch_size = integer("fit: batch_size", batch_size, 1, _LARGEST_BATCH)
+        epochs = self._epochs(epochs, until_epoch)
+        accumulate = integer("fit: accumulate", accumulate, 1, LARGEST_BATCH)
         shuffle, drop_last = switch("fit: shuffle", shuffle), switch("fit: drop_last", drop_last)
         progress = switch("fit: progress", progress)
+        if on_divergence not in ("restore", "keep"):
+            raise ValueError(f"fit: on_divergence is {on_divergence!r}, expected 'restore' or 'keep'")
         called = _callbacks(callbacks)
-        data = self._core.data(x, y, "fit", "x", "y", sample_weight, callers_loss=self._custom_loss)
+        feed: Arrays | Stream
+        if gives_batches(x, y):
+            if y is not None or sample_weight is not None:
+                name = "sample_weight" if y is None else "y"
+                raise ValueError(f"fit: {name} is given, expected None where x gives batches")
+            feed = Stream(x, epochs, steps_per_epoch, accumulate)
+        else:
+            if steps_per_epoch is not None:
+                raise ValueError(f"fit: steps_per_epoch is {steps_per_epoch!r}, expected None where x is an array")
+            size = batch_rows("fit: batch_size", batch_size, x)
+            feed = Arrays(self, (x, y, sample_weight), size, shuffle, drop_last, accumulate)
         validation = None
         if validation_data is not None:
             if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
@@ -328,51 +406,81 @@ class Trainer:
                 "validation_data[2] (sample_weight)",
                 self._custom_loss,
             )
-        rows = data.rows
-        batches = rows // batch_size if drop_last else -(-rows // batch_size)
-        self._optimizer._rate_table(batches)  # raises where a rate is none, before anything is changed
+        self._core.set_fit()  # leaves out what waited for an update
+        if self._unfinished_of != feed.identity:
+            self._core.unfinished = (0.0, 0.0, 0, 0, 0, 0, 0)
+        updates = feed.updates(self._core.unfinished[4])
+        if isinstance(feed, Arrays) and updates:
+            self._optimizer._rate_table(updates)  # raises where a rate is none, before anything is changed
         if not self._model._is_standardized():
+            if isinstance(feed, Stream):
+                raise ValueError(
+                    "fit: the network's Standardize layer is not set, expected model.standardize(x) where x gives batches"
+                )
             self._model._standardize("fit", x)
+        self._unfinished_of = feed.identity
         history = History()
-        bar = _Bar(epochs, batches) if progress else None
-        with closing(bar) if bar else nullcontext(), self._run(x, y) as run, running(called, self):
+        bar = Bar(epochs, feed.updates(0)) if progress else None
+        with closing(bar) if bar else nullcontext(), self._run(x, y, called) as run, running(called, self):
             for _ in range(epochs):
-                for callback in called:
-                    callback.on_epoch_begin(self.epoch + 1)
-                order = _core.permutation(rows, self._seed % 2**64, self.epoch) if shuffle else None
-                start = time.perf_counter()
-                report = (bar.update, _PROGRESS_INTERVAL) if bar else None
-                loss, accuracy = self._fit_epoch(data, batch_size, drop_last, order, report, batches)
-                values = {"loss": loss, "accuracy": accuracy, "seconds": time.perf_counter() - start}
-                if validation is not None:
-                    values |= {f"val_{k}": v for k, v in self._measure(validation, _EVALUATION_BATCH).items()}
-                values["lr"] = self._optimizer.lr
-                tracked = {k: v for k, v in values.items() if v is not None}
-                history.append(self.epoch, **tracked)
+                if not self._epoch(feed, run, on_divergence == "restore", bar):
+                    break
+                values = self._end_epoch(run, validation)
+                for record in (history, self._history):
+                    record.append(self.epoch, **values)
                 if bar:
                     bar.end_epoch(values)
-                self._optimizer._feed_plateaus(tracked)
+                self._optimizer._feed_plateaus(values)
                 for callback in called:
-                    callback.on_epoch_end(self.epoch, tracked.copy())
+                    callback.on_epoch_end(self.epoch, values.copy())
                 if run.stopped:
                     break
         return history
 
-    def _fit_epoch(
-        self, data: Any, batch_size: int, drop_last: bool, order: Any, report: Any, batches: int
-    ) -> tuple[float, float | None]:
-        """Run an epoch in the core, which gets the rates of all its steps at once."""
-        rates, before = self._optimizer._rate_table(batches), self.steps
-        self._core.set_rates(rates)
+    def _epochs(self, epochs: int | None, until_epoch: int | None) -> int:
+        """Give the number of epochs to train for."""
+        if until_epoch is None:
+            return 1 if epochs is None else integer("fit: epochs", epochs, 1)
+        if epochs is not None:
+            raise ValueError(f"fit: epochs is {epochs!r}, expected None beside until_epoch")
+        return max(0, integer("fit: until_epoch", until_epoch, 1) - self.epoch)
+
+    def _epoch(self, feed: "Arrays | Stream", run: "_Run", restores: bool, bar: Bar | None) -> bool:
+        """Train on an epoch, or what is left of it: whether it came to its end."""
+        for callback in run.callbacks:
+            callback.on_epoch_begin(self.epoch + 1)
+        if restores:
+            self._core.remember()
+        start = time.perf_counter()
         try:
-            loss, accuracy = self._core.fit_epoch(data, batch_size, drop_last, order, report)
+            whole = feed.run(self, run.hooks(self), bar.update if bar else None)
         finally:
-            self._core.set_rates(None)
-            self._optimizer._took_rates(rates, self.steps - before)
-        return loss, accuracy
+            self._core.set_fit()
+            run.seconds += time.perf_counter() - start
+        if self._core.diverged is None:
+            return whole
+        error = DivergenceError(self.epoch + 1, self.steps + 1, self._core.diverged)
+        if restores:
+            self._core.restore()
+        handlers = [callback for callback in run.callbacks if callback.handles_divergence]
+        if not handlers:
+            raise error
+        for handler in handlers:
+            handler.on_divergence(error)
+        return False
+
+    def _end_epoch(self, run: "_Run", validation: Any) -> dict[str, float]:
+        """Give what was measured of an epoch."""
+        loss, accuracy = self._core.last_epoch()
+        values = {"loss": loss, "accuracy": accuracy, "seconds": run.seconds}
+        run.seconds = 0.0
+        if validation is not None:
+            values |= {f"val_{name}": value for name, value in self._measure(validation, _EVALUATION_BATCH).items()}
+        values["lr"] = self._optimizer.lr
+        return {name: value for name, value in values.items() if value is not None}
 
     def stop(self) -> None:
-        """End the `fit` that runs after the epoch that it is in: for callbacks.
+        """End the `fit` that runs after the epoch that it is in, or from a step's hook after that step: for callbacks.
 
         Raises
         ------
@@ -398,13 +506,15 @@ class Trainer:
         self._runs[-1].stopped = True
 
     @contextmanager
-    def _run(self, x: Any, y: Any) -> Iterator["_Run"]:
-        run = _Run(x, y)
+    def _run(self, x: Any, y: Any, callbacks: list[Callback]) -> Iterator["_Run"]:
+        run = _Run(x, y, callbacks)
         self._runs.append(run)  # a list, for a callback may call fit itself
         try:
             yield run
         finally:
             self._runs.remove(run)
+            if not self._runs:
+                self._core.forget()
 
     def evaluate(self, x: Any, y: Any, batch_size: int = _EVALUATION_BATCH, sample_weight: Any = None) -> dict[str, float]:
         """Measure loss and accuracy without changing anything.
@@ -448,7 +558,7 @@ class Trainer:
         >>> round(measures["loss"], 4), measures["accuracy"]
         (2.3026, 0.25)
         """
-        batch_size = integer("evaluate: batch_size", batch_size, 1, _LARGEST_BATCH)
+        batch_size = integer("evaluate: batch_size", batch_size, 1, LARGEST_BATCH)
         data = self._core.data(x, y, "evaluate", "x", "y", sample_weight, callers_loss=self._custom_loss)
         return self._measure(data, batch_size)
 
@@ -476,7 +586,30 @@ class _Run:
 
     x: Any
     y: Any
+    callbacks: list[Callback]
     stopped: bool = False
+    seconds: float = 0.0  # of the epoch
+
+    def hooks(self, trainer: Trainer) -> Hooks:
+        """Give what is called around each step: nothing, where no callback has a method for it."""
+        before = [c.on_batch_begin for c in self.callbacks if _has_own(c, "on_batch_begin")]
+        after = [c.on_batch_end for c in self.callbacks if _has_own(c, "on_batch_end")]
+
+        def begin() -> None:
+            for call in before:
+                call(trainer.steps + 1)
+
+        def end(loss: float) -> bool:
+            for call in after:
+                call(trainer.steps, {"loss": loss})
+            return not self.stopped
+
+        return Hooks(begin if before else None, end if after else None)
+
+
+def _has_own(callback: Callback, method: str) -> bool:
+    """Whether a callback has a method that is not that of `Callback`, which does nothing."""
+    return getattr(type(callback), method) is not getattr(Callback, method)
 
 
 def _callbacks(callbacks: Any) -> list[Callback]:
@@ -491,34 +624,3 @@ def _callbacks(callbacks: Any) -> list[Callback]:
         if not isinstance(callback, Callback):
             raise TypeError(f"fit: callbacks[{i}] is a {type(callback).__name__}, expected a trainstep.callbacks.Callback")
     return called
-
-
-class _Bar:
-    """A progress bar over all epochs, counted in batches."""
-
-    def __init__(self, epochs: int, batches: int) -> None:
-        from tqdm.auto import tqdm
-
-        self._batches = batches
-        self._done = 0
-        self._bar: Any = tqdm(total=epochs * batches, unit="step", dynamic_ncols=True)
-
-    def update(self, batches: int, rows: int, loss: float, accuracy: float | None) -> None:
-        """Show where the running epoch stands."""
-        self._bar.n = self._done + batches
-        self._show({"loss": loss, "accuracy": accuracy})
-
-    def end_epoch(self, values: dict[str, Any]) -> None:
-        """Show the measures of an epoch that has ended."""
-        self._done += self._batches
-        self._bar.n = self._done
-        self._show({k: v for k, v in values.items() if k not in ("lr", "seconds")})
-
-    def _show(self, values: dict[str, Any]) -> None:
-        self._bar.set_postfix({k: f"{v:.4f}" for k, v in values.items() if v is not None}, refresh=False)
-        self._bar.update(0)
-
-    def close(self) -> None:
-        """Draw the bar a last time."""
-        self._bar.refresh()
-        self._bar.close()
