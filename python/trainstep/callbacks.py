@@ -47,6 +47,7 @@ class Callback:
 
     trainer: "Trainer"
     handles_divergence = False  # whether on_divergence is called in place of an exception
+    comes_last = False  # whether it is called after all others: what it saves of them is then as they leave the epoch or step
 
     def on_train_begin(self) -> None:
         """Begin: the data has been checked, nothing has been trained by this `fit`."""

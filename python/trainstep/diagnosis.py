@@ -228,6 +228,7 @@ def diagnose(
 def examine(trainer: Trainer, x: Any, y: Any) -> Report:
     """Let a trainer take one step, and tell what it did to each layer: `diagnose` of a trainer that is a copy already."""
     stepped = trainer.model
+    stepped._program.passes = 0  # always the same masks of Dropout
     watched = copy.deepcopy(stepped)
     with np.errstate(all="ignore"):
         step_loss = trainer.step(x, y)

@@ -818,6 +818,26 @@ class Plateau:
         self.monitor = monitor
         self._best, self._bad, self._waiting = math.inf, 0, 0  # the best so far, negated for "max"
 
+    def __getstate__(self) -> dict[str, Any]:
+        arguments = {
+            "lr": self.lr,
+            "factor": self._factor,
+            "patience": self._patience,
+            "threshold": self._threshold,
+            "threshold_mode": "rel" if self._relative else "abs",
+            "mode": "min" if self._sign > 0 else "max",
+            "cooldown": self._cooldown,
+            "min_lr": self._min_lr,
+            "eps": self._eps,
+            "monitor": self.monitor,
+        }
+        return {"arguments": arguments, "best": self._best, "bad": self._bad, "waiting": self._waiting}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__init__(**state["arguments"])  # type: ignore[misc]  # checks them
+        self._best = state["best"] if state["best"] == math.inf else number("Plateau: best", state["best"])
+        self._bad, self._waiting = integer("Plateau: bad", state["bad"], 0), integer("Plateau: waiting", state["waiting"], 0)
+
     def __call__(self, t: int) -> float:
         """Give the rate as it is, whatever t."""
         return self.lr

@@ -1,6 +1,7 @@
 """Trainer: a model, a loss and an optimizer, run as one compiled step."""
 
 import copy
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -9,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from trainstep import _core
+from trainstep import _core, checkpoint
 from trainstep._checks import integer, number, switch
 from trainstep._feeds import LARGEST_BATCH, Arrays, Hooks, Stream, batch_rows, gives_batches
 from trainstep._progress import Bar
@@ -189,6 +190,8 @@ class Trainer:
         self._places = places
         self._runs: list[_Run] = []
         self._guarded = True
+        self._fuse_update = fuse_update
+        self._callback_states: list[tuple[str, dict[str, Any]]] = []  # of a file, for the next fit
         self._history = History()
         self._unfinished_of: list[Any] | None = None  # the identity of the feed whose epoch is not over
         self._core = _TRAINERS[model.dtype.name](
@@ -232,6 +235,80 @@ class Trainer:
         views = model.parameters()
         optimizer = self._optimizer._over([views[place_of[place]] for place in sorted(place_of)])
         return Trainer(model, self._loss, optimizer, seed=self._seed, **self._given)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all of the run to a file: model, optimizer with states and schedules, loss, history, and where it stands.
+
+        A trainer that `load` makes of it goes on in the same bits, also in the middle of an epoch, with the same arguments of
+        `fit`. While a `fit` runs, the states of its callbacks are saved too (`Callback.state_dict`).
+
+        Parameters
+        ----------
+        path : str or path
+            The file, of safetensors. It appears whole or not at all: it is written beside its place, then renamed.
+
+        Raises
+        ------
+        OSError
+            Where the file cannot be written.
+        TypeError, ValueError
+            Where the optimizer is of a class of one's own, or `Sequential.metadata` or a callback's state cannot be saved.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> import trainstep as ts
+        >>> x, y = np.eye(4), np.arange(4)
+        >>> path = os.path.join(tempfile.mkdtemp(), "run.safetensors")
+        >>> trainer = ts.Trainer(ts.nn.Sequential(ts.nn.Dense(4, 4)))
+        >>> history = trainer.fit(x, y, epochs=2)
+        >>> trainer.save(path)
+        >>> resumed = ts.Trainer.load(path)
+        >>> resumed.fit(x, y, epochs=2).history["loss"] == trainer.fit(x, y, epochs=2).history["loss"]
+        True
+        """
+        checkpoint.save(self, path)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], *, loss: CustomLoss | None = None, schedule: Callable[[int], float] | None = None
+    ) -> "Trainer":
+        """Read a trainer that `save` wrote.
+
+        The layers' initialisers and `Sequential.pruning` are not in the file.
+
+        Parameters
+        ----------
+        path : str or path
+            The file.
+        loss : callable, optional
+            The loss, where it was a function of one's own.
+        schedule : callable, optional
+            The optimizer's lr, where it was a function of one's own, for each param group where it was.
+
+        Returns
+        -------
+        trainer : Trainer
+            Which goes on as the one that was saved.
+
+        Raises
+        ------
+        OSError
+            Where the file cannot be read.
+        ValueError
+            Where it is no trainer's file, or a damaged one; where loss or schedule are lacking, or the file has its own.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import trainstep as ts
+        >>> path = os.path.join(tempfile.mkdtemp(), "run.safetensors")
+        >>> ts.Trainer(ts.nn.Sequential(ts.nn.Dense(3, 2)), loss="mse", optimizer=ts.optim.SGD(lr=0.5)).save(path)
+        >>> ts.Trainer.load(path).optimizer.lr
+        0.5
+        """
+        return checkpoint.load(path, loss, schedule)
 
     def step(self, x: Any, y: Any, sample_weight: Any = None) -> float:
         """Do one training step on a batch.
@@ -419,11 +496,12 @@ class Trainer:
                 )
             self._model._standardize("fit", x)
         self._unfinished_of = feed.identity
+        self._resume(called)
         history = History()
         bar = Bar(epochs, feed.updates(0)) if progress else None
         with closing(bar) if bar else nullcontext(), self._run(x, y, called) as run, running(called, self):
             for _ in range(epochs):
-                if not self._epoch(feed, run, on_divergence == "restore", bar):
+                if run.stopped or not self._epoch(feed, run, on_divergence == "restore", bar):
                     break
                 values = self._end_epoch(run, validation)
                 for record in (history, self._history):
@@ -436,6 +514,16 @@ class Trainer:
                 if run.stopped:
                     break
         return history
+
+    def _resume(self, called: list[Callback]) -> None:
+        """Give callbacks the states that a file had of callbacks of their class, in order."""
+        states, self._callback_states = self._callback_states, []
+        for callback in called:
+            mine = next((entry for entry in states if entry[0] == type(callback).__name__), None)
+            if mine is not None:
+                states.remove(mine)
+                callback.trainer = self
+                callback.load_state_dict(mine[1])
 
     def _epochs(self, epochs: int | None, until_epoch: int | None) -> int:
         """Give the number of epochs to train for."""
@@ -623,4 +711,4 @@ def _callbacks(callbacks: Any) -> list[Callback]:
             raise TypeError(f"fit: callbacks[{i}] is the class {callback.__name__}, expected an object: {callback.__name__}()")
         if not isinstance(callback, Callback):
             raise TypeError(f"fit: callbacks[{i}] is a {type(callback).__name__}, expected a trainstep.callbacks.Callback")
-    return called
+    return sorted(called, key=lambda callback: callback.comes_last)

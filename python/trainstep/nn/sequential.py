@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from trainstep import _core
 from trainstep._checks import float_dtype, integer, number, path_text, switch
+from trainstep._files import whole_file
 from trainstep.nn.layers import Layer, Standardize, by_path, from_spec, initializers, refuse_constant_weights, with_widths
 from trainstep.nn.pruning import (
     Pruning,
@@ -27,6 +29,7 @@ Array = NDArray[Any]
 _PROGRAMS = {"float32": _core.ProgramFloat32, "float64": _core.ProgramFloat64}
 _FORMAT = "trainstep-model-1"
 _MASK = ".mask"  # behind the name of a parameter: the name of its mask in a file
+EXTRA = "trainer/"  # before the names of arrays in a file that are not the network's
 _BLOCK = 2**16  # elements of x that are looked at together: few enough for the cache
 
 
@@ -137,7 +140,8 @@ class Sequential:
         """Copy and pickle by description and values; gradients and workspace are not carried along."""
         values = {name: view.copy() for name, view in self._arrays().items()}
         own = copy.deepcopy(self._metadata)
-        return _rebuild, (self._layers, self._seed, self._dtype.name, values, own, self.frozen, self._masks(), self._pruning)
+        masks, passes = self._masks(), self._program.passes
+        return _rebuild, (self._layers, self._seed, self._dtype.name, values, own, self.frozen, masks, self._pruning, passes)
 
     def __repr__(self) -> str:
         inner = ",\n".join(f"    {layer!r}" for layer in self._layers)
@@ -663,28 +667,7 @@ class Sequential:
         >>> ts.nn.load(path).layers
         (Dense(3, 2),)
         """
-        from safetensors.numpy import save
-
-        structure = {
-            "format": _FORMAT,
-            "layers": json.dumps([layer.spec() for layer in self._layers]),
-            "seed": str(self._seed),
-            "dtype": self._dtype.name,
-            "metadata": json.dumps(self._metadata, allow_nan=False),
-            "frozen": json.dumps(self.frozen),
-        }
-        arrays = self._arrays() | {f"{name}{_MASK}": mask.astype(np.uint8) for name, mask in self._masks().items()}
-        path = path_text("save: path", path)
-        partial = f"{path}.{os.getpid()}.partial"
-        try:
-            with open(partial, "wb") as file:
-                file.write(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, structure))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            if os.path.exists(partial):
-                os.remove(partial)
+        write_model(self, path_text("save: path", path))
 
 
 def load(path: str | os.PathLike[str]) -> Sequential:
@@ -698,7 +681,8 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     Returns
     -------
     model : Sequential
-        With the same layers, parameters, buffers, masks, seed, dtype and metadata. Initialisers are not in the file.
+        With the same layers, parameters, buffers, masks, seed, dtype and metadata. Initialisers are not in the file. Of a file that
+        `Trainer.save` wrote, the model.
 
     Raises
     ------
@@ -717,40 +701,72 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     >>> bool((ts.nn.load(path).parameters()["0.weight"] == model.parameters()["0.weight"]).all())
     True
     """
+    with reading(path_text("load: path", path), "model") as file:
+        return read_model(file)
+
+
+def write_model(
+    model: Sequential, path: str, more: Mapping[str, str] | None = None, more_arrays: Mapping[str, Array] | None = None
+) -> None:
+    """Write a network's file, with more metadata and more arrays, whose names begin with EXTRA."""
+    from safetensors.numpy import save
+
+    structure = {
+        "format": _FORMAT,
+        "layers": json.dumps([layer.spec() for layer in model._layers]),
+        "seed": str(model._seed),
+        "dtype": model._dtype.name,
+        "metadata": json.dumps(model._metadata, allow_nan=False),
+        "frozen": json.dumps(model.frozen),
+    }
+    arrays = model._arrays() | {f"{name}{_MASK}": mask.astype(np.uint8) for name, mask in model._masks().items()}
+    arrays |= more_arrays or {}
+    with whole_file(path) as partial, open(partial, "wb") as file:
+        file.write(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, structure | dict(more or {})))
+
+
+@contextmanager
+def reading(path: str, what: str) -> Iterator[Any]:
+    """Open a file of safetensors for reading; what is wrong with it is a ValueError that names it."""
     from safetensors import SafetensorError, safe_open
 
-    path = path_text("load: path", path)
+    name = {"model": "model", "trainer": "checkpoint"}[what]
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise ValueError("its metadata does not name a trainstep model")
-            layers = [from_spec(spec) for spec in json.loads(metadata["layers"])]
-            # What the layers say is believed only where the arrays in the file bear it out: nothing large is made before.
-            shapes = {
-                f"{i}.{name}": shape
-                for i, layer in enumerate(layers)
-                for name, shape in (layer.shapes() | layer.buffer_shapes()).items()
-            }
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            trained = {f"{i}.{name}" for i, layer in enumerate(layers) for name in layer.shapes()}
-            masked = [name for name in trained if name + _MASK in found]
-            if found != shapes | {name + _MASK: shapes[name] for name in masked}:
-                raise ValueError("its arrays are not those of its layers")
-            values = {name: file.get_tensor(name) for name in shapes}
-            masks = {name: _mask(name, file.get_tensor(name + _MASK), values[name]) for name in masked}
-            wrong = [name for name, value in values.items() if value.dtype != metadata["dtype"]]
-            if wrong:
-                raise ValueError(f"{wrong[0]} is {values[wrong[0]].dtype}, expected {metadata['dtype']}")
-            own = json.loads(metadata.get("metadata", "{}"))
-            if not isinstance(own, dict):
-                raise ValueError(f"its own metadata is a {type(own).__name__}, expected a dict")
-            frozen = json.loads(metadata.get("frozen", "[]"))
-            if not isinstance(frozen, list):
-                raise ValueError(f"what it has frozen is a {type(frozen).__name__}, expected a list")
-            return _rebuild(layers, int(metadata["seed"]), metadata["dtype"], values, own, frozen, masks)
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"load: {path} is no whole trainstep model: {error}") from error
+            if metadata.get("format") != _FORMAT or (what == "trainer" and what not in metadata):
+                raise ValueError(f"its metadata does not name a trainstep {name}")
+            yield file
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ValueError(f"load: {path} is no whole trainstep {name}: {error}") from error
+
+
+def read_model(file: Any) -> Sequential:
+    """Make the network of an open file."""
+    metadata = file.metadata()
+    layers = [from_spec(spec) for spec in json.loads(metadata["layers"])]
+    # What the layers say is believed only where the arrays in the file bear it out: nothing large is made before.
+    shapes = {
+        f"{i}.{name}": shape for i, layer in enumerate(layers) for name, shape in (layer.shapes() | layer.buffer_shapes()).items()
+    }
+    own = [name for name in file.keys() if not name.startswith(EXTRA)]  # noqa: SIM118
+    found = {name: tuple(file.get_slice(name).get_shape()) for name in own}
+    trained = {f"{i}.{name}" for i, layer in enumerate(layers) for name in layer.shapes()}
+    masked = [name for name in trained if name + _MASK in found]
+    if found != shapes | {name + _MASK: shapes[name] for name in masked}:
+        raise ValueError("its arrays are not those of its layers")
+    values = {name: file.get_tensor(name) for name in shapes}
+    masks = {name: _mask(name, file.get_tensor(name + _MASK), values[name]) for name in masked}
+    wrong = [name for name, value in values.items() if value.dtype != metadata["dtype"]]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is {values[wrong[0]].dtype}, expected {metadata['dtype']}")
+    users = json.loads(metadata.get("metadata", "{}"))
+    if not isinstance(users, dict):
+        raise ValueError(f"its own metadata is a {type(users).__name__}, expected a dict")
+    frozen = json.loads(metadata.get("frozen", "[]"))
+    if not isinstance(frozen, list):
+        raise ValueError(f"what it has frozen is a {type(frozen).__name__}, expected a list")
+    return _rebuild(layers, int(metadata["seed"]), metadata["dtype"], values, users, frozen, masks)
 
 
 def _rebuild(
@@ -762,6 +778,7 @@ def _rebuild(
     frozen: Sequence[str] = (),
     masks: Mapping[str, Array] | None = None,
     pruning: Pruning | None = None,
+    passes: int = 0,
 ) -> Sequential:
     """Make a network with given parameters and buffers."""
     model = Sequential(*layers, seed=seed, dtype=dtype)
@@ -773,6 +790,7 @@ def _rebuild(
     if masks:
         model._set_masks(masks)
     model._pruning = pruning
+    model._program.passes = passes
     return model
 
 
