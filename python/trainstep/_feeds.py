@@ -135,9 +135,8 @@ class Stream:
             updates = full or coming is None
             if updates and optimizer._rates:
                 optimizer._prepare()
-            if not core.fit_batch(batch, updates):
-                return False
-            if core.diverged is not None:
+            goes_on = core.fit_batch(batch, updates)
+            if core.diverged is not None or (not goes_on and coming is not None):
                 return False
             if updates:
                 waiting = 0

@@ -100,34 +100,28 @@ def load(path: Any, loss: Any = None, schedule: Callable[[int], float] | None = 
         history = _history(own["history"])
         states = [(str(name), reader.value(value)) for name, value in own["callbacks"]]
         rates = {integer("group", g, 0): number("rate", rate, 0) for g, rate in saved["rates"]}
+        skipped, unfinished_of = integer("skipped", saved["skipped"], 0, _MOST), own["unfinished_of"]
+        rules = {name: own["rules"][name] for name in ("l1", "l2", "penalize_bias", "clip_norm", "max_norm")}
+        fuse_update = own["fuse_update"]
     # What the caller gives is no matter of the file.
     if own["loss"] is not None and loss is not None:
         raise ValueError(f"load: loss is given, expected None: {path} has one of its own, {file_loss!r}")
     if own["loss"] is None and not callable(loss):
         raise ValueError(f"load: loss is {loss!r}, expected the function that the loss was: it is not in {path}")
     if reader.asked and schedule is None:
-        raise ValueError(
-            f"load: schedule is None, expected the function that the optimizer's lr was in {path}: it is not in the file"
-        )
+        raise ValueError(f"load: schedule is None, expected the function that lr was: it is not in {path}")
     if schedule is not None and not reader.asked:
         raise ValueError(f"load: schedule is given, expected None: no lr of {path} was a function of the caller's")
     try:
-        trainer = Trainer(
-            model,
-            loss if own["loss"] is None else file_loss,
-            optimizer,
-            seed=seed,
-            fuse_update=own["fuse_update"],
-            **{name: own["rules"][name] for name in ("l1", "l2", "penalize_bias", "clip_norm", "max_norm")},
-        )
+        trainer = Trainer(model, loss if own["loss"] is None else file_loss, optimizer, seed=seed, fuse_update=fuse_update, **rules)
         optimizer.load_state_dict(state)
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
         raise ValueError(f"load: {path} is no whole trainstep checkpoint: {error}") from error
     optimizer._rates = {g: rates.get(g, rate) for g, rate in optimizer._rates.items()}
-    optimizer._skipped = integer("skipped", saved["skipped"], 0, _MOST)
+    optimizer._skipped = skipped
     trainer._core.epochs, trainer._core.unfinished = epoch, unfinished
     model._program.passes = passes
-    trainer._unfinished_of, trainer._history, trainer._callback_states = own["unfinished_of"], history, states
+    trainer._unfinished_of, trainer._history, trainer._callback_states = unfinished_of, history, states
     return trainer
 
 
