@@ -28,6 +28,7 @@ PUBLIC_MODULES = [
     ".nn",
     ".data",
     ".callbacks",
+    ".plots",
     ".trainer",
     ".history",
     ".selftest",
@@ -37,7 +38,7 @@ PUBLIC_MODULES = [
 NO_MODULES = ("trainstep._core", "trainstep.__main__", "trainstep.torch")
 ALL_MODULES = sorted(name for _, name, _ in pkgutil.walk_packages(ts.__path__, "trainstep.") if name not in NO_MODULES)
 # What is computed by a formula, and so names where the formula comes from.
-FORMULA_MODULES = ("trainstep.ops", "trainstep.reference", "trainstep.init")
+FORMULA_MODULES = ("trainstep.ops", "trainstep.reference", "trainstep.init", "trainstep.plots")
 FORMULA_CLASSES = {c for c in optim.__all__ if isinstance(getattr(optim, c), type)} - {"Optimizer"}
 FORMULA_CLASSES |= {"Dense", "Standardize", "Sequential", "Trainer", "SoftmaxCrossEntropy", "Huber"}
 
@@ -114,7 +115,7 @@ def test_a_module_says_what_it_is_and_lists_its_names(suffix: str) -> None:
         assert hasattr(m, name)
 
 
-@pytest.mark.parametrize("suffix", ["", ".ops", ".reference", ".optim", ".init", ".losses", ".nn", ".data", ".callbacks"])
+@pytest.mark.parametrize("suffix", ["", ".ops", ".reference", ".optim", ".init", ".losses", ".nn", ".data", ".callbacks", ".plots"])
 def test_a_public_module_has_all(suffix: str) -> None:
     assert hasattr(module(suffix), "__all__")
 

@@ -14,7 +14,7 @@ except ImportError as error:
         "importing it from its source tree, with the Python version that it was built for."
     ) from error
 
-from trainstep import callbacks, data, init, losses, nn, ops, optim, reference, schedules
+from trainstep import callbacks, data, init, losses, nn, ops, optim, plots, reference, schedules
 from trainstep._runtime import config, get_include, get_num_threads, num_threads, set_num_threads, show_config
 from trainstep.diagnosis import LayerReport, Report, diagnose
 from trainstep.history import History
@@ -42,6 +42,7 @@ __all__ = [
     "num_threads",
     "ops",
     "optim",
+    "plots",
     "reference",
     "schedules",
     "selftest",
