@@ -1,5 +1,6 @@
 # make demo    train a digit classifier        make bench   compare with the peers: calls, products, steps
 # make test    the tests, on every ISA level   make lint    formats, types, spelling
+# make docs    draw the pictures of docs/training.md
 #
 # Each target sets up what it needs: the environment .venv (peers: bench/.venv-peers) and the package, built from this tree.
 PYTHON ?= python3
@@ -11,10 +12,13 @@ PIP := -m pip install --quiet --disable-pip-version-check
 
 SOURCES := $(shell find csrc python CMakeLists.txt pyproject.toml README.md LICENSE -type f -not -name '*.pyc')
 
-.PHONY: demo test wheel test-wheel test-peers test-no-openmp test-compilers sanitize sweep bench lint format clean
+.PHONY: demo docs test wheel test-wheel test-peers test-no-openmp test-compilers sanitize sweep bench lint format clean
 
 demo: install
 	$(VENV)/bin/trainstep train digits
+
+docs: install
+	$(VENV)/bin/python docs/pictures.py
 
 # With WHEEL=1: the wheel, in an environment of its own.
 ifdef WHEEL
