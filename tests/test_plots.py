@@ -131,6 +131,25 @@ def test_a_landscape_of_another_loss(data: tuple[Array, Array]) -> None:
     np.testing.assert_allclose(whole.loss, 2 * half.loss, rtol=1e-6)
 
 
+def test_the_model_is_not_touched_whatever_happens(data: tuple[Array, Array]) -> None:
+    model = network()
+    before, calls = state(model), 0
+
+    def failing(pred: Array, true: Array) -> tuple[float, Array]:
+        nonlocal calls
+        calls += 1
+        now = state(model)
+        assert all(np.array_equal(before[name], now[name]) for name in before)
+        if calls == 5:
+            raise RuntimeError("the fifth")
+        return 1.0, np.zeros_like(pred)
+
+    with pytest.raises(RuntimeError, match="the fifth"):
+        plots.landscape(model, *data, loss=failing, steps=3)
+    after = state(model)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
 def test_a_landscape_in_the_plane_of_a_trajectory(data: tuple[Array, Array]) -> None:
     model = network(dtype="float64")
     trainer = ts.Trainer(model, optimizer=optim.Adam(lr=0.01))
@@ -172,6 +191,7 @@ def test_a_loss_that_overflows_is_drawn(data: tuple[Array, Array], tmp_path: Pat
     assert not np.isfinite(landscape.loss[[0, 2]]).any()
     assert landscape.loss[1, 1] == landscape.center
     landscape.plot(tmp_path / "overflow.png", kind="both")
+    assert len(landscape.figure("contour").axes) == 2, "the rest has contours, and their bar"
 
 
 @pytest.mark.parametrize("kind", ["contour", "surface", "both"])

@@ -80,13 +80,11 @@ class Trajectories(Picture):
             axes.tick_params(labelsize=8)
         for i, (axes, (name, points)) in enumerate(zip(places, self.points.items(), strict=True)):
             style = {"color": MARK} if apart else line_style(i)
-            # What went to infinity would have no place even on an axis that nobody sees.
-            shown = np.where(np.abs(points) < 1e6, points, np.nan)
             label = f"{name}: f = {self.values[name][-1]:.2g}"
             marker = "o" if len(points) <= _MARKED else ""
-            axes.plot(*shown.T, linewidth=1.4, marker=marker, markersize=2.6, markeredgewidth=0, label=label, **style)
-            axes.plot(*shown[0], "o", markersize=6, markerfacecolor="white", markeredgecolor="black")
-            axes.plot(*shown[-1], "*", markersize=11, markerfacecolor=style["color"], markeredgecolor="black", markeredgewidth=0.7)
+            axes.plot(*points.T, linewidth=1.4, marker=marker, markersize=2.6, markeredgewidth=0, label=label, **style)
+            axes.plot(*points[0], "o", markersize=6, markerfacecolor="white", markeredgecolor="black")
+            axes.plot(*points[-1], "*", markersize=11, markerfacecolor=style["color"], markeredgecolor="black", markeredgewidth=0.7)
             if apart:
                 caption(axes, label)
         name_axes(figure, places, "w1", "w2")

@@ -167,7 +167,7 @@ def panels(figure: "Figure", count: int, width: float, height: float) -> "list[A
 def caption(axes: "Axes", text: str) -> None:
     """Put a title over a small picture; a long one in several lines, which would else run into its neighbour's."""
     lines = textwrap.wrap(text, 34, break_long_words=False)
-    axes.set_title("\n".join(lines), fontsize=10 if len(text) <= 24 else 8)
+    axes.set_title("\n".join(lines), fontsize=9)
 
 
 def name_axes(figure: "Figure", places: "list[Axes]", x: str, y: str) -> None:
