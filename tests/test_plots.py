@@ -190,8 +190,20 @@ def test_a_loss_that_overflows_is_drawn(data: tuple[Array, Array], tmp_path: Pat
     landscape = plots.landscape(model, *data, directions=(huge, {"2.bias": np.arange(10.0)}), span=100.0, steps=3)
     assert not np.isfinite(landscape.loss[[0, 2]]).any()
     assert landscape.loss[1, 1] == landscape.center
+    least, largest = landscape.loss[1].min(), landscape.loss[1].max()
+    assert repr(landscape) == f"Landscape(center={landscape.center:.4g}, from {least:.4g} to {largest:.4g})"
     landscape.plot(tmp_path / "overflow.png", kind="both")
     assert len(landscape.figure("contour").axes) == 2, "the rest has contours, and their bar"
+
+
+def test_a_network_that_has_diverged_is_drawn(data: tuple[Array, Array], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    model = network()
+    model.parameters()["0.weight"][0, 0] = np.nan
+    landscape = plots.landscape(model, *data, steps=2, kind="both", path=tmp_path / "nan.png")
+    assert np.isnan(landscape.loss).all()
+    assert repr(landscape) == "Landscape(nan)"
+    assert (tmp_path / "nan.png").exists()
 
 
 @pytest.mark.parametrize("kind", ["contour", "surface", "both"])

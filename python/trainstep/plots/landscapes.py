@@ -72,7 +72,10 @@ class Landscape(Picture):
     _KINDS: ClassVar[tuple[str, ...]] = _KINDS
 
     def __repr__(self) -> str:
-        return f"Landscape(center={self.center:.4g}, least={np.nanmin(self.loss):.4g}, largest={np.nanmax(self.loss):.4g})"
+        loss, _ = self._finite()
+        return (
+            f"Landscape(center={self.center:.4g}, from {loss.min():.4g} to {loss.max():.4g})" if loss.count() else "Landscape(nan)"
+        )
 
     def _draw(self, figure: "Figure", kind: str) -> None:
         both = kind == "both"
