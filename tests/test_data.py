@@ -1,6 +1,7 @@
 """The digits, the split, and tables from files."""
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -313,3 +314,22 @@ def test_wrong_arguments_of_load_table(tmp_path: Path) -> None:
             load_table(path, **{argument: "length"})
         with pytest.raises(ValueError, match='there is no column "height", the columns are length, width, kind'):
             load_table(path, **{argument: ["length", "height"]})
+    with pytest.raises(TypeError, match="load_table: progress is a int, expected a bool"):
+        load_table(path, progress=1)
+
+
+def test_a_parquet_file_wants_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"load_table: a \.parquet file needs pyarrow: pip install trainstep\[parquet\]"):
+        load_table(tmp_path / "table.parquet")
+
+
+def test_what_takes_a_second_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = csv_file(tmp_path, "a,b\n" + "1.5,2\n" * 40_000)
+    load_table(path, progress=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("trainstep._progress._PATIENCE", 0.0)
+    load_table(path)
+    assert capsys.readouterr().err == ""
+    load_table(path, progress=True)
+    assert re.search(r"table\.csv: +100%.* 240k/240k", capsys.readouterr().err)

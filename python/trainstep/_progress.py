@@ -1,7 +1,10 @@
-"""The progress bar of `Trainer.fit`."""
+"""Progress bars: of `Trainer.fit`, and of work that is done piece by piece."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
+
+_PATIENCE = 1.0  # seconds before the bar of an amount is drawn: what is done by then needs none
 
 
 class Bar:
@@ -35,3 +38,29 @@ class Bar:
         """Draw the bar a last time."""
         self._bar.refresh()
         self._bar.close()
+
+
+class Amount(AbstractContextManager["Amount"]):
+    """How much is done of something counted, bytes or rows: a bar where it is shown and takes more than a second."""
+
+    def __init__(self, what: str, unit: str, shown: bool, total: int = 0) -> None:
+        self.count = 0
+        self.total = total
+        self._about: dict[str, Any] = {"desc": what, "unit": unit, "unit_scale": True, "dynamic_ncols": True, "delay": _PATIENCE}
+        self._shown = shown
+        self._bar: Any = None
+
+    def reached(self, count: int) -> None:
+        """Take in how much is done in all."""
+        self.count = count
+        if not self._shown:
+            return
+        if self._bar is None:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=self.total, **self._about)
+        self._bar.update(count - self._bar.n)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

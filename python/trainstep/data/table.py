@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from trainstep._checks import switch
+
 if TYPE_CHECKING:
     from pathlib import Path  # it, csv and zipfile are imported where a file is read: importing trainstep loads none of them
+
+    from trainstep._progress import Amount
 
 Array = npt.NDArray[Any]
 # The columns of x and the column of y, as positions among the names.
@@ -18,6 +22,8 @@ Choice = tuple[list[int], int | None]
 
 TASKS = ("auto", "classification", "regression")
 MOST_CLASSES = 20  # different whole numbers that are still taken for classes
+# Columns that pandas adds for an index without a name: counts of rows, not data.
+_PANDAS_INDEX = "__index_level_"
 # Text of so few rows stays in the cache: 100,000 rows of 51 columns take 2.7 s with 128 rows at once, 4.3 s with 4096.
 _ROWS_AT_ONCE = 128
 
@@ -29,7 +35,7 @@ class Table:
     Parameters
     ----------
     x : ndarray, shape (n, k)
-        The columns of numbers: float64 from a CSV file, from an NPZ file the dtype that all its columns fit in.
+        The columns of numbers: float64 from a CSV file, from an NPZ or a Parquet file the dtype that all its columns fit in.
     columns : tuple of str
         Their k names.
     y : ndarray, shape (n,), optional
@@ -68,12 +74,15 @@ def load_table(
     task: str = "auto",
     columns: Sequence[str] | None = None,
     ignore: Sequence[str] = (),
+    progress: bool = False,
 ) -> Table:
-    """Read a table of numbers from a CSV or an NPZ file.
+    """Read a table of numbers from a CSV, an NPZ or a Parquet file.
 
     CSV: UTF-8, a first row with the names of the columns, fields separated by commas (or semicolons or tabs, where the first row
     has no comma) and perhaps in double quotes. Space around a field and empty lines are left out. NPZ: an array of one dimension
-    is a column of its name; an array x of two dimensions is the columns x[0], x[1], ...
+    is a column of its name; an array x of two dimensions is the columns x[0], x[1], ... Parquet, which needs
+    ``pip install trainstep[parquet]``: columns of numbers, booleans and text; only those that are asked for are read, one row group
+    after the other; what pandas adds for an index without a name is no column.
 
     Every value must be there and be a finite number, but for the target, which may be text. Rows are counted from 1, below
     the names.
@@ -81,7 +90,7 @@ def load_table(
     Parameters
     ----------
     path : str or path
-        The file: its name ends in .csv or .npz.
+        The file: its name ends in .csv, .npz or .parquet.
     target : str, optional
         The column that y is made of. Default: none, y is None.
     task : {"auto", "classification", "regression"}, default "auto"
@@ -91,6 +100,8 @@ def load_table(
         The columns of x, in this order; others are not looked at. Default: all but the target, in the file's order.
     ignore : sequence of str, optional
         Columns that are left out of x.
+    progress : bool, default False
+        Show a progress bar on stderr where reading takes more than a second.
 
     Returns
     -------
@@ -98,6 +109,8 @@ def load_table(
 
     Raises
     ------
+    ImportError
+        A Parquet file without pyarrow.
     OSError
         The file cannot be read.
     TypeError
@@ -128,7 +141,10 @@ def load_table(
     for argument, value in (("columns", columns), ("ignore", ignore)):
         if isinstance(value, str):
             raise TypeError(f"load_table: {argument} is a str, expected a sequence of them")
+    progress = switch("load_table: progress", progress)
     from pathlib import Path
+
+    from trainstep._progress import Amount
 
     path = Path(path)
     read = _READERS.get(path.suffix.lower())
@@ -151,7 +167,8 @@ def load_table(
         return [names.index(n) for n in kept], None if target is None else names.index(target)
 
     try:
-        x, x_names, values = read(path, choose)
+        with Amount(path.name, "B", progress) as amount:
+            x, x_names, values = read(path, choose, amount)
         if target is None:
             return Table(x, x_names)
         y, found_task, classes = _target(target, values, task)
@@ -165,10 +182,13 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
 
 
-def _read_csv(path: "Path", choose: Callable[[Sequence[str]], Choice]) -> tuple[Array, tuple[str, ...], Any]:
+def _read_csv(path: "Path", choose: Callable[[Sequence[str]], Choice], amount: "Amount") -> tuple[Array, tuple[str, ...], Any]:
     import csv
+    import io
 
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    # The bytes are opened by themselves, for text that is iterated over does not tell how far it is.
+    with path.open("rb") as data, io.TextIOWrapper(data, encoding="utf-8-sig", newline="") as file:
+        amount.total = path.stat().st_size
         first = file.readline()
         delimiter = next((d for d in ",;\t" if d in first), ",")
         file.seek(0)
@@ -191,6 +211,7 @@ def _read_csv(path: "Path", choose: Callable[[Sequence[str]], Choice]) -> tuple[
                     parts.append(np.stack([_numbers(names[c], texts[c], row) for c in of_x], axis=1))
                     labels += [] if of_y is None else texts[of_y]
                 row += len(rows)
+                amount.reached(data.tell())
         except csv.Error as error:
             raise ValueError(f"line {lines.line_num}: {error}") from error
     if not parts:
@@ -198,7 +219,7 @@ def _read_csv(path: "Path", choose: Callable[[Sequence[str]], Choice]) -> tuple[
     return np.concatenate(parts), tuple(names[c] for c in of_x), labels
 
 
-def _read_npz(path: "Path", choose: Callable[[Sequence[str]], Choice]) -> tuple[Array, tuple[str, ...], Any]:
+def _read_npz(path: "Path", choose: Callable[[Sequence[str]], Choice], amount: "Amount") -> tuple[Array, tuple[str, ...], Any]:
     import zipfile
 
     with path.open("rb") as file:
@@ -230,7 +251,79 @@ def _read_npz(path: "Path", choose: Callable[[Sequence[str]], Choice]) -> tuple[
     return x, tuple(names[c] for c in of_x), y if y is None or y.dtype.kind not in "US" else y.astype(str).tolist()
 
 
-_READERS = {".csv": _read_csv, ".npz": _read_npz}
+def _read_parquet(path: "Path", choose: Callable[[Sequence[str]], Choice], amount: "Amount") -> tuple[Array, tuple[str, ...], Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError("load_table: a .parquet file needs pyarrow: pip install trainstep[parquet]") from error
+    with path.open("rb") as data:
+        try:
+            return _read_groups(parquet.ParquetFile(data), choose, amount)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise ValueError(str(error)) from error
+
+
+def _read_groups(file: Any, choose: Callable[[Sequence[str]], Choice], amount: "Amount") -> tuple[Array, tuple[str, ...], Any]:
+    names = [name for name in file.schema_arrow.names if not name.startswith(_PANDAS_INDEX)]
+    of_x, of_y = choose(names)
+    x_names, target = tuple(names[c] for c in of_x), None if of_y is None else names[of_y]
+    wanted = [*x_names, *([] if target is None else [target])]
+    dtypes = {name: _dtype_of(name, file.schema_arrow.field(name).type) for name in wanted}
+    groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+    rows = sum(group.num_rows for group in groups)
+    if rows == 0:
+        raise ValueError("there are no rows")
+    # Text may hold numbers: _numbers takes it for them, or says where it does not.
+    x = np.empty((rows, len(x_names)), np.result_type(*(dtypes[name] or np.float64 for name in x_names)))
+    parts: list[Any] = []
+    amount.total = sum(group.total_byte_size for group in groups)
+    row = 0
+    for i, group in enumerate(groups):
+        columns = file.read_row_group(i, columns=wanted)
+        if columns.num_rows != group.num_rows:
+            raise ValueError(f"row group {i} has {columns.num_rows} rows, expected {group.num_rows}")
+        for place, name in enumerate(x_names):
+            x[row : row + group.num_rows, place] = _numbers(name, _values(name, columns.column(name), row + 1), row + 1)
+        if target is not None:
+            parts.append(_values(target, columns.column(target), row + 1))
+        row += group.num_rows
+        amount.reached(amount.count + group.total_byte_size)
+    if target is None or dtypes[target] is not None:
+        return x, x_names, np.concatenate(parts) if parts else None
+    return x, x_names, [text for part in parts for text in part]
+
+
+def _dtype_of(name: str, kind: Any) -> "np.dtype[Any] | None":
+    """Give the NumPy dtype for a column of this Arrow type: None for text."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    if types.is_string(kind) or types.is_large_string(kind):
+        return None
+    if types.is_decimal(kind):
+        return np.dtype(np.float64)
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
+        dtype: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
+        return dtype
+    raise ValueError(f'column "{name}" has type {kind}, expected numbers or text')
+
+
+def _values(name: str, column: Any, first_row: int) -> Any:
+    """Give a column of a row group as an array of numbers or a list of texts; none may be missing."""
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if column.null_count:
+        at = int(np.argmax(column.is_null().to_numpy()))
+        raise ValueError(f'row {first_row + at}, column "{name}": missing value')
+    dtype = _dtype_of(name, column.type)
+    return column.to_pylist() if dtype is None else column.to_numpy().astype(dtype)
+
+
+_READERS = {".csv": _read_csv, ".npz": _read_npz, ".parquet": _read_parquet}
 
 
 def _is_number(text: str) -> bool:
