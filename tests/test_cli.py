@@ -54,7 +54,7 @@ def test_version_and_help(capsys: Capture) -> None:
         ([], "COMMAND"),
         (["fly"], "invalid choice: 'fly'"),
         (["train"], "DATASET"),
-        (["train", "mnist"], "unknown data set 'mnist', choose from digits"),
+        (["train", "iris"], "unknown data set 'iris', choose from digits, mnist, or a file that ends in .csv, .npz, .parquet"),
         (["train", "digits", "--hidden", "128,x"], "--hidden: '128,x' is not a list of widths such as 128,64"),
         (["train", "digits", "--hidden", "128,0"], "--hidden: '128,0' is not a list of widths"),
         (["train", "digits", "--hidden", ""], "--hidden: '' is not a list of widths"),
@@ -79,7 +79,7 @@ def test_wrong_usage(capsys: Capture, monkeypatch: pytest.MonkeyPatch, arguments
         raise AssertionError("wrong usage must be found before training")
 
     monkeypatch.setattr(ts.Trainer, "fit", never)
-    monkeypatch.setattr(suite, "main", never)
+    monkeypatch.setattr(suite, "measure", never)
     check_error(capsys, arguments, 2, re.escape(pattern).replace(r"\.\*", ".*"))
 
 
@@ -195,4 +195,5 @@ def test_module_runs_as_a_program(tmp_path: Path) -> None:
     assert "test accuracy" in result.stdout
     result = subprocess.run([*command[:4], "nothing"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 2
-    assert result.stderr == "trainstep: error: unknown data set 'nothing', choose from digits, or a file that ends in .csv, .npz\n"
+    expected = "unknown data set 'nothing', choose from digits, mnist, or a file that ends in .csv, .npz, .parquet"
+    assert result.stderr == f"trainstep: error: {expected}\n"

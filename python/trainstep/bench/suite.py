@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from trainstep import config, get_num_threads
@@ -64,11 +63,7 @@ def failed(data: dict[str, Any]) -> bool:
     return any(harness.failed(data[task]) for task in TITLES) or calls.failed(data["calls"])
 
 
-def main(quick: bool, json_file: Path | None) -> None:
-    """Measure, print, write; RuntimeError where a contender failed or gave wrong results."""
-    chosen = plan(quick)
+def measure(quick: bool) -> dict[str, Any]:
+    """Measure all of it, after a word on stderr about how long that takes."""
     print(f"about {'20 seconds' if quick else 'two and a half minutes'}; keep the machine idle", file=sys.stderr)
-    data = run(chosen)
-    harness.write(data, report(data), json_file)
-    if failed(data):
-        raise RuntimeError("a contender failed or gave wrong results: see the tables")
+    return run(plan(quick))
