@@ -1,6 +1,8 @@
 """The command line: what it prints, what it writes, how it fails."""
 
+import dataclasses
 import json
+import math
 import re
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 import trainstep as ts
 from trainstep.bench import harness, suite
 from trainstep.cli import main
+from trainstep.selftest import SelftestResult, SelftestRow
 
 pytestmark = pytest.mark.one_level
 
@@ -37,6 +40,31 @@ def test_info_shows_the_configuration(capsys: Capture) -> None:
     assert str(ts.config()["isa"]) in out
     ts.show_config()
     assert capsys.readouterr().out == out
+
+
+def test_info_as_json(capsys: Capture) -> None:
+    assert main(["info", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"command": "info", **ts.config()}
+    assert main(["info", "--json", "i.json"]) == 0
+    assert str(ts.config()["isa"]) in capsys.readouterr().out
+    assert json.loads(Path("i.json").read_text())["version"] == ts.__version__
+
+
+def test_selftest_as_json(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = SelftestRow("exp", "avx2", "float32", "ULP", 0.8, 2, True, 8, 71, "7 elements")
+    bad = dataclasses.replace(good, kernel="log", error=math.inf)
+    for rows, status in (((good,), 0), ((good, bad), 1)):
+        monkeypatch.setattr(ts, "selftest", lambda rows=rows: SelftestResult(rows, 0.25))
+        assert main(["selftest", "--json", "-"]) == status
+        result = json.loads(capsys.readouterr().out)
+        assert (result["command"], result["ok"], result["seconds"]) == ("selftest", not status, 0.25)
+        assert [row["kernel"] for row in result["rows"]] == ["exp", "log"][: len(rows)]
+        assert [row["ok"] for row in result["rows"]] == [True, False][: len(rows)]
+    assert result["rows"][1]["error"] is None  # JSON has no infinity
+    assert main(["selftest"]) == 1
+    captured = capsys.readouterr()
+    assert "2 checks" in captured.out
+    assert captured.err == "trainstep: error: selftest: 1 of 2 checks failed\n"
 
 
 def test_version_and_help(capsys: Capture) -> None:
@@ -71,6 +99,8 @@ def test_version_and_help(capsys: Capture) -> None:
         (["train", "digits", "--speed"], "unrecognized arguments: --speed"),
         (["bench", "--json", "none/b.json"], "--json: there is no directory none"),
         (["bench", "--json", "."], "--json: . is a directory"),
+        (["info", "--json", "none/b.json"], "--json: there is no directory none"),
+        (["selftest", "--json", "none/b.json"], "--json: there is no directory none"),
         (["bench", "--peers", "jax"], "unrecognized arguments: --peers jax"),
     ],
 )
@@ -171,6 +201,8 @@ def test_bench_prints_tables_and_writes_figures(capsys: Capture, monkeypatch: py
     data = json.loads(Path("b.json").read_text())
     assert {"machine", "config", "settings", "roofline", "train_step", "dense", "optimizers", "calls"} <= set(data)
     assert data["train_step"][0]["rows"][0]["roofline"]["share"] > 0
+    assert main(["bench", "--json", "-"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == set(data)
 
 
 def test_bench_fails_where_a_contender_does(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

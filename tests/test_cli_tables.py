@@ -1,6 +1,7 @@
 """Tables on the command line: train on one, save, predict; and everything that can be wrong with them."""
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -114,6 +115,48 @@ def test_classification_from_csv_to_predictions(capsys: Capture) -> None:
     assert [row[0] for row in again] == [row[0] for row in rows]
 
 
+def line_model() -> None:
+    """A model of classes 3 and 7, that gives 7 where x is above 0."""
+    model = ts.nn.Sequential(ts.nn.Dense(1, 2, init="zeros"))
+    model.parameters()["0.weight"][:] = [[0.0, 2.0]]
+    model.metadata.update(task="classification", target="n", columns=["x"], classes=[3, 7])
+    model.save("model")
+
+
+def test_predictions_as_json(capsys: Capture) -> None:
+    line_model()
+    write_csv("t.csv", x=np.array([1.0, -1.0, 0.5]))
+    assert main(["predict", "model", "t.csv", "--json", "-", "--probabilities"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {k: result[k] for k in ("command", "version", "model", "file", "output", "task", "target", "rows", "predictions")} == {
+        "command": "predict", "version": ts.__version__, "model": "model", "file": "t.csv", "output": None,
+        "task": "classification", "target": "n", "rows": 3, "predictions": [7, 3, 7],
+    }  # fmt: skip
+    shares = 1 / (1 + np.exp(-2 * np.array([1.0, -1.0, 0.5])))
+    np.testing.assert_allclose(result["probabilities"]["7"], shares, rtol=1e-6)
+    np.testing.assert_allclose(result["probabilities"]["3"], 1 - shares, rtol=1e-6)
+    assert main(["predict", "model", "t.csv", "--json", "p.json", "--output", "p.csv"]) == 0
+    assert capsys.readouterr().out == ""
+    assert json.loads(Path("p.json").read_text())["predictions"] == [7, 3, 7]
+    assert Path("p.csv").read_text() == "n\n7\n3\n7\n"
+    assert main(["predict", "model", "t.csv", "--json", "p.json"]) == 0
+    assert capsys.readouterr().out == "n\n7\n3\n7\n"
+
+
+def test_predictions_go_on_over_blocks_of_rows(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    line_model()
+    x = np.random.default_rng(0).standard_normal(40_000)
+    write_csv("t.csv", x=x)
+    monkeypatch.setattr("trainstep._progress._PATIENCE", 0.0)
+    for terminal, options, shown in ((False, [], False), (True, ["--no-progress"], False), (True, [], True)):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
+        assert main(["predict", "model", "t.csv", *options]) == 0
+        captured = capsys.readouterr()
+        assert captured.out.split() == ["n", *np.where(x > 0, "7", "3").tolist()]
+        for what in ("t.csv", "predicting", "writing"):
+            assert (re.search(rf"{what}: +100%", captured.err) is not None) == shown
+
+
 @pytest.mark.parametrize("kind", ["csv", "npz"])
 def test_regression_from_file_to_predictions(capsys: Capture, kind: str) -> None:
     columns = prices()
@@ -213,6 +256,9 @@ def test_ignored_columns_and_the_task(capsys: Capture) -> None:
         (["predict", "model", "table.txt"], "table.txt ends in none of .csv, .npz"),
         (["predict", "model", "h.csv", "--probabilities"], "--probabilities: model predicts a number, not a class"),
         (["predict", "model", "h.csv", "--output", "none/o.csv"], "--output: there is no directory none"),
+        (["predict", "model", "h.csv", "--json", "none/o"], "--json: there is no directory none"),
+        (["predict", "model", "h.csv", "--json", "model"], "--json: model is a file that is read"),
+        (["predict", "model", "h.csv", "--json", "o", "--output", "o"], "--json: o is where --output writes"),
         (["predict", "model", "h.csv", "--output", "./h.csv"], "--output: h.csv is a file that is read"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -236,6 +282,17 @@ def test_wrong_usage(capsys: Capture, monkeypatch: pytest.MonkeyPatch, arguments
     monkeypatch.setattr(ts.Trainer, "fit", never)
     assert re.search(re.escape(message).replace(r"\.\*", ".*"), refused(capsys, *arguments))
     assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
+
+
+def test_parquet_wants_pyarrow(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    line_model()
+    write_csv("t.csv", x=np.array([1.0]))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    Path("t.parquet").touch()
+    for arguments in (["predict", "model", "t.csv", "--output", "p.parquet"], ["train", "t.parquet", "--target", "x"]):
+        assert main(arguments) == 1
+        assert re.fullmatch(r"trainstep: error: .* needs pyarrow: pip install trainstep\[parquet\]\n", capsys.readouterr().err)
+    assert not Path("p.parquet").exists()
 
 
 def test_a_reader_that_stops_early_is_no_error() -> None:
