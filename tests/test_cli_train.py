@@ -11,6 +11,7 @@ import pytest
 import trainstep as ts
 from trainstep import schedules
 from trainstep.cli import main
+from trainstep.cli.checkpoints import Saver
 
 pytestmark = pytest.mark.one_level
 
@@ -60,6 +61,7 @@ OPTIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "dtype": (["--dtype", "float64"], {"dtype": "float64"}),
     "batch size": (["--batch-size", "16"], {"batch_size": 16}),
     "batch size by the root": (["--batch-size", "sqrt"], {"batch_size": 15}),  # of 240 rows
+    "accumulate": (["--accumulate", "2"], {"accumulate": 2}),
     "seed": (["--seed", "3"], {"seed": 3}),
     "validation": (["--validation", "0.25"], {"validation": 0.25}),
     "optimizer": (["--optimizer", "SGD"], {"optimizer": "SGD", "momentum": 0.0}),
@@ -190,11 +192,12 @@ def test_regression_as_json(capsys: Capture) -> None:
     assert result["results"]["test_rmse"] == pytest.approx(float(rmse[1]), rel=1e-5)
     assert f"test R^2         {result['results']['test_r2']:.4f}" in out
     assert result["data"] == {
-        "rows": {"training": 192, "validation": 48, "test": 60}, "columns": ["a"], "outputs": 1, "task": "regression", "target": "y",
+        "rows": {"training": 192, "validation": 48, "test": 60}, "columns": ["a"], "outputs": 1, "task": "regression",
+        "target": "y",
     }  # fmt: skip
     assert result["time"]["steps"] == 12
     assert result["machine"] == {"isa": ts.config()["isa"], "threads": ts.config()["num_threads"]}
-    assert result["files"] == {"model": "m", "curves": "c.png"}
+    assert result["files"] == {"model": "m", "curves": "c.png", "checkpoint": None}
     assert {"epochs": 2, "dataset": "r.csv", "target": "y", "optimizer": "Adam", "lr": 0.005}.items() <= result["settings"].items()
 
 
@@ -295,6 +298,14 @@ def test_a_progress_bar_is_for_terminals(capsys: Capture, monkeypatch: pytest.Mo
         (["--save", "m", "--json", "m"], "--json: m is where --save writes"),
         (["--json", "none/j"], "--json: there is no directory none"),
         (["--json", "."], "--json: . is a directory"),
+        (["--accumulate", "0"], "--accumulate: '0' is not a whole number of 1 or more"),
+        (["--warmup", "12", "--accumulate", "2"], "--warmup: 12 steps, the training has 12"),
+        (["--every", "2"], "--every is for a run with --checkpoint FILE"),
+        (["--resume"], "--resume is for a run with --checkpoint FILE"),
+        (["--checkpoint", "none/c"], "--checkpoint: there is no directory none"),
+        (["--checkpoint", "t.csv"], "--checkpoint: t.csv is a file that is read"),
+        (["--checkpoint", "r.csv"], "--checkpoint: r.csv is there already: --resume goes on from it"),
+        (["--checkpoint", "r.csv", "--resume"], "--resume: load: r.csv is no whole trainstep checkpoint"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -359,3 +370,118 @@ def test_images_from_an_npz_file(capsys: Capture) -> None:
     right = int((model.predict(x_test.reshape(50, 9)).argmax(axis=1) == y_test).sum())
     assert right > 40
     assert f"test accuracy    {right / 50:.4f} ({right} of 50)" in out
+
+
+# --- runs that go on -------------------------------------------------------------------------------------------------------------
+
+# All that a step may depend on: masks, statistics, a rate that changes, more than one batch to a step.
+RUN = [*SMALL[:-2], "--epochs", "4", "--dropout", "0.2", "--norm", "batch", "--schedule", "cosine", "--accumulate", "2", "--quiet"]
+
+
+def contents(name: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """All of a model's file; the bytes of the file itself differ in the order of its metadata."""
+    model = ts.nn.load(name)
+    return model.metadata, {key: value.tobytes() for key, value in (model.parameters() | model.buffers()).items()}
+
+
+def stop_at(patch: pytest.MonkeyPatch, step: int) -> None:
+    """Ctrl-C after this step."""
+
+    def interrupt(_: Saver, at: int, values: dict[str, float]) -> None:
+        if at == step:
+            raise KeyboardInterrupt
+
+    patch.setattr(Saver, "on_batch_end", interrupt)
+
+
+@pytest.mark.parametrize("step", [1, 4, 6, 16])
+def test_an_interrupted_run_goes_on_in_the_same_bits(capsys: Capture, step: int) -> None:
+    assert main(["train", *RUN, "--save", "whole"]) == 0
+    checkpoint = ["--checkpoint", "run.ckpt", "--resume", "--save", "parts"]
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, step)
+        assert main(["train", *RUN, *checkpoint]) == 130
+    words = f"trainstep: interrupted after {step} steps; the same command with --resume goes on from run.ckpt\n"
+    assert capsys.readouterr().err == words
+    assert not Path("parts").exists()
+    assert main(["train", *RUN, *checkpoint, "--json", "r.json"]) == 0
+    assert contents("parts") == contents("whole")
+    result = json.loads(Path("r.json").read_text())
+    assert result["history"]["epoch"] == [1, 2, 3, 4]
+    assert result["time"]["steps"] == 16 - step
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_goes_on_from_its_last_checkpoint(capsys: Capture) -> None:
+    # As after kill -9: the file is what was written at the end of an epoch.
+    assert main(["train", *RUN, "--save", "whole"]) == 0
+    saved = ts.Trainer.save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ts.Trainer, "save", lambda self, path: saved(self, path) if self.epoch <= 2 else None)
+        assert main(["train", *RUN, "--checkpoint", "run.ckpt", "--every", "2"]) == 0
+    assert ts.Trainer.load("run.ckpt").epoch == 2
+    assert main(["train", *RUN[:-1], "--checkpoint", "run.ckpt", "--resume", "--save", "parts"]) == 0
+    assert "goes on from run.ckpt, after 2 epochs, 8 steps\n" in capsys.readouterr().out
+    assert contents("parts") == contents("whole")
+
+
+def test_checkpoints_come_every_so_many_epochs() -> None:
+    written: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ts.Trainer, "save", lambda self, path: written.append(self.epoch))
+        for options, epochs in (([], [1, 2, 3, 4]), (["--every", "3"], [3, 4]), (["--every", "4"], [4])):
+            written.clear()
+            assert main(["train", *RUN, "--checkpoint", "run.ckpt", *options]) == 0
+            assert written == epochs
+
+
+def test_a_run_may_have_more_epochs_where_no_rate_depends_on_them(capsys: Capture) -> None:
+    small = [*SMALL[:-2], "--quiet"]
+    assert main(["train", *small, "--epochs", "5", "--save", "whole"]) == 0
+    for epochs in ("2", "5"):
+        assert main(["train", *small, "--epochs", epochs, "--checkpoint", "run.ckpt", "--resume", "--save", "parts"]) == 0
+    assert contents("parts") == contents("whole")
+    # Nothing is left to do; the result is the same.
+    assert main(["train", *small, "--epochs", "5", "--checkpoint", "run.ckpt", "--resume", "--save", "again"]) == 0
+    assert contents("again") == contents("whole")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--lr", "0.1"], "--resume: run.ckpt was made with --lr 0.005, not 0.1"),
+        (["--hidden", "8,4"], "--resume: run.ckpt was made with --hidden 8,8, not 8,4"),
+        (["--dropout", "0.1"], "--resume: run.ckpt was made with --dropout 0.2, not 0.1"),
+        (["--epochs", "5"], "--resume: run.ckpt was made with --epochs 4, not 5"),
+        (["--clip-norm", "1"], "--resume: run.ckpt was made with --clip-norm as by default, not 1.0"),
+        (["--warmup", "1"], "--resume: run.ckpt was made with --warmup as by default, not 1.0,steps"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_run_goes_on_only_as_it_began(capsys: Capture, options: list[str], message: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 2)
+        assert main(["train", *RUN, "--checkpoint", "run.ckpt"]) == 130
+    capsys.readouterr()
+    before = Path("run.ckpt").read_bytes()
+    assert message in refused(capsys, "--checkpoint", "run.ckpt", "--resume", *options, start=tuple(RUN))
+    assert Path("run.ckpt").read_bytes() == before
+
+
+def test_a_run_goes_on_only_with_its_data(capsys: Capture) -> None:
+    assert main(["train", *RUN, "--checkpoint", "run.ckpt"]) == 0
+    lines = Path("t.csv").read_text().splitlines(keepends=True)
+    Path("t.csv").write_text("".join(lines[:-20]))
+    message = "run.ckpt was made with data t.csv:,240 training,60 test, not t.csv:,224 training,56 test"
+    assert message in refused(capsys, "--checkpoint", "run.ckpt", "--resume", start=tuple(RUN))
+
+
+def test_a_trainer_of_ones_own_is_no_run(capsys: Capture) -> None:
+    ts.Trainer(ts.nn.Sequential(ts.nn.Dense(3, 3))).save("run.ckpt")
+    message = "--resume: run.ckpt was not made by trainstep train --checkpoint"
+    assert message in refused(capsys, "--checkpoint", "run.ckpt", "--resume", start=tuple(RUN))
+
+
+def test_a_loss_that_is_not_finite_is_a_failure(capsys: Capture) -> None:
+    assert main(["train", *SMALL[:-2], "--quiet", "--optimizer", "sgd", "--lr", "1e30"]) == 1
+    assert re.fullmatch(r"trainstep: error: fit: [^\n]* is not finite in epoch 1, step [^\n]*\n", capsys.readouterr().err)

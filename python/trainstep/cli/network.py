@@ -202,6 +202,7 @@ SCHEDULES: dict[str, tuple[Sequence[str], Callable[[Course], Any]]] = {
         lambda c: ts.schedules.Plateau(c.lr, factor=c.factor, patience=c.patience, monitor=c.monitor),
     ),
 }
+_TO_THE_END = ("cosine", "linear", "exponential", "one_cycle")  # those that go their way once in the whole training
 _OWN_WARMUP = ("one_cycle", "plateau")
 
 
@@ -215,6 +216,12 @@ def check_schedule(arguments: argparse.Namespace) -> None:
     if arguments.warmup is not None and arguments.schedule in _OWN_WARMUP:
         reason = "has a rise of its own" if arguments.schedule == "one_cycle" else "has no steps to come after others"
         raise UsageError(f"--warmup: --schedule {arguments.schedule} {reason}")
+
+
+def needs_epochs(arguments: argparse.Namespace) -> bool:
+    """Whether the learning rate of a step depends on how many epochs there are to be."""
+    own, _ = SCHEDULES[arguments.schedule]
+    return arguments.schedule in _TO_THE_END or ("lr_every" in own and arguments.lr_every is None)
 
 
 def warmup_steps(arguments: argparse.Namespace, epoch: int) -> int:

@@ -2,12 +2,13 @@
 
 import argparse
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import trainstep as ts
-from trainstep.cli import network, problems
+from trainstep.cli import checkpoints, network, problems
 from trainstep.cli.common import (
     Formatter,
     Interrupted,
@@ -53,6 +54,7 @@ def add(commands: Any) -> None:
     training = train.add_argument_group("training")
     training.add_argument("--epochs", type=count, default=30, metavar="N", help="passes over the training data")
     training.add_argument("--batch-size", type=_batch_size, default=32, metavar="N", help="rows per step; sqrt: the root of all")
+    training.add_argument("--accumulate", type=count, default=1, metavar="K", help="make one step of the gradients of K batches")
     training.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of split, weights and shuffling")
     training.add_argument(
         "--validation",
@@ -65,6 +67,9 @@ def add(commands: Any) -> None:
     files = train.add_argument_group("files")
     files.add_argument("--save", type=Path, metavar="FILE", help="write the trained model here (.safetensors)")
     files.add_argument("--plot", type=Path, default=DEFAULT_PLOT, metavar="FILE", help="write the learning curves here: an image")
+    files.add_argument("--checkpoint", type=Path, metavar="FILE", help="keep the whole run here, so that it can go on")
+    files.add_argument("--every", type=count, metavar="N", help="epochs from checkpoint to checkpoint; default: 1")
+    files.add_argument("--resume", action="store_true", help="go on from the checkpoint if it is there, until --epochs in all")
     add_json(files, "settings, history and results")
     output = train.add_argument_group("output")
     output.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -84,10 +89,11 @@ def _check(arguments: argparse.Namespace) -> None:
         network.optimizer(arguments, arguments.lr)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    outputs = {"--save": arguments.save, "--plot": arguments.plot, "--json": arguments.json}
+    outputs = {"--save": arguments.save, "--plot": arguments.plot, "--checkpoint": arguments.checkpoint, "--json": arguments.json}
     check_outputs(outputs, problems.inputs(arguments))
     if arguments.plot.suffix.lower() not in PLOT_SUFFIXES:
         raise UsageError(f"--plot: {arguments.plot} ends in none of {', '.join(PLOT_SUFFIXES)}")
+    checkpoints.check(arguments)
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -96,34 +102,36 @@ def _train(arguments: argparse.Namespace) -> None:
     problem = problems.load(arguments, progress)
     x, y = problem.train
     batch_size = max(1, round(math.sqrt(len(x)))) if arguments.batch_size == "sqrt" else arguments.batch_size
-    rate = network.learning_rate(arguments, epoch=-(-len(x) // batch_size))
-    model = _model(arguments, problem)
-    trainer = ts.Trainer(
-        model,
-        loss=_loss(arguments, problem),
-        optimizer=network.optimizer(arguments, rate),
-        clip_norm=arguments.clip_norm,
-        l1=arguments.l1,
-        l2=arguments.l2,
-        max_norm=arguments.max_norm,
-    )
+    rate = network.learning_rate(arguments, epoch=-(-len(x) // (batch_size * arguments.accumulate)))
+    run = checkpoints.run_of(arguments, network.needs_epochs(arguments), problem.sizes)
+    trainer = checkpoints.resumed(arguments, run) or _trainer(arguments, problem, rate)
+    model, begun = trainer.model, trainer.steps
     if says(arguments):
         print(problem.about())
-        print(_described(arguments, trainer, batch_size), flush=True)  # before the progress bar, which goes to stderr
+        print(_described(arguments, trainer, batch_size))
+        if begun:
+            print(f"goes on from {arguments.checkpoint}, after {trainer.epoch} epochs, {begun:,} steps")
+        sys.stdout.flush()  # before the progress bar, which goes to stderr
+    callbacks: list[ts.callbacks.Callback] = []
+    if arguments.checkpoint is not None:
+        callbacks.append(checkpoints.Saver(arguments.checkpoint, arguments.every or 1, run))
     start = time.perf_counter()
     try:
-        history = trainer.fit(
+        trainer.fit(
             x,
             y,
-            epochs=arguments.epochs,
+            until_epoch=arguments.epochs,
             batch_size=batch_size,
+            accumulate=arguments.accumulate,
             # The test part for the curves only. Nothing is chosen by it, so it stays held out.
             validation_data=problem.validation or problem.test,
             progress=progress,
+            callbacks=callbacks,
         )
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted after {trainer.steps:,} steps") from None
-    seconds = time.perf_counter() - start
+        where = "" if arguments.checkpoint is None else f"; the same command with --resume goes on from {arguments.checkpoint}"
+        raise Interrupted(f"interrupted after {trainer.steps:,} steps{where}") from None
+    seconds, history = time.perf_counter() - start, trainer.history
 
     problem.finish(model)
     measures = problem.measure(model)
@@ -137,7 +145,7 @@ def _train(arguments: argparse.Namespace) -> None:
         print_aligned(
             {
                 **{measure.label: measure.text for measure in measures},
-                "total time": f"{seconds:.2f} s ({trainer.steps:,} steps)",
+                "total time": f"{seconds:.2f} s ({trainer.steps - begun:,} steps)",
                 "time per step": f"{step:.1f} us",
                 "ISA level": str(config["isa"]),
                 "threads": str(config["num_threads"]),
@@ -154,19 +162,27 @@ def _train(arguments: argparse.Namespace) -> None:
             "data": {"rows": problem.sizes, "columns": x.shape[1], "outputs": problem.outputs, **problem.metadata},
             "history": {"epoch": history.epoch, **history.history},
             "results": {measure.name: measure.value for measure in measures},
-            "time": {"seconds": seconds, "steps": trainer.steps, "microseconds_per_step": step},
+            "time": {"seconds": seconds, "steps": trainer.steps - begun, "microseconds_per_step": step},
             "machine": {"isa": config["isa"], "threads": config["num_threads"]},
-            "files": {"model": arguments.save, "curves": curves},
+            "files": {"model": arguments.save, "curves": curves, "checkpoint": arguments.checkpoint},
         },
     )
 
 
-def _model(arguments: argparse.Namespace, problem: Problem) -> ts.nn.Sequential:
+def _trainer(arguments: argparse.Namespace, problem: Problem, rate: Any) -> ts.Trainer:
     inner = network.layers(arguments, problem.train[0].shape[1], problem.outputs)
     model = ts.nn.Sequential(*problem.first, *inner, seed=arguments.seed, dtype=arguments.dtype or problem.dtype)
     model.metadata.update(problem.metadata)
     problem.prepare(model)
-    return model
+    return ts.Trainer(
+        model,
+        loss=_loss(arguments, problem),
+        optimizer=network.optimizer(arguments, rate),
+        clip_norm=arguments.clip_norm,
+        l1=arguments.l1,
+        l2=arguments.l2,
+        max_norm=arguments.max_norm,
+    )
 
 
 def _loss(arguments: argparse.Namespace, problem: Problem) -> ts.losses.Loss:
@@ -201,17 +217,18 @@ def _described(arguments: argparse.Namespace, trainer: ts.Trainer, batch_size: i
     ]
     course = "" if arguments.schedule == "constant" else f" {arguments.schedule}"
     warmup = "" if arguments.warmup is None else f" after a warm-up of {arguments.warmup[0]:g} {arguments.warmup[1]}"
+    accumulate = "" if arguments.accumulate == 1 else f" x {arguments.accumulate}"
     dtype = "" if model.dtype.name == "float32" else f" in {model.dtype.name}"
     return (
         f"network {'-'.join(map(str, _widths(model)))}{''.join(f', {part}' for part in layers)}, {model.num_parameters:,} "
-        f"parameters{dtype}; {', '.join([optimizer, *rules])}, lr {arguments.lr:g}{course}{warmup}, batch {batch_size}, "
-        f"{arguments.epochs} epochs, seed {arguments.seed}"
+        f"parameters{dtype}; {', '.join([optimizer, *rules])}, lr {arguments.lr:g}{course}{warmup}, "
+        f"batch {batch_size}{accumulate}, {arguments.epochs} epochs, seed {arguments.seed}"
     )
 
 
 def _settings(arguments: argparse.Namespace, trainer: ts.Trainer, batch_size: int) -> dict[str, Any]:
     """Give all settings as they were used, by the names of the options."""
-    left_out = ("command", "paths", "json", "plot", "save", "quiet", "no_progress")
+    left_out = ("command", "json", "plot", "save", "checkpoint", "every", "resume", "quiet", "no_progress")
     given = {name: value for name, value in vars(arguments).items() if name not in left_out}
     model, optimizer = trainer.model, trainer.optimizer
     group = {k: v for k, v in optimizer.param_groups[0].items() if k in ("weight_decay", "momentum")}
