@@ -31,11 +31,11 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
-class Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that names the default of each option that has one."""
+class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Help that names the default of each option that does something without being given."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
+        return super()._get_help_string(action) if action.default else action.help
 
 
 # --- types of options ------------------------------------------------------------------------------------------------------------

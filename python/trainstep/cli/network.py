@@ -43,7 +43,7 @@ def add_optimizer(parser: argparse.ArgumentParser) -> None:
     optimizer.add_argument("--weight-decay", type=at_least_0, metavar="DECAY", help="the optimizer's; default: what it has")
     optimizer.add_argument("--momentum", type=share, metavar="M", help="of sgd, rmsprop and lars; default: what they have")
     rate = parser.add_argument_group("learning rate", "What it does as the training goes on.")
-    rate.add_argument("--schedule", choices=tuple(SCHEDULES), default="constant", help="how the rate changes")
+    rate.add_argument("--schedule", choices=tuple(SCHEDULES), default="constant", metavar="NAME", help=", ".join(SCHEDULES))
     rate.add_argument(
         "--warmup", type=_warmup, metavar="STEPS", help="let the rate rise from 0 for so many steps, or epochs: 500, or 2epochs"
     )

@@ -28,6 +28,10 @@ from trainstep.cli.problems import DATASETS, TABLES, Problem
 
 DEFAULT_PLOT = Path("learning-curves.png")
 PLOT_SUFFIXES = (".png", ".pdf", ".svg")
+_EXAMPLES = """examples:
+  trainstep train digits
+  trainstep train wine.csv --target kind --hidden 32 --save wine.safetensors
+  trainstep train mnist DIR --hidden 512,512 --dropout 0.2 --schedule cosine --warmup 1epoch --checkpoint run.ckpt --resume"""
 
 
 def add(commands: Any) -> None:
@@ -35,7 +39,9 @@ def add(commands: Any) -> None:
     train = commands.add_parser(
         "train",
         help="train a network on a data set and test it on held-out data",
+        usage="trainstep train DATASET [PATH] [options]",
         description="Train a network on a data set or a table, and test it on a fifth of the rows, or on mnist's own test part.",
+        epilog=_EXAMPLES,
         formatter_class=Formatter,
     )
     train.set_defaults(command=_train)
