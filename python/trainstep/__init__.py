@@ -14,7 +14,7 @@ except ImportError as error:
         "importing it from its source tree, with the Python version that it was built for."
     ) from error
 
-from trainstep import callbacks, data, init, losses, nn, ops, optim, plots, reference, schedules
+from trainstep import callbacks, data, init, losses, nn, ops, optim, plots, recipe, reference, schedules
 from trainstep._runtime import config, get_include, get_num_threads, num_threads, set_num_threads, show_config
 from trainstep.diagnosis import LayerReport, Report, diagnose
 from trainstep.history import History
@@ -43,6 +43,7 @@ __all__ = [
     "ops",
     "optim",
     "plots",
+    "recipe",
     "reference",
     "schedules",
     "selftest",
