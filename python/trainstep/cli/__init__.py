@@ -1,4 +1,4 @@
-"""The command line: ``trainstep info``, ``selftest``, ``train``, ``predict`` and ``bench``.
+"""The command line: ``trainstep info``, ``selftest``, ``train``, ``predict``, ``recipe`` and ``bench``.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. An error is one line on stderr.
 
@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from trainstep.cli import machine, predict, train
+from trainstep.cli import machine, predict, recipe, train
 from trainstep.cli.common import Interrupted, Parser, UsageError
 
 
@@ -61,6 +61,6 @@ def _parser() -> Parser:
     parser = Parser(prog="trainstep", description="Train dense networks fast on CPUs.")
     parser.add_argument("--version", action="version", version=f"trainstep {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (machine, train, predict):
+    for module in (machine, train, predict, recipe):
         module.add(commands)
     return parser

@@ -36,15 +36,21 @@ def problem(arguments: argparse.Namespace, progress: bool) -> Problem:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _classification(path: Path, table: ts.data.Table, arguments: argparse.Namespace) -> Problem:
+def check_classes(path: Path, table: ts.data.Table) -> None:
+    """Raise UsageError where a class cannot be split."""
     assert table.y is not None
     assert table.classes is not None
-    members = np.bincount(table.y)
-    for c in np.flatnonzero(members < 2)[:1]:
+    for c in np.flatnonzero(np.bincount(table.y) < 2)[:1]:
         raise UsageError(
             f'{path}: class {table.classes[c]} of column "{table.target}" has one row, at least 2 are needed to train and to test'
             + ("" if isinstance(table.classes[c], str) else " (or is it a number to predict: --task regression?)")
         )
+
+
+def _classification(path: Path, table: ts.data.Table, arguments: argparse.Namespace) -> Problem:
+    check_classes(path, table)
+    assert table.y is not None
+    assert table.classes is not None
     train, test = split(table.x, table.y, TEST_SHARE, arguments.seed)
     train, validation = with_validation(arguments, train)
     return Problem(
