@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 _PARTIAL = ".partial"
 
@@ -15,26 +14,23 @@ def whole_file(path: str) -> Iterator[str]:
     What stands in the file is on the disk before the name changes, and the name before this returns: whoever is killed leaves
     the old file or the new one. What processes that were killed had begun is removed by the next that writes.
     """
-    place = Path(path)
-    for left in place.parent.glob(f"{_escaped(place.name)}.*{_PARTIAL}"):
-        owner = left.name.removesuffix(_PARTIAL).rpartition(".")[2]
-        if owner.isdecimal() and not _runs(int(owner)):
-            left.unlink(missing_ok=True)
+    directory, name = os.path.split(path)
+    directory = directory or os.curdir
+    for other in os.listdir(directory):
+        owner = other[len(name) + 1 : -len(_PARTIAL)]
+        if other == f"{name}.{owner}{_PARTIAL}" and owner.isdecimal() and not _runs(int(owner)):
+            with suppress(FileNotFoundError):  # another may be at it too
+                os.remove(os.path.join(directory, other))
     partial = f"{path}.{os.getpid()}{_PARTIAL}"
     try:
         yield partial
         _to_disk(partial)
         os.replace(partial, path)
         with suppress(OSError):  # a directory cannot be opened everywhere
-            _to_disk(str(place.parent))
+            _to_disk(directory)
     finally:
         if os.path.exists(partial):
             os.remove(partial)
-
-
-def _escaped(name: str) -> str:
-    """Give a pattern that only this name matches."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def _runs(process: int) -> bool:
