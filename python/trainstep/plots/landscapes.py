@@ -276,7 +276,7 @@ def _random(model: Sequential, seed: int) -> Array:
     return np.stack(plane)
 
 
-def _random_direction(names: Mapping[str, Array], masks: Mapping[str, Array], rng: np.random.Generator) -> Array:
+def _random_direction(names: Mapping[str, Array], masks: Mapping[str, Array], rng: "np.random.Generator") -> Array:
     parts = []
     for name, view in names.items():
         if view.ndim < 2:
