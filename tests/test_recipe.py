@@ -211,6 +211,22 @@ def test_the_rate_test_ends_where_the_loss_blows_up() -> None:
     assert len(steps.rate_test(problem, harsh, 0.0, quiet).rates) == 1
 
 
+@pytest.mark.parametrize(("decays", "expected"), [((1e-3, 0.0, 1e-2), 1e-3), ((0.0,), 0.0), (None, 1e-5)])
+def test_the_rate_test_has_the_smallest_decay(
+    monkeypatch: pytest.MonkeyPatch, decays: tuple[float, ...] | None, expected: float
+) -> None:
+    seen: list[float] = []
+
+    def rate_test(problem: Any, initial: Any, decay: float, tick: Any) -> Any:
+        seen.append(decay)
+        raise InterruptedError
+
+    monkeypatch.setattr(steps, "rate_test", rate_test)
+    with pytest.raises(InterruptedError):
+        run(*digits(), hidden=(16,), decays=decays)
+    assert seen == [expected]
+
+
 def test_inputs_that_say_nothing_are_found() -> None:
     recipe = run(*noise(), hidden=(16,), epochs=10)
     assert recipe.initial_loss.ok
@@ -254,6 +270,13 @@ def test_the_better_half_goes_on() -> None:
     first = sorted(loss(c, 1) for c in grid.candidates)
     assert sorted(loss(c, 1) for c in grid.candidates if c.epochs > 1) == first[:3]
     assert grid.best.loss == min(c.loss for c in grid.candidates if c.epochs == 4)
+
+
+def test_who_got_further_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A loss that grows as training goes on, and with the rate.
+    monkeypatch.setattr(ts.Trainer, "evaluate", lambda self, *_: {"loss": self.epoch + self.optimizer.lr, "accuracy": 0.5})
+    found = steps.grid(problem_of(*digits()), (1e-2, 1e-3, 1e-4, 1e-5), (0.0,), 4, 1, quiet).candidates
+    assert [(c.epochs, c.rate) for c in found] == [(4, 1e-5), (2, 1e-4), (1, 1e-3), (1, 1e-2)]
 
 
 def test_the_grid_names_its_edge() -> None:

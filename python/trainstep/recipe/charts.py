@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 400, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 12, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 20, 12, 46
 _MOST_TICKS = 6
 _FEW = 25  # points that are shown as dots on their line
 

@@ -29,7 +29,7 @@ ol.summary { list-style: none; padding: 0; margin: 1rem 0; border-top: 1px solid
 ol.summary li { display: flex; justify-content: space-between; gap: 1rem; padding: .4rem 0; border-bottom: 1px solid var(--rule); }
 ol.summary a { color: var(--ink); }
 figure { margin: 1rem 0 0; }
-figure > svg { display: block; width: 100%; height: auto; }
+figure > svg { display: block; width: 100%; max-width: 36rem; height: auto; }
 figcaption { margin-bottom: .25rem; }
 .legend span { white-space: nowrap; margin-right: 1rem; }
 .key { width: 24px; height: 10px; }
