@@ -5,6 +5,7 @@ import json
 import math
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, asdict, replace
 from pathlib import Path
 from typing import Any
@@ -194,12 +195,42 @@ def test_the_rate_test_follows_its_rule(of_digits: Recipe) -> None:
     limit = 2 * of_digits.initial_loss.measured
     assert max(smoothed[:-1]) <= limit
     assert n == 200 or smoothed[-1] > limit
-    lowest = step.rates[smoothed.index(min(smoothed))]
-    assert step.suggestion == pytest.approx(lowest / 10, rel=0.05)  # two digits of it
+    assert step.suggestion == pytest.approx(suggested(step.rates, smoothed), rel=0.05)  # two digits of it
     assert float(f"{step.suggestion:.1e}") == step.suggestion
     assert len(step.trial) == 100
     end = np.array(step.trial[-20:])
     assert end.mean() + 3 * end.std(ddof=1) / math.sqrt(20) < of_digits.initial_loss.measured
+
+
+def suggested(rates: Sequence[float], smoothed: list[float]) -> float:
+    """The rule, as run's description has it."""
+    lowest = smoothed.index(min(smoothed))
+    falls = {smoothed[t - 20] - smoothed[t]: rates[t - 10] for t in range(20, lowest + 1)}
+    return min(rates[lowest] / 10, falls[max(falls)] if falls else math.inf)
+
+
+def test_a_loss_that_stays_at_0_suggests_no_large_rate() -> None:
+    # Few rows in one batch are learnt by heart during the test, and then no rate does harm.
+    x, y = digits(200)
+    problem = problem_of(x, y, batch_size=200, hidden=(64,))
+    step = steps.rate_test(problem, steps.initial_loss(problem), 0.0, quiet)
+    assert step.rates[int(np.argmin(step.smoothed))] > 1
+    assert step.ok
+    assert step.suggestion == pytest.approx(suggested(step.rates, list(step.smoothed)), rel=0.05)
+    assert 1e-4 < step.suggestion < 0.1
+
+
+@pytest.mark.parametrize(
+    ("smoothed", "expected"),
+    [
+        ([], 1e-6),
+        ([1.0], 1e-7),
+        ([1.0, 0.9, 0.8, 2.0], 1.2e-7),  # the lowest at the third rate, and no 20 updates before it
+    ],
+)
+def test_a_rate_test_that_ended_early(smoothed: list[float], expected: float) -> None:
+    rates = np.geomspace(1e-6, 10, 200)
+    assert steps._suggested(rates, np.array(smoothed)) == pytest.approx(expected, rel=0.03)
 
 
 def test_the_rate_test_ends_where_the_loss_blows_up() -> None:
@@ -561,6 +592,19 @@ def test_the_report_of_a_run_in_which_nothing_was_finite(tmp_path: Path) -> None
     page, _ = page_of(recipe, tmp_path)
     assert "nothing to draw" in page.text
     assert "diverged" in page.text
+
+
+def test_a_network_whose_loss_is_never_finite(tmp_path: Path) -> None:
+    huge = ts.init.normal(std=1e25)
+
+    def unusable() -> ts.nn.Sequential:
+        return ts.nn.Sequential(ts.nn.Dense(64, 8, init=huge), ts.nn.Dense(8, 10, init=huge))
+
+    recipe = run(*digits(), **(QUICK | {"hidden": unusable}))
+    assert not any(step.ok for step in recipe.steps().values())
+    assert "at every rate the loss was not finite" in recipe.overfit.meaning
+    page, _ = page_of(recipe, tmp_path)
+    assert page.text.count("nothing to draw") == 6  # no epoch, so no accuracy of one
 
 
 def test_many_candidates_are_cut(of_digits: Recipe, tmp_path: Path) -> None:

@@ -43,7 +43,8 @@ def run(
 
     1. initial loss: |L_0 - L_nothing| <= L_nothing / 10, where L_nothing is ln C of a softmax over C classes
     2. overfit: 5 mini-batches are learnt by heart, to an accuracy of 1, at one of the rates 1e-1, 1e-2, 1e-3, 1e-4
-    3. learning rate: lr_t = 1e-6 * 10^(7 t / 199), t = 0 ... 199; a tenth of the lr_t at which the smoothed loss is smallest
+    3. learning rate: lr_t = 1e-6 * 10^(7 t / 199), t = 0 ... 199; a tenth of the lr_t at which the smoothed loss v_t is smallest,
+       or lr_(t-10) of the largest v_(t-20) - v_t before that, where it is smaller
     4. grid: rates 10^-1, 10^-1/2, 1, 10^1/2 and 10 times that, with each decay; the better half goes on after 1, 2, 4 ... epochs
     5. curves: the best candidate trained longer, and what its learning curves say
 

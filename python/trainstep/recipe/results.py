@@ -102,7 +102,8 @@ class RateTest:
     smoothed : tuple of float
         Its exponentially weighted average, beta 0.9, with bias correction.
     suggestion : float
-        A tenth of the rate at which the smoothed loss was smallest.
+        A tenth of the rate at which the smoothed loss was smallest, or the rate in the middle of the 20 updates over which it fell
+        most before that, where it is smaller.
     trial : tuple of float
         The losses of the 100 updates at the suggestion.
 

@@ -27,6 +27,7 @@ _OVERFIT_UPDATES = 1000
 _LEARNT = {"mse": 0.01, "huber": 0.01, "mae": 0.1}
 _LOWEST_RATE, _HIGHEST_RATE, _TEST_UPDATES = 1e-6, 10.0, 200
 _BETA = 0.9  # an average over about 10 updates, a third of a decade of rates
+_FALL = 20  # updates over which a fall is measured: above the noise of batches
 _BLOWN_UP = 2.0  # times the initial loss
 _TRIAL_UPDATES, _TRIAL_END = 100, 20
 _STANDARD_ERRORS = 3.0
@@ -169,10 +170,10 @@ def overfit(problem: Problem, threads: int, tick: Tick) -> Overfit:
     by_accuracy = problem.task == "classification"
     if run.learnt:
         meaning = f"{what} learnt by heart in {updates} updates at rate {rate:g}: the network is large enough, the training works"
+    elif not run.loss:
+        meaning = f"{what} are not learnt by heart: at every rate the loss was not finite in the first pass over them"
     else:
-        left = (
-            f"accuracy {run.accuracy[-1]:.3f}" if by_accuracy and run.loss else f"loss {min(run.loss[-1:], default=math.inf):.4g}"
-        )
+        left = f"accuracy {run.accuracy[-1]:.3f}" if by_accuracy else f"loss {run.loss[-1]:.4g}"
         meaning = f"{what} are not learnt by heart in {updates} updates ({left}): " + (
             f"{contradictions} of the rows have the inputs of another row and another target"
             if contradictions
@@ -223,7 +224,7 @@ def smooth(values: Sequence[float]) -> NDArray[np.float64]:
 
 
 def rate_test(problem: Problem, initial: InitialLoss, decay: float, tick: Tick) -> RateTest:
-    """Let the rate grow with every update, take a tenth of that with the smallest smoothed loss, and try it."""
+    """Let the rate grow with every update, suggest one by the loss, and try it."""
     x, y = problem.train
     rates = np.geomspace(_LOWEST_RATE, _HIGHEST_RATE, _TEST_UPDATES)
     limit = _BLOWN_UP * (initial.measured if math.isfinite(initial.measured) else initial.expected)
@@ -235,8 +236,7 @@ def rate_test(problem: Problem, initial: InitialLoss, decay: float, tick: Tick) 
 
     loss = record(lambda t: float(rates[min(t, len(rates) - 1)]), len(rates), limit)
     smoothed = smooth(loss) if loss else np.array([])
-    lowest = rates[int(smoothed.argmin())] if loss else rates[0]
-    suggestion = _two_digits(lowest / 10)
+    suggestion = _two_digits(_suggested(rates, smoothed))
     trial = record(suggestion, _TRIAL_UPDATES, math.inf)
     end = np.array(trial[-_TRIAL_END:])
     whole = len(trial) == _TRIAL_UPDATES
@@ -250,6 +250,22 @@ def rate_test(problem: Problem, initial: InitialLoss, decay: float, tick: Tick) 
         )
     tested = tuple(rates[: len(loss)].tolist())
     return RateTest(ok, meaning, tested, tuple(loss), tuple(smoothed.tolist()), suggestion, tuple(trial))
+
+
+def _suggested(rates: NDArray[np.float64], smoothed: NDArray[np.float64]) -> float:
+    """Give a tenth of the rate at the minimum, or the rate in the middle of the steepest fall, where that is smaller.
+
+    The tenth alone is too large where few rows are learnt by heart during the test: then the loss stays near 0, whatever the rate.
+    The fall alone is hard to see where batches are small and differ much.
+    """
+    if not len(smoothed):
+        return float(rates[0])
+    lowest = int(smoothed.argmin())
+    if lowest < _FALL:
+        return float(rates[lowest] / 10)
+    falls = smoothed[: lowest + 1 - _FALL] - smoothed[_FALL : lowest + 1]
+    steepest = int(falls.argmax()) + _FALL // 2
+    return float(min(rates[lowest] / 10, rates[steepest]))
 
 
 def _standard_error(values: NDArray[np.float64]) -> float:
