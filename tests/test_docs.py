@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import trainstep as ts
-from trainstep import _core, losses, ops, optim, reference
+from trainstep import _core, losses, metrics, ops, optim, reference
 
 pytestmark = pytest.mark.one_level
 
@@ -25,6 +25,8 @@ PUBLIC_MODULES = [
     ".optim",
     ".init",
     ".losses",
+    ".metrics",
+    ".reference.metrics",
     ".nn",
     ".data",
     ".callbacks",
@@ -38,7 +40,14 @@ PUBLIC_MODULES = [
 NO_MODULES = ("trainstep._core", "trainstep.__main__", "trainstep.torch")
 ALL_MODULES = sorted(name for _, name, _ in pkgutil.walk_packages(ts.__path__, "trainstep.") if name not in NO_MODULES)
 # What is computed by a formula, and so names where the formula comes from.
-FORMULA_MODULES = ("trainstep.ops", "trainstep.reference", "trainstep.init", "trainstep.plots")
+FORMULA_MODULES = (
+    "trainstep.ops",
+    "trainstep.reference",
+    "trainstep.init",
+    "trainstep.metrics",
+    "trainstep.reference.metrics",
+    "trainstep.plots",
+)
 FORMULA_CLASSES = {c for c in optim.__all__ if isinstance(getattr(optim, c), type)} - {"Optimizer"}
 FORMULA_CLASSES |= {"Dense", "Standardize", "Sequential", "Trainer", "SoftmaxCrossEntropy", "Huber"}
 
@@ -115,7 +124,9 @@ def test_a_module_says_what_it_is_and_lists_its_names(suffix: str) -> None:
         assert hasattr(m, name)
 
 
-@pytest.mark.parametrize("suffix", ["", ".ops", ".reference", ".optim", ".init", ".losses", ".nn", ".data", ".callbacks", ".plots"])
+@pytest.mark.parametrize(
+    "suffix", ["", ".ops", ".reference", ".optim", ".init", ".losses", ".metrics", ".nn", ".data", ".callbacks", ".plots"]
+)
 def test_a_public_module_has_all(suffix: str) -> None:
     assert hasattr(module(suffix), "__all__")
 
@@ -187,6 +198,24 @@ def test_a_loss_is_whole(name: str) -> None:
         assert of_function[option.name].default == option.default
 
 
+@pytest.mark.parametrize("name", _core.metrics)
+def test_a_metric_is_whole(name: str) -> None:
+    cls = metrics.METRICS[name]
+    assert cls.name == name
+    assert cls.__name__ in metrics.__all__
+    assert f"trainstep.metrics.{name}`" in (cls.__doc__ or "")
+    of_function = inspect.signature(getattr(metrics, name)).parameters
+    for option in inspect.signature(cls).parameters.values():
+        assert of_function[option.name].default == option.default
+
+
+@pytest.mark.parametrize("name", reference.metrics.__all__)
+def test_metrics_share_signature_and_text(name: str) -> None:
+    mine, theirs = getattr(metrics, name), getattr(reference.metrics, name)
+    same_signature(mine, theirs)
+    assert mine.__doc__ == (theirs.__doc__ or "").replace("trainstep.reference", "trainstep")
+
+
 @pytest.mark.parametrize("name", _core.optimizers)
 def test_an_optimizer_is_whole(name: str) -> None:
     step = f"{name}_step_"
@@ -215,6 +244,9 @@ def test_nothing_is_half_removed() -> None:
     assert set(reference.__all__) == families | steps | {"ACTIVATIONS"}
     assert set(reference.ACTIVATIONS) == set(_core.activations)
     assert tuple(losses.LOSSES) == _core.losses
+    assert tuple(metrics.METRICS) == _core.metrics
+    assert set(reference.metrics.__all__) == {*_core.metrics, "confusion_matrix"}
+    assert {*reference.metrics.AVERAGES, "none"} == set(_core.metric_averages)
 
 
 @pytest.mark.parametrize("name", ops.__all__)

@@ -84,9 +84,11 @@ template <class T>
 bool has_dtype(const py::array& a) {
     const py::dtype d = a.dtype();
     if (std::is_same_v<T, bool>) return d.num() == py::detail::npy_api::NPY_BOOL_;
+    if (std::is_same_v<T, std::int64_t>) return d.kind() == 'i' && d.itemsize() == 8 && d.byteorder() == '=';
     return d.num() == (sizeof(T) == 4 ? py::detail::npy_api::NPY_FLOAT_ : py::detail::npy_api::NPY_DOUBLE_) && d.byteorder() == '=';
 }
 template bool has_dtype<bool>(const py::array&);
+template bool has_dtype<std::int64_t>(const py::array&);
 template bool has_dtype<float>(const py::array&);
 template bool has_dtype<double>(const py::array&);
 
@@ -129,6 +131,8 @@ py::array output(Site site, py::handle out, const std::vector<py::ssize_t>& shap
     return a;
 }
 template py::array output<bool>(Site, py::handle, const std::vector<py::ssize_t>&, std::initializer_list<const py::array*>, bool);
+template py::array output<std::int64_t>(Site, py::handle, const std::vector<py::ssize_t>&, std::initializer_list<const py::array*>,
+                                        bool);
 template py::array output<float>(Site, py::handle, const std::vector<py::ssize_t>&, std::initializer_list<const py::array*>, bool);
 template py::array output<double>(Site, py::handle, const std::vector<py::ssize_t>&, std::initializer_list<const py::array*>, bool);
 

@@ -59,8 +59,8 @@ py::array contiguous(Site site, py::handle object);
 // ValueError unless a has that shape; -1 stands for any extent.
 void check_shape(Site site, const py::array& a, std::initializer_list<py::ssize_t> shape);
 
-// An array to write: `out` checked for T, shape, layout and overlap with `inputs`, or a new one where out is None. T may be bool.
-// same_place_allowed: an input that is the very same array may be overwritten (element-wise formulas).
+// An array to write: `out` checked for T, shape, layout and overlap with `inputs`, or a new one where out is None. T may be bool or
+// int64_t. same_place_allowed: an input that is the very same array may be overwritten (element-wise formulas).
 template <class T>
 py::array output(Site site, py::handle out, const std::vector<py::ssize_t>& shape, std::initializer_list<const py::array*> inputs,
                  bool same_place_allowed = false);

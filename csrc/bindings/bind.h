@@ -17,6 +17,7 @@ void bind_formulas(py::module_& m);
 void bind_norms(py::module_& m);
 void bind_normalize(py::module_& m);
 void bind_capi(py::module_& m);
+void bind_metrics(py::module_& m);
 void bind_nn(py::module_& m);
 void bind_probes(py::module_& m);
 

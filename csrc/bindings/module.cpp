@@ -23,6 +23,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     trainstep::bind_formulas(m);
     trainstep::bind_norms(m);
     trainstep::bind_capi(m);
+    trainstep::bind_metrics(m);
     trainstep::bind_nn(m);
     trainstep::bind_probes(m);
 }

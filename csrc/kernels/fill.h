@@ -8,6 +8,7 @@ namespace trainstep::TRAINSTEP_ISA {
 void fill_elementwise(KernelTable& table);
 void fill_gemm(KernelTable& table);
 void fill_losses(KernelTable& table);
+void fill_metrics(KernelTable& table);
 void fill_normalize(KernelTable& table);
 void fill_optimizers(KernelTable& table);
 void fill_probes(KernelTable& table);

@@ -9,6 +9,7 @@ const KernelTable& kernel_table() {
         fill_elementwise(t);
         fill_gemm(t);
         fill_losses(t);
+        fill_metrics(t);
         fill_normalize(t);
         fill_optimizers(t);
         fill_probes(t);

@@ -12,6 +12,7 @@
 #include "kernels/dropout.h"
 #include "kernels/gemm.h"
 #include "kernels/losses.h"
+#include "kernels/metrics.h"
 #include "kernels/normalize.h"
 #include "kernels/optimizers.h"
 #include "kernels/probes.h"
@@ -50,6 +51,10 @@ struct Kernels {
     void (*column_sum)(T* db, const T* dz, std::size_t stride, std::size_t rows, std::size_t n0, std::size_t n1, bool accumulate);
 
     void (*loss[kLossCount])(const LossRows<T>& rows);
+
+    // What metrics are made of. See kernels/metrics.h.
+    void (*metric_classes)(const ClassRows<T>& rows);
+    void (*metric_errors)(const ErrorColumns<T>& columns);
 
     // Normalisation of rows, and of columns: statistics first, then y; the gradients of gamma and beta first, then dx. See
     // kernels/normalize.h.

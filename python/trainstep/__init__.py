@@ -1,7 +1,7 @@
 """Fast, exact training steps for dense networks and fused optimizers on CPUs.
 
-Four levels, each usable alone: `ops` (and `reference`, the same in NumPy), bare formulas on arrays; `optim`, `schedules`, `init`
-and `losses`, the things a trainer is made of; `nn`, networks; `Trainer`, training runs.
+Four levels, each usable alone: `ops` (and `reference`, the same in NumPy), bare formulas on arrays; `optim`, `schedules`, `init`,
+`losses` and `metrics`, the things a trainer is made of; `nn`, networks; `Trainer`, training runs.
 """
 
 try:
@@ -14,7 +14,7 @@ except ImportError as error:
         "importing it from its source tree, with the Python version that it was built for."
     ) from error
 
-from trainstep import callbacks, data, init, losses, nn, ops, optim, plots, recipe, reference, schedules
+from trainstep import callbacks, data, init, losses, metrics, nn, ops, optim, plots, recipe, reference, schedules
 from trainstep._runtime import config, get_include, get_num_threads, num_threads, set_num_threads, show_config
 from trainstep.diagnosis import LayerReport, Report, diagnose
 from trainstep.history import History
@@ -38,6 +38,7 @@ __all__ = [
     "get_num_threads",
     "init",
     "losses",
+    "metrics",
     "nn",
     "num_threads",
     "ops",

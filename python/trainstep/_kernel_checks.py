@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainstep import _core, _exact, nn, ops, optim, reference
+from trainstep import _core, _exact, metrics, nn, ops, optim, reference
 from trainstep._exact import Array
 from trainstep._runtime import get_num_threads, num_threads
 from trainstep.selftest import SelftestRow
@@ -65,6 +65,8 @@ def checks() -> Iterator[Check]:
     yield Check("ewma", "eps of the terms", (1, 8), _ewma)
     for name in _core.losses:
         yield Check(name, "eps of the row", (16, 24), partial(_loss, name))
+    for name in (*_core.metrics, "confusion_matrix"):
+        yield Check(f"metrics.{name}", "eps", (32, 32), partial(_metric, name))
     for name in _core.optimizers:
         yield Check(f"{name} step", "eps (|w|+|g|+|states|)", (4, 4), partial(_optimizer, name))
     for name in ("global_norm", "clip_by_global_norm_", "clip_by_norm_"):
@@ -415,6 +417,32 @@ def _loss(name: str, dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator
                     results,
                     (loss_scale if reduction == "none" else _of_total(loss_scale, dtype) / n, gradient_scale / n),
                 )
+
+
+def _metric(name: str, dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    """Compare a metric with and without weights, over ties, NaN, classes that do not occur, and targets far from 0."""
+    compiled, exact = getattr(metrics, name), getattr(reference.metrics, name)
+    options: list[dict[str, Any]] = [{}]
+    if "average" in inspect.signature(exact).parameters:
+        options = [{"average": average} for average in ("macro", "micro", "weighted", None)]
+    if "k" in inspect.signature(exact).parameters:
+        options = [{"k": 1}, {"k": 2}]
+    for rows, columns in (*product((2, 3, 64, 65), (1, 2, 7, 10, 17, 67)), (33, 1000), (5000, 3)):
+        pred = (np.round(8 * rng.standard_normal((rows, columns))) / 4).astype(dtype)
+        if name in ("mse", "mae", "r2"):
+            y = (pred + 100 + rng.standard_normal((rows, columns))).astype(dtype)
+        else:
+            pred[rng.random(rows) < 0.05, 0] = np.nan
+            y = rng.integers(0, columns // 2 + 1 + (columns < 2), rows)
+        for weight, given in product((None, (10 ** rng.uniform(-4, 4, rows)).astype(dtype)), options):
+            result = np.asarray(exact(pred, y, **given, sample_weight=weight), np.float64)
+            run = partial(_as_float64, compiled, pred, y, **given, sample_weight=weight)
+            what = f"{rows} x {columns}, {'no weights' if weight is None else 'weights'}, {given}"
+            yield Case(what, run, [result], [1 + np.abs(result)])
+
+
+def _as_float64(function: Callable[..., Any], *arguments: Any, **options: Any) -> Results:
+    return [np.asarray(function(*arguments, **options), np.float64)]
 
 
 def _of_total(scale: Array, dtype: np.dtype[Any]) -> float:

@@ -7,6 +7,7 @@ passes float64.
 Nothing here is fast, on purpose: each function is its formula and nothing else.
 """
 
+from . import metrics as metrics
 from .activations import (
     ACTIVATIONS,
     elu,

@@ -92,6 +92,58 @@ ValueError
     ),
 }
 
+# For each place in the docstring of a metric: what stands there in one of classes, and in one of numbers.
+_OF_METRICS = {
+    "pred": (
+        """pred : array_like, shape (rows, C), float32 or float64
+    Scores, one column for each class; or shape (rows, 1) or (rows,): scores of the second of two classes, predicted where they are
+    above 0. A model's outputs before or after the softmax; of a sigmoid those before it.""",
+        """pred : array_like, shape (rows,) or (rows, columns), float32 or float64
+    Predictions.""",
+    ),
+    "y": (
+        """y : array_like, shape (rows,), any integer dtype; or the shape of pred, any real dtype
+    Class indices from 0 to C - 1, or one-hot rows, of which the class is the first largest; of one column numbers from 0 to 1,
+    above 0.5 the second class.""",
+        """y : array_like, shape of pred, any real dtype
+    Targets, cast to the dtype of pred. Of one column (rows,) and (rows, 1) are the same.""",
+    ),
+    "sample_weight": (
+        """sample_weight : array_like, shape (rows,), any real dtype, optional
+    Weights s of the rows, finite and at least 0. Default: 1 each. Where all are 0, so is the result.""",
+        """sample_weight : array_like, shape (rows,), any real dtype, optional
+    Weights s of the rows, finite and at least 0. Default: 1 each.""",
+    ),
+    "average": (
+        """average : {"macro", "micro", "weighted", "binary"} or None, default "macro"
+    What is made of the classes' numbers: their mean, over the classes that occur in y or in the predictions; the formula with the
+    sums of TP, FP and FN over all classes; their mean weighted by the weights of each class's rows in y; the number of class 1 of
+    two; or, with None, nothing.""",
+    )
+    * 2,
+    "of_classes": (
+        """Returns
+-------
+value : float; ndarray of shape (C,), float64, for average None""",
+    )
+    * 2,
+    "raises": (
+        """Raises
+------
+TypeError
+    pred is neither float32 nor float64, or an argument is of another type than above.
+ValueError
+    Shapes do not fit, there are no rows, a label is out of range, an element of y or a weight is negative, infinite or NaN, or an
+    option is unknown or does not fit the number of classes.""",
+        """Raises
+------
+TypeError
+    pred is neither float32 nor float64, or an argument is of another type than above.
+ValueError
+    Shapes do not fit, there are no rows, y holds a NaN, or a weight is negative, infinite or NaN.""",
+    ),
+}
+
 
 def forward(shape: str = ANY) -> Callable[[F], F]:
     """Complete the docstring of ``f(x)``, whose input has a shape."""
@@ -131,6 +183,19 @@ def loss_over_rows(*refused: str) -> Callable[[F], F]:
 def loss_over_elements(*refused: str) -> Callable[[F], F]:
     """Complete the docstring of a loss ``f(pred, target)`` that has one value an element; refused: what else is a ValueError."""
     return _loss(1, refused)
+
+
+def metric(of: str) -> Callable[[F], F]:
+    """Complete the docstring of a metric of "classes" or of "numbers"."""
+
+    def decorate(f: F) -> F:
+        text = inspect.cleandoc(f.__doc__ or "") + "\n"
+        for place, forms in _OF_METRICS.items():
+            text = text.replace(f"{{{place}}}", forms[0 if of == "classes" else 1])
+        f.__doc__ = text
+        return f
+
+    return decorate
 
 
 def _loss(form: int, refused: tuple[str, ...]) -> Callable[[F], F]:
