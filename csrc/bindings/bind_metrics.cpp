@@ -27,6 +27,32 @@ void check_metric(const char* function, const MetricSetting& setting, std::size_
         value_error({function, "average"}, "is 'binary' with " + std::to_string(classes) + " classes, expected two classes");
 }
 
+void check_metrics(const std::vector<MetricSetting>& metrics, std::optional<Loss> loss, std::size_t columns) {
+    const Site site{"Trainer", "metrics"};
+    for (const MetricSetting& m : metrics) {
+        const std::string has = "has " + std::string(kMetricNames[int(m.metric)]) + ", ";
+        if (!loss) {
+            if (of(m.metric) != of(metrics[0].metric))
+                value_error(site, has + (of(m.metric) == MetricOf::classes ? "of classes" : "of numbers") + ", beside " +
+                                      std::string(kMetricNames[int(metrics[0].metric)]) +
+                                      ", expected those of classes or those of numbers with a loss of one's own");
+        } else {
+            const std::string with = "with " + std::string(kLossNames[int(*loss)]);
+            const LossFacts& is = facts(*loss);
+            if (of(m.metric) == MetricOf::numbers) {
+                if (is.target != TargetKind::numbers) value_error(site, has + "of numbers, expected none of those " + with);
+            } else if (is.over == LossOver::elements && is.has_accuracy()) {
+                if (columns != 1)
+                    value_error(site, has + "of one class a row, expected none of those " + with + " of " +
+                                          std::to_string(columns) + " columns");
+            } else if (columns == 1 || is.target == TargetKind::counts) {
+                value_error(site, has + "of classes, expected none of those " + with + (columns == 1 ? " of one column" : ""));
+            }
+        }
+        check_metric("Trainer", m, columns);
+    }
+}
+
 template <class T>
 Target<T> metric_target(Site site, MetricOf of, py::handle y_in, std::size_t rows, std::size_t columns, py::object& keep_alive) {
     py::array y = as_array(site, y_in);
@@ -117,12 +143,21 @@ py::array confusion_matrix_op(py::handle pred_in, py::handle y, py::handle sampl
     });
 }
 
+void check_metrics_op(const std::vector<py::tuple>& settings, py::handle loss, std::size_t columns) {
+    std::vector<MetricSetting> metrics;
+    for (const py::tuple& setting : settings) metrics.push_back(metric_setting(setting));
+    std::optional<Loss> known;
+    if (!loss.is_none()) known = Loss(name_index("Trainer", "loss", kLossNames, loss));
+    check_metrics(metrics, known, columns);
+}
+
 }  // namespace
 
 void bind_metrics(py::module_& m) {
     m.attr("metrics") = names_tuple(kMetricNames);
     m.attr("metric_averages") = names_tuple(kAverageNames);
     m.def("metric", metric_op, py::arg("setting"), py::arg("pred"), py::arg("y"), py::arg("sample_weight") = py::none());
+    m.def("check_metrics", check_metrics_op, py::arg("settings"), py::arg("loss"), py::arg("columns"));
     m.def("confusion_matrix", confusion_matrix_op, py::arg("pred"), py::arg("y"), py::arg("sample_weight") = py::none(),
           py::arg("out") = py::none());
 }

@@ -10,6 +10,7 @@
 #include "bindings/activations.h"
 #include "bindings/arrays.h"
 #include "bindings/bind.h"
+#include "bindings/metric_values.h"
 #include "bindings/optim_values.h"
 #include "ops/elementwise.h"
 #include "ops/losses.h"
@@ -259,14 +260,15 @@ template <class T>
 struct HeldData {
     Data<T> data;
     py::object x, y, weight;
+    py::object metric_y;      // y as metrics take it, where the loss is a caller's
     py::object callers_loss;  // null where the core calculates the loss
 };
 
 // Checks that y fits x and the loss: class indices, or values of the network's output shape; of a caller's loss anything with as
-// many rows.
+// many rows, and that metrics can take.
 template <class T>
 HeldData<T> hold(Site x_site, py::handle x_in, Site y_site, py::handle y_in, Site weight_site, py::handle weight_in,
-                 py::handle callers_loss, const Program<T>& program, std::optional<Loss> loss) {
+                 py::handle callers_loss, const Program<T>& program, std::optional<Loss> loss, std::optional<MetricOf> metrics) {
     HeldData<T> held;
     held.data.x = table(x_site, x_in, program.in(), held.x);
     const std::size_t rows = held.data.x.rows, columns = program.out();
@@ -283,6 +285,10 @@ HeldData<T> hold(Site x_site, py::handle x_in, Site y_site, py::handle y_in, Sit
             value_error(weight_site, "is given, expected None: a loss of one's own is called with (y_pred, y_true) alone");
         held.y = y;
         held.callers_loss = py::reinterpret_borrow<py::object>(callers_loss);
+        if (metrics) {
+            held.data.y = metric_target<T>(y_site, *metrics, y, rows, columns, held.metric_y);
+            if (held.data.y.values) check_apart(y_site, held.data.y.values, rows * columns * sizeof(T));
+        }
         return held;
     }
     if (!weight_in.is_none()) {
@@ -382,7 +388,7 @@ class BoundTrainer {
     // callers_loss: where the trainer was made without one.
     double step(py::handle x, py::handle y, py::handle sample_weight, py::handle callers_loss) {
         const HeldData<T> batch = hold<T>({"step", "x"}, x, {"step", "y"}, y, {"step", "sample_weight"}, sample_weight,
-                                          callers_loss, trainer_.program(), trainer_.loss());
+                                          callers_loss, trainer_.program(), trainer_.loss(), {});
         Pass pass;
         LossCall<T> loss_call{batch, nullptr, trainer_.program().out()};
         loss_call.put_into(pass);
@@ -395,7 +401,25 @@ class BoundTrainer {
                      py::handle sample_weight, const std::string& weight_name, py::handle callers_loss) {
         const char* me = function.c_str();
         return hold<T>({me, x_name.c_str()}, x, {me, y_name.c_str()}, y, {me, weight_name.c_str()}, sample_weight, callers_loss,
-                       trainer_.program(), trainer_.loss());
+                       trainer_.program(), trainer_.loss(), metrics_of_);
+    }
+
+    // What is measured besides the loss; checked before (check_metrics).
+    void set_metrics(const std::vector<py::tuple>& settings) {
+        std::vector<MetricSetting> metrics;
+        for (const py::tuple& setting : settings) metrics.push_back(metric_setting(setting));
+        metrics_of_.reset();
+        if (!metrics.empty()) metrics_of_ = of(metrics[0].metric);
+        const bool signs = trainer_.loss() && facts(*trainer_.loss()).target == TargetKind::signs;
+        trainer_.unfinished_metrics = {std::move(metrics), trainer_.program().out(), signs ? T(0) : kMiddleOfFractions<T>};
+    }
+    std::vector<double> metric_sums() const { return trainer_.unfinished_metrics.sums; }
+    void set_metric_sums(const std::vector<double>& sums) {
+        std::vector<double>& own = trainer_.unfinished_metrics.sums;
+        if (sums.size() != own.size())
+            value_error({"Trainer", "metric_sums"},
+                        "has " + std::to_string(sums.size()) + " numbers, expected " + std::to_string(own.size()));
+        own = sums;
     }
 
     // How the passes of a fit go: progress is None or (f, seconds), f(updates, rows, mean loss, accuracy or None) called about that
@@ -462,13 +486,17 @@ class BoundTrainer {
 
     void end_epoch() {
         last_ = std::exchange(trainer_.unfinished, {});
+        last_metrics_.clear();
+        for (std::size_t i = 0; i < trainer_.unfinished_metrics.count(); ++i)
+            last_metrics_.push_back(trainer_.unfinished_metrics.value(i));
+        trainer_.unfinished_metrics.clear();
         ++epochs;
     }
 
-    // Loss and accuracy of the last epoch that came to its end.
+    // Loss, accuracy and metrics of the last epoch that came to its end.
     py::tuple last_epoch() const {
         const auto [loss, accuracy] = means(last_);
-        return py::make_tuple(loss, accuracy);
+        return py::make_tuple(loss, accuracy, py::tuple(py::cast(last_metrics_)));
     }
 
     py::tuple unfinished() const {
@@ -480,6 +508,7 @@ class BoundTrainer {
         std::tie(t.loss, t.count, t.correct, t.judged, t.rows, t.batches, t.updates) =
             py::cast<std::tuple<double, double, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t>>(values);
         trainer_.unfinished = t;
+        trainer_.unfinished_metrics.clear();
     }
 
     py::object diverged() const { return trainer_.diverged().empty() ? py::object(py::none()) : py::str(trainer_.diverged()); }
@@ -501,13 +530,17 @@ class BoundTrainer {
         LossCall<T> loss_call{data, nullptr, trainer_.program().out()};
         loss_call.put_into(pass);
         Totals totals;
+        std::optional<MetricSums<T>> metrics;  // of this call alone: another thread may measure at the same time
+        if (metrics_of_) metrics.emplace(trainer_.unfinished_metrics).clear();
         {
             const WithoutGil released;
-            totals = trainer_.evaluate(data.data, pass);
+            totals = trainer_.evaluate(data.data, pass, metrics ? *metrics : none_);
         }
         if (breath.raised) throw py::error_already_set();
         const auto [loss, accuracy] = means(totals);
-        return py::make_tuple(loss, accuracy);
+        py::tuple values(metrics ? metrics->count() : 0);
+        for (std::size_t i = 0; i < values.size(); ++i) values[i] = metrics->value(i);
+        return py::make_tuple(loss, accuracy, values);
     }
 
     std::atomic<std::int64_t> epochs{0};  // completed
@@ -565,6 +598,9 @@ class BoundTrainer {
     Trainer<T> trainer_;
     Fit fit_;
     Totals last_;
+    std::vector<double> last_metrics_;
+    std::optional<MetricOf> metrics_of_;  // of the first of them
+    MetricSums<T> none_{{}, 1, T(0)};
     std::optional<py::array_t<double, py::array::c_style>> rates_;
 };
 
@@ -590,6 +626,8 @@ void bind_trainer(py::module_& m, const char* name) {
         .def("fit_epoch", &B::fit_epoch, py::arg("data"), py::arg("batch_size"), py::arg("drop_last"), py::arg("order"))
         .def("fit_batch", &B::fit_batch, py::arg("batch"), py::arg("updates"))
         .def("end_epoch", &B::end_epoch)
+        .def("set_metrics", &B::set_metrics, py::arg("settings"))
+        .def_property("metric_sums", &B::metric_sums, &B::set_metric_sums)
         .def("last_epoch", &B::last_epoch)
         .def_property("unfinished", &B::unfinished, &B::set_unfinished)
         .def_property_readonly("diverged", &B::diverged)

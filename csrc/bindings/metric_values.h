@@ -3,6 +3,9 @@
 
 #include <pybind11/numpy.h>
 
+#include <optional>
+#include <vector>
+
 #include "bindings/arrays.h"
 #include "ops/metrics.h"
 
@@ -18,6 +21,9 @@ void check_metric(const char* function, const MetricSetting& setting, std::size_
 // numbers.
 template <class T>
 Target<T> metric_target(Site site, MetricOf of, py::handle y, std::size_t rows, std::size_t columns, py::object& keep_alive);
+
+// ValueError where a trainer's metrics do not fit its loss, or one of the caller's (no loss) or each other.
+void check_metrics(const std::vector<MetricSetting>& metrics, std::optional<Loss> loss, std::size_t columns);
 
 // Of one column, a target above it is the second class of 0 and 1.
 template <class T>

@@ -361,6 +361,12 @@ typename Trainer<T>::Batch Trainer<T>::gather(const Data<T>& data, const Pass& p
     return batch;
 }
 
+// What the pass over a batch that was the last has predicted, added to the sums of metrics.
+template <class T>
+void Trainer<T>::add_to(MetricSums<T>& metrics, const Batch& batch) const {
+    if (metrics.count() > 0) metrics.add(program_->output(), batch.target, batch.weight, batch.rows);
+}
+
 // A batch of the pass, and what it adds to the totals.
 template <class T>
 template <class RunBatch>
@@ -385,11 +391,18 @@ template <class T>
 void Trainer<T>::fit_part(const Data<T>& data, const Pass& pass, std::size_t first, std::size_t rows, bool updates) {
     const Turn turn{unfinished.waiting > 0, updates};
     const Totals before = unfinished;
-    if (!turn.adds) unfinished.step_loss = unfinished.step_count = 0;
+    if (!turn.adds) {
+        at_update_ = unfinished;
+        if (!updates) metrics_at_update_ = unfinished_metrics.sums;
+        unfinished.step_loss = unfinished.step_count = 0;
+    }
     diverged_.clear();
     const Sum sum = run_batch(unfinished, data, pass, first, rows, [&](const Batch& batch, std::int32_t* correct) {
         const Sum of_batch = train(batch, pass, correct, std::size_t(unfinished.updates - pass_updates_), turn);
-        if (pass.guarded && !std::isfinite(of_batch.loss)) diverged_ = program_->first_not_finite(batch.x, batch.rows);
+        if (pass.guarded && !std::isfinite(of_batch.loss))
+            diverged_ = program_->first_not_finite(batch.x, batch.rows);
+        else
+            add_to(unfinished_metrics, batch);
         return of_batch;
     });
     if (!diverged_.empty()) {
@@ -399,12 +412,11 @@ void Trainer<T>::fit_part(const Data<T>& data, const Pass& pass, std::size_t fir
     unfinished.step_loss += sum.loss, unfinished.step_count += sum.count;
     unfinished.waiting = updates ? 0 : unfinished.waiting + 1;
     unfinished.updates += updates;
-    if (updates) at_update_ = unfinished;
 }
 
 template <class T>
 void Trainer<T>::begin_fit() {
-    if (unfinished.waiting > 0) unfinished = at_update_;
+    if (unfinished.waiting > 0) unfinished = at_update_, unfinished_metrics.sums = metrics_at_update_;
 }
 
 template <class T>
@@ -426,11 +438,15 @@ void Trainer<T>::fit_batch(const Data<T>& batch, Pass pass, bool updates) {
 }
 
 template <class T>
-Totals Trainer<T>::evaluate(const Data<T>& data, const Pass& pass) {
+Totals Trainer<T>::evaluate(const Data<T>& data, const Pass& pass, MetricSums<T>& metrics) {
     Totals totals;
     for (std::size_t first = 0; first < data.x.rows; first += pass.batch_size) {
         run_batch(totals, data, pass, first, std::min(pass.batch_size, data.x.rows - first),
-                  [&](const Batch& batch, std::int32_t* correct) { return measure(batch, pass, correct); });
+                  [&](const Batch& batch, std::int32_t* correct) {
+                      const Sum sum = measure(batch, pass, correct);
+                      add_to(metrics, batch);
+                      return sum;
+                  });
         if (pass.air && !pass.air(pass.air_context, totals)) break;
     }
     return totals;
@@ -444,6 +460,7 @@ void Trainer<T>::remember() {
     optimizer_->keep(kept_states_);
     kept_passes_ = program_->passes();
     kept_unfinished_ = unfinished;
+    kept_metrics_ = unfinished_metrics.sums;
 }
 
 template <class T>
@@ -460,6 +477,7 @@ void Trainer<T>::restore() {
     optimizer_->restore(kept_states_);
     program_->set_passes(kept_passes_);
     unfinished = kept_unfinished_;
+    unfinished_metrics.sums = kept_metrics_;
 }
 
 template class Trainer<float>;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/losses.h"
+#include "ops/metrics.h"
 #include "optim/optimizer.h"
 #include "program/gather.h"
 #include "program/program.h"
@@ -97,9 +98,10 @@ class Trainer {
     // Leaves out what of it waits for an update, where a fit ended so.
     void begin_fit();
     Totals unfinished;  // of the epoch that is not over: fit_epoch and fit_batch add to it, who ends it empties it
+    MetricSums<T> unfinished_metrics{{}, 1, T(0)};  // likewise; without a metric nothing is added
 
-    // Loss and accuracy over a table, with no parameter changed.
-    Totals evaluate(const Data<T>& data, const Pass& pass);
+    // Loss and accuracy over a table, with no parameter changed; to metrics what it adds to them.
+    Totals evaluate(const Data<T>& data, const Pass& pass, MetricSums<T>& metrics);
 
     // The layer out of which came the first number that was not finite, in the batch that ended a guarded pass: its name, "loss"
     // where all layers were finite, "" where no pass ended so.
@@ -133,6 +135,7 @@ class Trainer {
     Sum train(const Batch& batch, const Pass& pass, std::int32_t* correct, std::size_t update = 0, Turn turn = {});
     bool may_learn(const LossRows<T>& rows) const;
     void update_from_sums();
+    void add_to(MetricSums<T>& metrics, const Batch& batch) const;
     Sum measure(const Batch& batch, const Pass& pass, std::int32_t* correct);
     LossRows<T> begin(const Batch& batch, std::int32_t* correct, bool training);
     Sum callers_loss(const LossRows<T>& rows, const Pass& pass, std::size_t first);
@@ -160,12 +163,13 @@ class Trainer {
     double turn_count_ = 0;  // of the batches whose gradients have been added up
     bool guarded_ = false;   // Pass::guarded of it
     std::string diverged_;
-    Totals at_update_;               // `unfinished` after the last update
+    Totals at_update_;               // `unfinished` after the last update, where batches wait for the next
     std::int64_t pass_updates_ = 0;  // unfinished.updates where the pass began, whose rates are the first
     Arena kept_weights_, kept_buffers_;
     OptimizerState kept_states_;
     std::uint32_t kept_passes_ = 0;
     Totals kept_unfinished_;
+    std::vector<double> metrics_at_update_, kept_metrics_;
     TeamTrials team_trials_;  // of steps
     // One number a row of the largest batch.
     Arena row_loss_;  // T; from a line on, so that threads write lines of their own

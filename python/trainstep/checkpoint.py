@@ -16,6 +16,7 @@ from trainstep import optim
 from trainstep._checks import integer, number, path_text
 from trainstep.history import History
 from trainstep.losses import LOSSES, Loss
+from trainstep.metrics import METRICS
 from trainstep.nn.sequential import EXTRA, Array, read_model, reading, write_model
 from trainstep.schedules import SCHEDULES, Plateau, Schedule
 
@@ -46,6 +47,8 @@ def save(trainer: "Trainer", path: Any) -> None:
         "unfinished": list(trainer._core.unfinished),
         "unfinished_of": trainer._unfinished_of,
         "passes": trainer.model._program.passes,
+        "metrics": [writer.plain({"name": metric.name, "options": asdict(metric)}) for metric in trainer.metrics],
+        "metric_sums": writer.plain(np.asarray(trainer._core.metric_sums)) if trainer.metrics else None,
         "history": {"epoch": trainer.history.epoch, "history": trainer.history.history},
         "optimizer": {
             "class": type(optimizer).__name__,
@@ -99,6 +102,8 @@ def load(path: Any, loss: Any = None, schedule: Callable[[int], float] | None = 
         unfinished = _totals(own["unfinished"])
         history = _history(own["history"])
         states = [(str(name), reader.value(value)) for name, value in own["callbacks"]]
+        metrics = [METRICS[spec["name"]](**spec["options"]) for spec in map(reader.value, own.get("metrics", []))]
+        metric_sums = reader.value(own.get("metric_sums"))
         rates = {integer("group", g, 0): number("rate", rate, 0) for g, rate in saved["rates"]}
         skipped, unfinished_of = integer("skipped", saved["skipped"], 0, _MOST), own["unfinished_of"]
         rules = {name: own["rules"][name] for name in ("l1", "l2", "penalize_bias", "clip_norm", "max_norm")}
@@ -113,13 +118,23 @@ def load(path: Any, loss: Any = None, schedule: Callable[[int], float] | None = 
     if schedule is not None and not reader.asked:
         raise ValueError(f"load: schedule is given, expected None: no lr of {path} was a function of the caller's")
     try:
-        trainer = Trainer(model, loss if own["loss"] is None else file_loss, optimizer, seed=seed, fuse_update=fuse_update, **rules)
+        trainer = Trainer(
+            model,
+            loss if own["loss"] is None else file_loss,
+            optimizer,
+            seed=seed,
+            fuse_update=fuse_update,
+            metrics=metrics,
+            **rules,
+        )
         optimizer.load_state_dict(state)
+        trainer._core.epochs, trainer._core.unfinished = epoch, unfinished
+        if metrics:
+            trainer._core.metric_sums = np.asarray(metric_sums, np.float64).tolist()
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
         raise ValueError(f"load: {path} is no whole trainstep checkpoint: {error}") from error
     optimizer._rates = {g: rates.get(g, rate) for g, rate in optimizer._rates.items()}
     optimizer._skipped = skipped
-    trainer._core.epochs, trainer._core.unfinished = epoch, unfinished
     model._program.passes = passes
     trainer._unfinished_of, trainer._history, trainer._callback_states = unfinished_of, history, states
     return trainer

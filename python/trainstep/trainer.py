@@ -17,6 +17,7 @@ from trainstep._progress import Bar
 from trainstep.callbacks import Callback, running
 from trainstep.history import History
 from trainstep.losses import LOSSES, Loss
+from trainstep.metrics import METRICS, Metric
 from trainstep.nn import Sequential
 from trainstep.optim import Adam, Optimizer
 
@@ -101,6 +102,11 @@ class Trainer:
         Not together with ``clip_norm``, ``max_norm`` or a model that is pruned.
     penalize_bias : bool, default False
         Whether l1 and l2 are of all parameters, biases, gamma and beta among them.
+    metrics : list of str or Metric, optional
+        What `fit` and `evaluate` measure besides the loss, by the names of `trainstep.metrics` or with options: ``["f1",
+        ts.metrics.TopK(5)]``. Those of classes go with losses of classes, with a loss of two classes on one column, and with
+        ``mse``, ``mae`` and ``huber`` on one-hot rows; those of numbers with the latter three; with a loss of one's own either the
+        ones or the others, with y as they take it. Weights of the rows count. "accuracy" takes the place of the loss's own.
 
     Raises
     ------
@@ -140,6 +146,7 @@ class Trainer:
         fuse_update: bool | None = None,
         *,
         penalize_bias: bool = False,
+        metrics: Iterable[str | Metric] | None = None,
     ) -> None:
         if not isinstance(model, Sequential):
             raise TypeError(f"Trainer: model is a {type(model).__name__}, expected a trainstep.nn.Sequential")
@@ -178,6 +185,9 @@ class Trainer:
             classes = model._program.out_features
             if options[0] is not None and len(options[0]) != classes:
                 raise ValueError(f"Trainer: loss has weights for {len(options[0])} classes, the model has {classes}")
+        self._metrics = _metrics_of(metrics)
+        settings = [metric._setting() for metric in self._metrics]
+        _core.check_metrics(settings, name, model._program.out_features)
         places = optimizer._bind(model.parameters())
         lacking = [parameter for parameter, place in places.items() if place is None and parameter not in model.frozen]
         if lacking:
@@ -197,6 +207,7 @@ class Trainer:
         self._core = _TRAINERS[model.dtype.name](
             model._program, name, options, optimizer._core, list(places.values()), fuse_update, rules
         )
+        self._core.set_metrics(settings)
 
     @property
     def model(self) -> Sequential:
@@ -212,6 +223,11 @@ class Trainer:
     def loss(self) -> Loss | CustomLoss:
         """The loss, with its options."""
         return self._loss
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is measured besides the loss."""
+        return self._metrics
 
     @property
     def history(self) -> History:
@@ -425,8 +441,9 @@ class Trainer:
         Returns
         -------
         history : History
-            Of this call: ``loss`` (mean over the epoch, before the updates), ``accuracy``, ``val_loss``, ``val_accuracy``,
-            ``lr`` and ``seconds`` (of training) for each epoch. That of all calls is `Trainer.history`.
+            Of this call: ``loss`` (mean over the epoch, before the updates), ``accuracy``, the trainer's metrics (of the same
+            predictions), ``val_loss``, ``val_accuracy`` and others with ``val_``, ``lr`` and ``seconds`` (of training) for each
+            epoch. That of all calls is `Trainer.history`.
 
         Raises
         ------
@@ -559,13 +576,12 @@ class Trainer:
 
     def _end_epoch(self, run: "_Run", validation: Any) -> dict[str, float]:
         """Give what was measured of an epoch."""
-        loss, accuracy = self._core.last_epoch()
-        values = {"loss": loss, "accuracy": accuracy, "seconds": run.seconds}
+        values = {**self._measures(*self._core.last_epoch()), "seconds": run.seconds}
         run.seconds = 0.0
         if validation is not None:
             values |= {f"val_{name}": value for name, value in self._measure(validation, _EVALUATION_BATCH).items()}
         values["lr"] = self._optimizer.lr
-        return {name: value for name, value in values.items() if value is not None}
+        return values
 
     def stop(self) -> None:
         """End the `fit` that runs after the epoch that it is in, or from a step's hook after that step: for callbacks.
@@ -626,7 +642,7 @@ class Trainer:
         Returns
         -------
         measures : dict
-            ``loss``, and ``accuracy`` where the loss is one for classification.
+            ``loss``, ``accuracy`` where the loss is one for classification, and the metrics that the trainer was given.
 
         Raises
         ------
@@ -651,8 +667,30 @@ class Trainer:
         return self._measure(data, batch_size)
 
     def _measure(self, data: Any, batch_size: int) -> dict[str, float]:
-        loss, accuracy = self._core.evaluate(data, batch_size)
-        return {"loss": loss} if accuracy is None else {"loss": loss, "accuracy": accuracy}
+        return self._measures(*self._core.evaluate(data, batch_size))
+
+    def _measures(self, loss: float, accuracy: float | None, metrics: tuple[float, ...]) -> dict[str, float]:
+        values = {"loss": loss} if accuracy is None else {"loss": loss, "accuracy": accuracy}
+        return values | {metric.measure: value for metric, value in zip(self._metrics, metrics, strict=True)}
+
+
+def _metrics_of(metrics: Any) -> tuple[Metric, ...]:
+    if metrics is None:
+        return ()
+    if isinstance(metrics, str | Metric) or not isinstance(metrics, Iterable):
+        raise TypeError(f"Trainer: metrics is {metrics!r}, expected a list of names or metrics")
+    made: list[Metric] = []
+    for i, metric in enumerate(metrics):
+        if isinstance(metric, str) and metric in METRICS:
+            metric = METRICS[metric]()
+        if isinstance(metric, type) and issubclass(metric, Metric):
+            raise TypeError(f"Trainer: metrics[{i}] is the class {metric.__name__}, expected an object: {metric.__name__}()")
+        if not (isinstance(metric, Metric) and hasattr(metric, "name")):
+            raise ValueError(f"Trainer: metrics[{i}] is {metric!r}, expected one of {', '.join(METRICS)} or a Metric")
+        if metric.measure in (other.measure for other in made):
+            raise ValueError(f"Trainer: metrics[{i}] is a second {metric.measure}, expected one of each")
+        made.append(metric)
+    return tuple(made)
 
 
 def _loss_of(loss: Any) -> Loss | CustomLoss:
