@@ -63,7 +63,7 @@ for dtype, threads, widths in itertools.product(("float32", "float64"), (1, 2), 
     classes, x = widths[-1], rng.standard_normal((rows, widths[0])).astype(dtype)
     labels, images = rng.integers(0, classes, rows), rng.integers(0, 256, x.shape).astype("uint8")
     smoothed, weights = ts.losses.SoftmaxCrossEntropy(weight=[1.0] * classes, label_smoothing=0.1), np.ones(rows, dtype)
-    measured = {"metrics": ["f1", ts.metrics.TopK(2)]}
+    measured = {"metrics": ["f1", ts.metrics.TopK(2)], "average": ts.averages.EMA()}
     for x_, loss, y_kind, weight, optimizer, more in (
         (x, "softmax_cross_entropy", "labels", None, ts.optim.Adam(), {}),
         (images, "softmax_cross_entropy", "one-hot", None, ts.optim.SGD(momentum=0.9), {}),

@@ -25,6 +25,7 @@ PUBLIC_MODULES = [
     ".optim",
     ".init",
     ".losses",
+    ".averages",
     ".metrics",
     ".reference.metrics",
     ".nn",
@@ -49,7 +50,7 @@ FORMULA_MODULES = (
     "trainstep.plots",
 )
 FORMULA_CLASSES = {c for c in optim.__all__ if isinstance(getattr(optim, c), type)} - {"Optimizer"}
-FORMULA_CLASSES |= {"Dense", "Standardize", "Sequential", "Trainer", "SoftmaxCrossEntropy", "Huber"}
+FORMULA_CLASSES |= {"Dense", "Standardize", "Sequential", "Trainer", "SoftmaxCrossEntropy", "Huber", "EMA", "SWA"}
 
 
 def module(name: str) -> ModuleType:
@@ -125,7 +126,8 @@ def test_a_module_says_what_it_is_and_lists_its_names(suffix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "suffix", ["", ".ops", ".reference", ".optim", ".init", ".losses", ".metrics", ".nn", ".data", ".callbacks", ".plots"]
+    "suffix",
+    ["", ".ops", ".reference", ".optim", ".init", ".losses", ".averages", ".metrics", ".nn", ".data", ".callbacks", ".plots"],
 )
 def test_a_public_module_has_all(suffix: str) -> None:
     assert hasattr(module(suffix), "__all__")

@@ -422,6 +422,30 @@ class BoundTrainer {
         own = sums;
     }
 
+    // A running average of what is trained: after every update with a decay, or when average() is called.
+    void keep_average(std::optional<double> decay, bool warmup) { trainer_.keep_average({decay, warmup}); }
+    void average() {
+        const WithoutGil released;
+        trainer_.average();
+    }
+    std::int64_t averages() const { return trainer_.averages; }
+    void set_averages(std::int64_t n) { trainer_.averages = n; }
+    // Views of it: pairs of names and arrays.
+    static py::tuple average_arrays(const py::object& self) {
+        auto& trainer = py::cast<BoundTrainer&>(self).trainer_;
+        const auto list = [&](const auto& arrays, const Arena& arena) {
+            py::list result;
+            for (const auto& a : arrays) {
+                const std::vector<py::ssize_t> shape(a.shape.begin(), a.shape.end());
+                result.append(
+                    py::make_tuple(a.name, py::array(py::dtype::of<T>(), shape, trainer.program().in_copy(arena, a), self)));
+            }
+            return result;
+        };
+        return py::make_tuple(list(trainer.program().parameters(), trainer.average_weights()),
+                              list(trainer.program().buffers(), trainer.average_buffers()));
+    }
+
     // How the passes of a fit go: progress is None or (f, seconds), f(updates, rows, mean loss, accuracy or None) called about that
     // often; on_step is None or f(mean loss of the step), called after every update: False ends the pass there. Both with the GIL.
     // guarded: a loss that is not finite ends the pass before its update.
@@ -628,6 +652,10 @@ void bind_trainer(py::module_& m, const char* name) {
         .def("end_epoch", &B::end_epoch)
         .def("set_metrics", &B::set_metrics, py::arg("settings"))
         .def_property("metric_sums", &B::metric_sums, &B::set_metric_sums)
+        .def("keep_average", &B::keep_average, py::arg("decay"), py::arg("warmup"))
+        .def("average", &B::average)
+        .def_property("averages", &B::averages, &B::set_averages)
+        .def_static("average_arrays", &B::average_arrays, py::arg("trainer"))
         .def("last_epoch", &B::last_epoch)
         .def_property("unfinished", &B::unfinished, &B::set_unfinished)
         .def_property_readonly("diverged", &B::diverged)

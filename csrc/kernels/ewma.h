@@ -1,4 +1,4 @@
-// Exponentially weighted moving averages down the columns of an array.
+// Moving averages: exponentially weighted ones down the columns of an array, and a step of one towards new values.
 #pragma once
 
 #include "kernels/wide.h"
@@ -28,6 +28,12 @@ void ewma(T* y, const T* x, std::size_t rows, std::size_t columns, std::size_t n
             }
         }
     });
+}
+
+// average += rate * (x - average): one that is equal to x stays so, to the bit.
+template <class T>
+void approach(T* average, const T* x, std::size_t n, T rate) {
+    zip<T>(average, average, x, n, [=](Vec<T> a, Vec<T> v) __attribute__((always_inline)) { return fma(set1<T>(rate), v - a, a); });
 }
 
 }  // namespace trainstep::TRAINSTEP_ISA

@@ -20,6 +20,7 @@ void fill(Kernels<T>& k) {
     k.dropout = dropout::dropout<T>;
     k.dropout_masked = dropout::dropout_masked<T>;
     k.ewma = TRAINSTEP_ISA::ewma<T>;
+    k.approach = TRAINSTEP_ISA::approach<T>;
     k.penalty_sum = penalty::sum<T>;
     k.add_penalty_slope = penalty::add_slope<T>;
     k.keep = penalty::keep<T>;

@@ -78,6 +78,8 @@ struct Kernels {
     // Moving averages down the columns [n0, n1).
     void (*ewma)(T* y, const T* x, std::size_t rows, std::size_t columns, std::size_t n0, std::size_t n1, double beta,
                  bool bias_correction);
+    // average += rate * (x - average).
+    void (*approach)(T* average, const T* x, std::size_t n, T rate);
 
     // One update of a span, in place. direction: the pass before it, of the rules with a trust ratio; null for the others.
     void (*optimizer[kOptimizerKindCount])(const StepSpan<T>& span);

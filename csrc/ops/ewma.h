@@ -10,4 +10,8 @@ namespace trainstep {
 template <class T>
 void ewma(T* y, const T* x, std::size_t rows, std::size_t columns, double beta, bool bias_correction);
 
+// average += rate * (x - average), and at rate 1 x itself.
+template <class T>
+void approach(T* average, const T* x, std::size_t n, double rate);
+
 }  // namespace trainstep

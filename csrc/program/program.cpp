@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "ops/elementwise.h"
+#include "ops/ewma.h"
 #include "ops/penalty.h"
 #include "program/activation_layer.h"
 #include "program/batch_norm_layer.h"
@@ -326,6 +327,12 @@ template <class T>
 void Program<T>::load(const Arena& weights, const Arena& buffers) {
     copy_arena(weight_arena_, weights);
     copy_arena(buffer_arena_, buffers);
+}
+
+template <class T>
+void Program<T>::approach(Arena& weights, Arena& buffers, double rate) const {
+    trainstep::approach(weights.template as<T>(), weight_arena_.template as<T>(), weight_arena_.bytes() / sizeof(T), rate);
+    trainstep::approach(buffers.template as<T>(), buffer_arena_.template as<T>(), buffer_arena_.bytes() / sizeof(T), rate);
 }
 
 template <class T>

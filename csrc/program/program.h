@@ -138,6 +138,15 @@ class Program {
     // Copies of parameters and buffers, and those back.
     void save(Arena& weights, Arena& buffers) const;
     void load(const Arena& weights, const Arena& buffers);
+    // Lets such copies come nearer: += rate * (what is there - copy).
+    void approach(Arena& weights, Arena& buffers, double rate) const;
+    // Where in a copy of its arena a parameter or a buffer lies.
+    T* in_copy(const Arena& weights, const Parameter<T>& p) const {
+        return weights.template as<T>() + (p.weight - weight_arena_.template as<T>());
+    }
+    T* in_copy(const Arena& buffers, const Buffer<T>& b) const {
+        return buffers.template as<T>() + (b.values - buffer_arena_.template as<T>());
+    }
 
     // Whether memory from first to last holds parameters, gradients or buffers.
     bool owns(const void* first, const void* last) const;

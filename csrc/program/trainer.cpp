@@ -141,7 +141,7 @@ typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass,
         if (!turn.alone() && turn.updates) update_from_sums();
         if (at_once && !in_parts) optimizer_->update_all();
         if (!at_once && turn.updates) optimizer_->step({1, rules_.clip_norm});
-        if (turn.updates) settle();
+        if (turn.updates) settle(), average_update();
     } else if (at_once) {
         optimizer_->take_back_step();
     }
@@ -299,6 +299,26 @@ void Trainer<T>::settle() {
         if (p.mask) keep<T>({p.weight, p.size}, {p.mask, p.size}, 1, p.size);
         if (rules_.max_norm != 0 && p.shape.size() == 2) limit_units(p.weight, p.shape[0], p.row(), rules_.max_norm);
     }
+}
+
+template <class T>
+void Trainer<T>::keep_average(const Averaging& averaging) {
+    averaging_ = averaging;
+    program_->save(average_weights_, average_buffers_);
+}
+
+template <class T>
+void Trainer<T>::average() {
+    const std::scoped_lock held(program_->lock);
+    program_->approach(average_weights_, average_buffers_, 1 / double(++averages));
+}
+
+template <class T>
+void Trainer<T>::average_update() {
+    if (!averaging_ || !averaging_->decay) return;
+    const double t = double(averages++), decay = *averaging_->decay;
+    const double kept = averaging_->warmup ? std::min(decay, (1 + t) / (10 + t)) : decay;
+    program_->approach(average_weights_, average_buffers_, t == 0 ? 1 : 1 - kept);
 }
 
 // The sum of the batch's losses, with nothing changed.
@@ -461,11 +481,16 @@ void Trainer<T>::remember() {
     kept_passes_ = program_->passes();
     kept_unfinished_ = unfinished;
     kept_metrics_ = unfinished_metrics.sums;
+    if (averaging_) {
+        copy_arena(kept_average_weights_, average_weights_), copy_arena(kept_average_buffers_, average_buffers_);
+        kept_averages_ = averages;
+    }
 }
 
 template <class T>
 void Trainer<T>::forget() {
     kept_weights_ = Arena(), kept_buffers_ = Arena();
+    kept_average_weights_ = Arena(), kept_average_buffers_ = Arena();
     kept_states_ = {};
 }
 
@@ -478,6 +503,10 @@ void Trainer<T>::restore() {
     program_->set_passes(kept_passes_);
     unfinished = kept_unfinished_;
     unfinished_metrics.sums = kept_metrics_;
+    if (averaging_) {
+        copy_arena(average_weights_, kept_average_weights_), copy_arena(average_buffers_, kept_average_buffers_);
+        averages = kept_averages_;
+    }
 }
 
 template class Trainer<float>;

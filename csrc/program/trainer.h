@@ -46,6 +46,12 @@ struct Regularization {
     bool has_penalty() const { return l1 != 0 || l2 != 0; }
 };
 
+// A running average of parameters and buffers: with a decay after every update, else when Trainer::average is called.
+struct Averaging {
+    std::optional<double> decay;
+    bool warmup = false;  // the decay is no more than (1 + t) / (10 + t) after t averages
+};
+
 // What a pass over a table adds up to, or has so far.
 struct Totals {
     double loss = 0;  // sum over rows (or elements) of the loss, weighted: divide by count
@@ -112,6 +118,14 @@ class Trainer {
     void restore();
     void forget();
 
+    // An average of all that training changes in the model, the first time a copy: kept from the next update on, or taken now, with
+    // equal weights for all that were.
+    void keep_average(const Averaging& averaging);
+    void average();
+    const Arena& average_weights() const { return average_weights_; }
+    const Arena& average_buffers() const { return average_buffers_; }
+    std::int64_t averages = 0;  // how many have been taken
+
     Program<T>& program() { return *program_; }
     std::optional<Loss> loss() const { return loss_.loss; }
 
@@ -134,6 +148,7 @@ class Trainer {
     Batch gather(const Data<T>& data, const Pass& pass, std::size_t first, std::size_t rows);
     Sum train(const Batch& batch, const Pass& pass, std::int32_t* correct, std::size_t update = 0, Turn turn = {});
     bool may_learn(const LossRows<T>& rows) const;
+    void average_update();
     void update_from_sums();
     void add_to(MetricSums<T>& metrics, const Batch& batch) const;
     Sum measure(const Batch& batch, const Pass& pass, std::int32_t* correct);
@@ -170,6 +185,9 @@ class Trainer {
     std::uint32_t kept_passes_ = 0;
     Totals kept_unfinished_;
     std::vector<double> metrics_at_update_, kept_metrics_;
+    std::optional<Averaging> averaging_;
+    Arena average_weights_, average_buffers_, kept_average_weights_, kept_average_buffers_;
+    std::int64_t kept_averages_ = 0;
     TeamTrials team_trials_;  // of steps
     // One number a row of the largest batch.
     Arena row_loss_;  // T; from a line on, so that threads write lines of their own

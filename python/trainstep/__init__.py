@@ -14,7 +14,7 @@ except ImportError as error:
         "importing it from its source tree, with the Python version that it was built for."
     ) from error
 
-from trainstep import callbacks, data, init, losses, metrics, nn, ops, optim, plots, recipe, reference, schedules
+from trainstep import averages, callbacks, data, init, losses, metrics, nn, ops, optim, plots, recipe, reference, schedules
 from trainstep._runtime import config, get_include, get_num_threads, num_threads, set_num_threads, show_config
 from trainstep.diagnosis import LayerReport, Report, diagnose
 from trainstep.history import History
@@ -30,6 +30,7 @@ __all__ = [
     "Report",
     "Trainer",
     "__version__",
+    "averages",
     "callbacks",
     "config",
     "data",

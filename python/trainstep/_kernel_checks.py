@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainstep import _core, _exact, metrics, nn, ops, optim, reference
+from trainstep import _core, _exact, averages, metrics, nn, ops, optim, reference
 from trainstep._exact import Array
 from trainstep._runtime import get_num_threads, num_threads
 from trainstep.selftest import SelftestRow
@@ -83,6 +83,7 @@ def checks() -> Iterator[Check]:
         yield Check(f"Trainer, {name}", "eps", (8, 8), partial(_trainer, name))
     yield Check("layers", "eps of the largest", (8, 32), _layers)
     yield Check("Trainer, penalties", "eps", (8, 8), _penalties)
+    yield Check("Trainer, averages", "eps", (8, 8), _averages)
 
 
 def run_checks() -> list[SelftestRow]:
@@ -691,6 +692,29 @@ def _penalized_step(mask: Array, x: Array, y: Array, rules: dict[str, Any]) -> R
     model._program.set_masks([mask])
     loss = Trainer(model, "mse", optim.SGD(lr=LR), **rules).step(x, y)
     return [x.dtype.type(loss), model.parameters()["0.weight"]]
+
+
+def _averages(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    """Compare moving averages of weights over three steps with the formula."""
+    for rows, n, m in ((3, 1, 1), (17, 33, 5), (40, 300, 200)):
+        x, y = rng.standard_normal((rows, n)).astype(dtype), rng.standard_normal((rows, m)).astype(dtype)
+        states = _averaged_steps(x, y)[1]
+        exact = states[0]
+        for w in states[1:]:
+            exact = [0.75 * a + 0.25 * b for a, b in zip(exact, w, strict=True)]
+        run = partial(lambda x, y: _averaged_steps(x, y)[0], x, y)
+        yield Case(f"{rows} x {n} x {m}", run, exact, [1 + np.abs(a) for a in exact])
+
+
+def _averaged_steps(x: Array, y: Array) -> tuple[Results, list[list[Array]]]:
+    """Return the average after three steps, and the weights after each in float64."""
+    model = nn.Sequential(nn.Dense(x.shape[1], y.shape[1]), dtype=x.dtype.name)
+    trainer = Trainer(model, "mse", optim.SGD(lr=LR), average=averages.EMA(0.75))
+    states = []
+    for _ in range(3):
+        trainer.step(x, y)
+        states.append(_wide(*model.parameters().values()))
+    return list(trainer.averaged_model().parameters().values()), states
 
 
 def _smooth(optimizer: Any) -> dict[str, float]:

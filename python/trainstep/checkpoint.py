@@ -14,6 +14,7 @@ import numpy as np
 
 from trainstep import optim
 from trainstep._checks import integer, number, path_text
+from trainstep.averages import AVERAGES
 from trainstep.history import History
 from trainstep.losses import LOSSES, Loss
 from trainstep.metrics import METRICS
@@ -49,6 +50,7 @@ def save(trainer: "Trainer", path: Any) -> None:
         "passes": trainer.model._program.passes,
         "metrics": [writer.plain({"name": metric.name, "options": asdict(metric)}) for metric in trainer.metrics],
         "metric_sums": writer.plain(np.asarray(trainer._core.metric_sums)) if trainer.metrics else None,
+        "average": _average_of(trainer, writer),
         "history": {"epoch": trainer.history.epoch, "history": trainer.history.history},
         "optimizer": {
             "class": type(optimizer).__name__,
@@ -104,6 +106,12 @@ def load(path: Any, loss: Any = None, schedule: Callable[[int], float] | None = 
         states = [(str(name), reader.value(value)) for name, value in own["callbacks"]]
         metrics = [METRICS[spec["name"]](**spec["options"]) for spec in map(reader.value, own.get("metrics", []))]
         metric_sums = reader.value(own.get("metric_sums"))
+        average = own.get("average")
+        averaging = None if average is None else AVERAGES[average["class"]](**reader.value(average["options"]))
+        averages = [
+            {name: reader.array(average["arrays"][i][name], view.shape) for name, view in own_views.items()}
+            for i, own_views in enumerate((views, model.buffers()) if average is not None else ())
+        ]
         rates = {integer("group", g, 0): number("rate", rate, 0) for g, rate in saved["rates"]}
         skipped, unfinished_of = integer("skipped", saved["skipped"], 0, _MOST), own["unfinished_of"]
         rules = {name: own["rules"][name] for name in ("l1", "l2", "penalize_bias", "clip_norm", "max_norm")}
@@ -125,12 +133,15 @@ def load(path: Any, loss: Any = None, schedule: Callable[[int], float] | None = 
             seed=seed,
             fuse_update=fuse_update,
             metrics=metrics,
+            average=averaging,
             **rules,
         )
         optimizer.load_state_dict(state)
         trainer._core.epochs, trainer._core.unfinished = epoch, unfinished
         if metrics:
             trainer._core.metric_sums = np.asarray(metric_sums, np.float64).tolist()
+        if average is not None:
+            _set_average(trainer, average, averages)
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
         raise ValueError(f"load: {path} is no whole trainstep checkpoint: {error}") from error
     optimizer._rates = {g: rates.get(g, rate) for g, rate in optimizer._rates.items()}
@@ -138,6 +149,32 @@ def load(path: Any, loss: Any = None, schedule: Callable[[int], float] | None = 
     model._program.passes = passes
     trainer._unfinished_of, trainer._history, trainer._callback_states = unfinished_of, history, states
     return trainer
+
+
+def _average_of(trainer: "Trainer", writer: "_Writer") -> dict[str, Any] | None:
+    """Give the average of the weights, with its arrays."""
+    average = trainer.average
+    if average is None:
+        return None
+    arrays = [
+        {name: writer.array(values, f"average/{kind}/{name}") for name, values in pairs}
+        for kind, pairs in zip(("weights", "buffers"), trainer._core.average_arrays(trainer._core), strict=True)
+    ]
+    return {
+        "class": type(average).__name__,
+        "options": writer.plain(asdict(average)),
+        "averages": trainer.averages,
+        "arrays": arrays,
+    }
+
+
+def _set_average(trainer: "Trainer", average: Mapping[str, Any], arrays: list[dict[str, Array]]) -> None:
+    for views, values in zip(trainer._core.average_arrays(trainer._core), arrays, strict=True):
+        for name, view in views:
+            if values[name].dtype != view.dtype:
+                raise ValueError(f"the average of {name} is {values[name].dtype}, expected {view.dtype}")
+            view[...] = values[name]
+    trainer._core.averages = integer("averages", average["averages"], 0, _MOST)
 
 
 def _optimizer(reader: "_Reader", saved: Mapping[str, Any], views: Mapping[str, Array]) -> optim.Optimizer:

@@ -14,6 +14,7 @@ from trainstep import _core, checkpoint
 from trainstep._checks import integer, number, switch
 from trainstep._feeds import LARGEST_BATCH, Arrays, Hooks, Stream, batch_rows, gives_batches
 from trainstep._progress import Bar
+from trainstep.averages import Average, take_statistics
 from trainstep.callbacks import Callback, running
 from trainstep.history import History
 from trainstep.losses import LOSSES, Loss
@@ -107,6 +108,8 @@ class Trainer:
         ts.metrics.TopK(5)]``. Those of classes go with losses of classes, with a loss of two classes on one column, and with
         ``mse``, ``mae`` and ``huber`` on one-hot rows; those of numbers with the latter three; with a loss of one's own either the
         ones or the others, with y as they take it. Weights of the rows count. "accuracy" takes the place of the loss's own.
+    average : Average, optional
+        An average of the weights that is kept beside the model: one of `trainstep.averages`. Default: none.
 
     Raises
     ------
@@ -147,6 +150,7 @@ class Trainer:
         *,
         penalize_bias: bool = False,
         metrics: Iterable[str | Metric] | None = None,
+        average: Average | None = None,
     ) -> None:
         if not isinstance(model, Sequential):
             raise TypeError(f"Trainer: model is a {type(model).__name__}, expected a trainstep.nn.Sequential")
@@ -188,6 +192,8 @@ class Trainer:
         self._metrics = _metrics_of(metrics)
         settings = [metric._setting() for metric in self._metrics]
         _core.check_metrics(settings, name, model._program.out_features)
+        if isinstance(average, type) or not isinstance(average, Average | None) or type(average) is Average:
+            raise TypeError(f"Trainer: average is {average!r}, expected one of trainstep.averages, such as EMA()")
         places = optimizer._bind(model.parameters())
         lacking = [parameter for parameter, place in places.items() if place is None and parameter not in model.frozen]
         if lacking:
@@ -208,6 +214,9 @@ class Trainer:
             model._program, name, options, optimizer._core, list(places.values()), fuse_update, rules
         )
         self._core.set_metrics(settings)
+        self._average = average
+        if average is not None:
+            self._core.keep_average(*average._decay())
 
     @property
     def model(self) -> Sequential:
@@ -228,6 +237,16 @@ class Trainer:
     def metrics(self) -> tuple[Metric, ...]:
         """What is measured besides the loss."""
         return self._metrics
+
+    @property
+    def average(self) -> Average | None:
+        """The average of the weights that is kept."""
+        return self._average
+
+    @property
+    def averages(self) -> int:
+        """How often weights have been taken into the average."""
+        return int(self._core.averages)
 
     @property
     def history(self) -> History:
@@ -251,6 +270,59 @@ class Trainer:
         views = model.parameters()
         optimizer = self._optimizer._over([views[place_of[place]] for place in sorted(place_of)])
         return Trainer(model, self._loss, optimizer, seed=self._seed, **self._given)
+
+    def averaged_model(self, x: Any = None, batch_size: int = _EVALUATION_BATCH) -> Sequential:
+        """Make a network that has the average of the weights.
+
+        A copy of the model: what is frozen, pruned and in its metadata is as there. Its buffers are averaged like the weights or,
+        with x, taken from x anew: the running statistics of BatchNorm are then the means of those of the batches, in training mode,
+        as `torch.optim.swa_utils.update_bn` makes them.
+
+        Parameters
+        ----------
+        x : array, shape (rows, in_features), optional
+            Rows to take the statistics of BatchNorm from, such as those of the training; any real dtype.
+        batch_size : int, default 1024
+            Rows of x in a batch, at least 2; the last may be smaller, and is left out where it has one row, and no variance.
+
+        Returns
+        -------
+        model : Sequential
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where the trainer keeps no average, or has taken none yet, or an argument does not fit.
+
+        References
+        ----------
+        Izmailov et al., Averaging weights leads to wider optima and better generalization (UAI 2018), section 3.2.
+
+        Examples
+        --------
+        >>> import trainstep as ts
+        >>> x, y = ts.data.load_digits()
+        >>> model = ts.nn.Sequential(ts.nn.Dense(64, 32, activation="relu"), ts.nn.BatchNorm(), ts.nn.Dense(32, 10), seed=0)
+        >>> trainer = ts.Trainer(model, optimizer=ts.optim.Adam(lr=1e-2), average=ts.averages.EMA(decay=0.99, warmup=True))
+        >>> history = trainer.fit(x, y, epochs=3)
+        >>> averaged = trainer.averaged_model()
+        >>> bool((averaged.predict(x).argmax(axis=1) == y).mean() > 0.9)
+        True
+        """
+        batch_size = integer("averaged_model: batch_size", batch_size, 2, LARGEST_BATCH)
+        if self._average is None:
+            raise ValueError("averaged_model: the trainer keeps no average, expected Trainer(..., average=)")
+        if self.averages == 0:
+            raise ValueError(f"averaged_model: nothing has been averaged yet, expected some training with {self._average!r}")
+        model = copy.deepcopy(self._model)
+        weights, buffers = self._core.average_arrays(self._core)
+        masks = model._masks()
+        for views, averaged in ((model.parameters(), weights), (model.buffers(), buffers)):
+            for name, values in averaged:
+                views[name][...] = values * masks[name] if name in masks else values
+        if x is not None:
+            take_statistics(model, x, batch_size)
+        return model
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of the run to a file: model, optimizer with states and schedules, loss, history, and where it stands.
@@ -517,9 +589,12 @@ class Trainer:
         history = History()
         bar = Bar(epochs, feed.updates(0)) if progress else None
         with closing(bar) if bar else nullcontext(), self._run(x, y, called) as run, running(called, self):
+            last = self.epoch + epochs
             for _ in range(epochs):
                 if run.stopped or not self._epoch(feed, run, on_divergence == "restore", bar):
                     break
+                if self._average is not None and self._average._due(self.epoch, last):
+                    self._core.average()
                 values = self._end_epoch(run, validation)
                 for record in (history, self._history):
                     record.append(self.epoch, **values)
