@@ -272,7 +272,8 @@ def test_files_that_are_not_a_trainers(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "run"
-    trainer = ts.Trainer(net("float32", BatchNorm()), optimizer=ts.optim.Adam(lr=schedules.Plateau(0.1)))
+    more: dict[str, Any] = {"metrics": ["f1", ts.metrics.TopK(2)], "average": ts.averages.EMA(0.9)}
+    trainer = ts.Trainer(net("float32", BatchNorm()), optimizer=ts.optim.Adam(lr=schedules.Plateau(0.1)), **more)
     trainer.fit(X, Y, epochs=2, callbacks=[Remembering(), SaveAt(7, path)], batch_size=16)
     return path
 
@@ -367,6 +368,17 @@ def test_any_value_may_be_another(whole: Path, tmp_path_factory: pytest.TempPath
         lambda own: own["history"]["epoch"].append(3),
         lambda own: own["loss"].update(name="system"),
         lambda own: own.update(fuse_update="yes"),
+        lambda own: own["metrics"].pop(),
+        lambda own: own["metrics"].append(own["metrics"][0]),
+        lambda own: own["metrics"][0]["dict"].__setitem__(0, ["name", "mse"]),
+        lambda own: own.update(metric_sums=[1.0]),
+        lambda own: own.update(metric_sums=None),
+        lambda own: own["average"].update({"class": "Average"}),
+        lambda own: own["average"].update(averages=-1),
+        lambda own: own["average"]["options"]["dict"].append(["decay", 2.0]),
+        lambda own: own["average"]["arrays"].pop(),
+        lambda own: own["average"]["arrays"][0].pop("0.weight"),
+        lambda own: own["average"]["arrays"][0]["0.weight"].update(array="average/weights/0.bias"),
     ],
 )
 def test_values_that_do_not_fit(whole: Path, tmp_path: Path, change: Callable[[Any], Any]) -> None:
