@@ -1,6 +1,5 @@
 """What `Trainer.fit` trains on: arrays, which the core goes through by itself, or batches that come one by one."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -8,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from trainstep import _core
 from trainstep._checks import integer
+from trainstep.data.batches import Batches, batch_rows
 
 if TYPE_CHECKING:
     from trainstep.trainer import Trainer
 
-LARGEST_BATCH = 2**48  # more rows than there is memory for
 PROGRESS_INTERVAL = 0.1  # seconds between two updates of the bar
 # Called with the updates of the epoch so far, its rows, mean loss and accuracy.
 Report = Callable[[int, int, float, float | None], None]
@@ -28,11 +27,14 @@ class Hooks:
 class Arrays:
     """Rows that are there at once, memmaps included."""
 
-    def __init__(self, trainer: "Trainer", data: Any, batch_size: int, shuffle: bool, drop_last: bool, accumulate: int) -> None:
+    def __init__(
+        self, trainer: "Trainer", data: Any, batch_size: int | str, shuffle: bool, drop_last: bool, accumulate: int
+    ) -> None:
         x, y, sample_weight = data
         self._data = trainer._core.data(x, y, "fit", "x", "y", sample_weight, callers_loss=trainer._custom_loss)
-        self._batch_size, self._shuffle, self._drop_last = batch_size, shuffle, drop_last
         rows = self._data.rows
+        batch_size = batch_rows("fit: batch_size", batch_size, rows)
+        self._batch_size, self._shuffle, self._drop_last = batch_size, shuffle, drop_last
         self._end = rows // batch_size * batch_size if drop_last else rows
         self._of_update = batch_size * accumulate
         # An unfinished epoch goes on only with data of which it may be a part.
@@ -76,7 +78,7 @@ class Stream:
     """Batches from an iterable, a generator or a function of the epoch."""
 
     def __init__(self, x: Any, epochs: int, steps_per_epoch: int | None, accumulate: int) -> None:
-        self.identity: list[Any] = ["stream"]
+        self.identity: list[Any] = x._identity() if isinstance(x, Batches) else ["stream"]
         self._source, self._accumulate = x, accumulate
         self._steps = None if steps_per_epoch is None else integer("fit: steps_per_epoch", steps_per_epoch, 1)
         self._once: Iterator[Any] | None = None
@@ -159,15 +161,6 @@ class Stream:
         return trainer._core.data(
             x, y, "fit", "x of a batch", "y of a batch", weight, "sample_weight of a batch", trainer._custom_loss
         )
-
-
-def batch_rows(where: str, batch_size: Any, x: Any) -> int:
-    """Give the rows of a batch: an int, or "sqrt" of the rows of x, rounded."""
-    if isinstance(batch_size, str):
-        if batch_size != "sqrt":
-            raise ValueError(f"{where} is {batch_size!r}, expected an int or 'sqrt'")
-        return max(1, round(math.sqrt(len(x))))
-    return integer(where, batch_size, 1, LARGEST_BATCH)
 
 
 def gives_batches(x: Any, y: Any) -> bool:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from trainstep import _core, checkpoint
 from trainstep._checks import integer, number, switch
-from trainstep._feeds import LARGEST_BATCH, Arrays, Hooks, Stream, batch_rows, gives_batches
+from trainstep._feeds import Arrays, Hooks, Stream, gives_batches
 from trainstep._progress import Bar
 from trainstep.averages import Average, take_statistics
 from trainstep.callbacks import Callback, running
+from trainstep.data.batches import LARGEST_BATCH
 from trainstep.history import History
 from trainstep.losses import LOSSES, Loss
 from trainstep.metrics import METRICS, Metric
@@ -557,8 +558,7 @@ class Trainer:
         else:
             if steps_per_epoch is not None:
                 raise ValueError(f"fit: steps_per_epoch is {steps_per_epoch!r}, expected None where x is an array")
-            size = batch_rows("fit: batch_size", batch_size, x)
-            feed = Arrays(self, (x, y, sample_weight), size, shuffle, drop_last, accumulate)
+            feed = Arrays(self, (x, y, sample_weight), batch_size, shuffle, drop_last, accumulate)
         validation = None
         if validation_data is not None:
             if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):

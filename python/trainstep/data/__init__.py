@@ -1,7 +1,25 @@
-"""Data that comes with the package, tables from files, and how to split data."""
+"""Data: what comes with the package, files, splits, statistics taken out, and batches for a training run."""
 
+from .ahead import prefetch
+from .batches import Batches, batch_size
 from .digits import load_digits
+from .idx import load_idx
+from .labels import one_hot
 from .split import train_test_split
+from .standardizer import Standardizer
 from .table import Table, load_table
+from .whitener import Whitener
 
-__all__ = ["Table", "load_digits", "load_table", "train_test_split"]
+__all__ = [
+    "Batches",
+    "Standardizer",
+    "Table",
+    "Whitener",
+    "batch_size",
+    "load_digits",
+    "load_idx",
+    "load_table",
+    "one_hot",
+    "prefetch",
+    "train_test_split",
+]

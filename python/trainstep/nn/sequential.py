@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from trainstep import _core
+from trainstep._blocks import column_statistics, real_array
 from trainstep._checks import float_dtype, integer, number, path_text, switch
 from trainstep._files import whole_file
 from trainstep.nn.layers import Layer, Standardize, by_path, from_spec, initializers, refuse_constant_weights, with_widths
@@ -30,7 +31,6 @@ _PROGRAMS = {"float32": _core.ProgramFloat32, "float64": _core.ProgramFloat64}
 _FORMAT = "trainstep-model-1"
 _MASK = ".mask"  # behind the name of a parameter: the name of its mask in a file
 EXTRA = "trainer/"  # before the names of arrays in a file that are not the network's
-_BLOCK = 2**16  # elements of x that are looked at together: few enough for the cache
 
 
 class Sequential:
@@ -807,40 +807,9 @@ def _mask(name: str, stored: Array, values: Array) -> Array:
 
 def _statistics(function: str, x: Any, features: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """Return the mean of each column of x, and what to multiply it by; in float64, of x as `dtype` holds it."""
-    x = np.from_dlpack(x) if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray) else np.asarray(x)
-    if x.dtype.kind not in "biuf":
-        raise TypeError(f"{function}: x has dtype {x.dtype}, expected a real dtype")
+    x = real_array(function, x)
     rows = len(x) if x.ndim > 1 else 0
     if rows == 0 or x.size != rows * features:
         raise ValueError(f"{function}: x has shape {x.shape}, expected (rows, {features}) with at least one row")
-    step = max(1, _BLOCK // features)
-
-    def blocks() -> Iterator[Array]:
-        for first in range(0, rows, step):
-            # Always in C order: the order of the sums is that of the memory.
-            yield x[first : first + step].reshape(-1, features).astype(dtype, order="C").astype(np.float64)
-
-    # Two passes: the squares of x itself would cancel where the mean is many times the spread.
-    low, high, total = np.full(features, np.inf), np.full(features, -np.inf), np.zeros(features)
-    with np.errstate(over="ignore", invalid="ignore"):  # found and named below
-        for block in blocks():
-            np.minimum(low, block.min(axis=0), out=low)
-            np.maximum(high, block.max(axis=0), out=high)
-            total += block.sum(axis=0)
-        mean = total / rows
-        squares, rest = np.zeros(features), np.zeros(features)
-        for block in blocks():
-            block -= mean
-            squares += (block * block).sum(axis=0)
-            rest += block.sum(axis=0)  # 0 but for the rounding of the mean, which is corrected by it
-        constant = low == high  # asked so, for the rounding of the mean can make a spread of its own
-        std = np.where(constant, 1.0, np.sqrt((squares - rest * rest / rows) / rows))
-        mean = np.where(constant, low, mean + rest / rows)
-        scale = 1 / std
-        fits = np.isfinite(mean) & np.isfinite(scale.astype(dtype)) & (scale.astype(dtype) >= np.finfo(dtype).tiny)
-    for j in np.flatnonzero(~fits)[:1]:
-        raise ValueError(
-            f"{function}: column {j} of x has values from {low[j]:g} to {high[j]:g} and standard deviation {std[j]:g}, "
-            f"expected finite numbers whose spread {dtype} can hold"
-        )
-    return mean, scale
+    mean, std = column_statistics(function, x, features, dtype)
+    return mean, 1 / std
