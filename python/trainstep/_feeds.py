@@ -106,7 +106,9 @@ class Stream:
         if hasattr(self._source, "iterate"):
             return iter(self._source.iterate(epoch, done))
         batches = self._source(epoch) if callable(self._source) else self._source
-        return islice(iter(batches), done, None)
+        if isinstance(batches, Iterator):
+            return islice(batches, done, None)  # not closed: the caller may go on with it
+        return _from(batches, done)
 
     def run(self, trainer: "Trainer", hooks: Hooks, report: Report | None) -> bool:
         """Train on what is left of the epoch, and say whether it is over."""
@@ -161,6 +163,16 @@ class Stream:
         return trainer._core.data(
             x, y, "fit", "x of a batch", "y of a batch", weight, "sample_weight of a batch", trainer._custom_loss
         )
+
+
+def _from(batches: Iterable[Any], done: int) -> Iterator[Any]:
+    """Give the batches from number `done` on, of an iterator that is closed with this one."""
+    iterator = iter(batches)
+    try:
+        yield from islice(iterator, done, None)
+    finally:
+        if hasattr(iterator, "close"):
+            iterator.close()
 
 
 def gives_batches(x: Any, y: Any) -> bool:

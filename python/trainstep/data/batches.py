@@ -15,6 +15,7 @@ from trainstep.data.ahead import MOST_AHEAD, ahead
 Array = NDArray[Any]
 
 LARGEST_BATCH = 2**48  # more rows than there is memory for
+_LAST_EPOCH = 2**32 - 1  # of which the order is drawn from a counter of 32 bits
 
 
 def batch_size(rows: int, size: int | str = "sqrt") -> int:
@@ -178,7 +179,7 @@ class Batches:
         >>> [x.tolist() for x, in batches] == first
         True
         """
-        self._epoch = integer("set_epoch: epoch", epoch, 0, 2**63 - 1)
+        self._epoch = integer("set_epoch: epoch", epoch, 0, _LAST_EPOCH)
 
     def __len__(self) -> int:
         return self.rows // self.batch_size if self.drop_last else -(-self.rows // self.batch_size)
@@ -214,7 +215,7 @@ class Batches:
         >>> next(batches.iterate(epoch=5, first=2))
         (array([3.]), array([2]))
         """
-        epoch = integer("iterate: epoch", epoch, 0, 2**63 - 1)
+        epoch = integer("iterate: epoch", epoch, 0, _LAST_EPOCH)
         first = integer("iterate: first", first, 0, len(self))
         return ahead(lambda: self._make(epoch, first), self.prefetch)
 

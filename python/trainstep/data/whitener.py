@@ -253,8 +253,8 @@ def _covariance(x: Array, mean: Array, by: Array | None = None) -> Array:
 def _noise(x: Array, mean: Array, covariance: Array, largest: float) -> float:
     """Give the most that rounding may have made of an eigenvalue that is 0, beside the largest."""
     # The eigenvalues are as exact as the sums: eps times the largest, for each of the features.
-    sums = 16 * x.shape[1] * float(np.finfo(np.float64).eps) * largest
+    sums: float = 16 * x.shape[1] * float(np.finfo(np.float64).eps) * largest
     # Numbers of x may have been rounded themselves, as of a column that is the sum of two: by less than eps of their size.
     own = float(np.finfo(x.dtype).eps) if x.dtype.kind == "f" else 0.0
     size = float((mean**2 + np.diag(covariance)).max())
-    return max(sums, own**2 * size)
+    return max(sums, own * own * size)
