@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from trainstep import init, ops, optim
 from trainstep._checks import float_dtype, number
-from trainstep._feeds import batch_rows
 from trainstep.data import train_test_split
+from trainstep.data.batches import batch_rows
 from trainstep.losses import LOSSES, Loss
 from trainstep.nn import Dense, Sequential, Standardize
 from trainstep.optim import Optimizer
@@ -140,7 +140,7 @@ def of(
     network, model = _network(hidden, x.shape[1], outputs, dtype, seed)
     if not network._is_standardized():
         network.standardize(x_train)
-    size = batch_rows("run: batch_size", batch_size, x_train)
+    size = batch_rows("run: batch_size", batch_size, len(x_train))
     after = ("# model.predict(x) * spread + center is the target in its own unit",) if kind == "regression" else ()
     code = Code(tuple(lines), model, _loss_text(found), f"batch_size={size}, validation_data=(x_val, y_val)", after)
     return Problem(kind, (x_train, y_train), (x_val, y_val), outputs, found, network, optimizer, size, seed, code)
