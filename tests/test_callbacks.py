@@ -6,6 +6,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import trainstep as ts
-from trainstep.callbacks import Callback, Monitor
+from trainstep.callbacks import Callback, LambdaCallback, Monitor
 from trainstep.nn import Activation, BatchNorm, Dense, Dropout, Residual, Sequential
 
 from .helpers import assert_same_bits, bits, classes, network, state_bits
@@ -204,6 +205,61 @@ def test_what_is_no_list_of_callbacks_is_refused(callbacks: Any, message: str) -
     with pytest.raises(TypeError, match=message):
         trainer.fit(X, Y, callbacks=callbacks)
     assert trainer.epoch == 0
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("mine"), KeyboardInterrupt()], ids=["none", "error", "ctrl-c"])
+@pytest.mark.parametrize("method", ["on_train_begin", "on_epoch_begin", "on_batch_end", "on_epoch_end"])
+def test_interrupted_says_how_fit_ended(method: str, error: BaseException | None) -> None:
+    seen: list[bool] = []
+
+    class Looker(Callback):
+        def on_train_end(self) -> None:
+            seen.append(self.interrupted)
+
+    def end(*_: Any) -> None:
+        if error is not None:
+            raise error
+        if method != "on_train_begin":
+            trainer.stop()
+
+    trainer, looker = ts.Trainer(net()), Looker()
+    with nullcontext() if error is None else pytest.raises(type(error)):
+        trainer.fit(X, Y, epochs=2, callbacks=[looker, LambdaCallback(**{method: end})])
+    trainer.fit(X, Y, callbacks=[looker])
+    assert seen == [error is not None, False]
+
+
+# --- LambdaCallback --------------------------------------------------------------------------------------------------------------
+
+HOOKS = ("on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end", "on_batch_begin", "on_batch_end")
+
+
+def test_functions_are_called_as_methods_are() -> None:
+    class Methods(Callback):
+        pass
+
+    by_class: list[Any] = []
+    by_function: list[Any] = []
+    for name in HOOKS:
+        setattr(Methods, name, lambda self, *given, name=name: by_class.append((name, *given)))
+    functions: dict[str, Any] = {name: lambda *given, name=name: by_function.append((name, *given)) for name in HOOKS}
+    ts.Trainer(net()).fit(X, Y, epochs=2, callbacks=[Methods(), LambdaCallback(**functions)])
+    assert by_function == by_class
+    assert [call[0] for call in by_class[:4]] == ["on_train_begin", "on_epoch_begin", "on_batch_begin", "on_batch_end"]
+    assert len(by_class) == 2 + 2 * 2 + 6 * 2
+
+
+def test_only_functions_that_were_given_are_called() -> None:
+    calls: list[int] = []
+    callback = LambdaCallback(on_batch_end=lambda step, values: calls.append(step))
+    ts.Trainer(net()).fit(X, Y, epochs=2, batch_size=48, callbacks=[callback, LambdaCallback()])
+    assert calls == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_what_is_no_function_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=f"LambdaCallback: {name} is a int, expected a function"):
+        LambdaCallback(**{name: 3})  # type: ignore[arg-type]
 
 
 # --- Monitor ---------------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from trainstep._checks import integer, number, switch
 from trainstep._feeds import Arrays, Hooks, Stream, gives_batches
 from trainstep._progress import Bar
 from trainstep.averages import Average, take_statistics
-from trainstep.callbacks import Callback, running
+from trainstep.callbacks.base import Callback, running
 from trainstep.data.batches import LARGEST_BATCH
 from trainstep.history import History
 from trainstep.losses import LOSSES, Loss
@@ -810,7 +810,7 @@ class _Run:
 
 def _has_own(callback: Callback, method: str) -> bool:
     """Whether a callback has a method that is not that of `Callback`, which does nothing."""
-    return getattr(type(callback), method) is not getattr(Callback, method)
+    return getattr(getattr(callback, method), "__func__", None) is not getattr(Callback, method)
 
 
 def _callbacks(callbacks: Any) -> list[Callback]:

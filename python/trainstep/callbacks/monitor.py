@@ -1,181 +1,18 @@
-"""Callbacks: what ``Trainer.fit(callbacks=[...])`` calls while it runs.
-
-A callback is an object of a class below `Callback` that has some of its methods of its own. They are called in the order of the
-list, between two steps, so they may use the model and the trainer as anyone may.
-"""
+"""Monitor: the diagnosis of a network while it is trained."""
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainstep._checks import integer, path_text
+from trainstep.callbacks.base import Callback
 
 if TYPE_CHECKING:
     from trainstep.diagnosis import Report
-    from trainstep.trainer import DivergenceError, Trainer
-
-__all__ = ["Callback", "Monitor"]
 
 _ROWS = 256
-
-
-class Callback:
-    """What all callbacks have in common: methods that `Trainer.fit` calls, none of which does anything here.
-
-    What a method raises ends the training, with the model as the last whole step left it.
-
-    Attributes
-    ----------
-    trainer : Trainer
-        Whose `fit` runs, or ran last; set before `on_train_begin`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import trainstep as ts
-    >>> class Printer(ts.callbacks.Callback):
-    ...     def on_epoch_end(self, epoch, values):
-    ...         print(epoch, sorted(values), f"{values['loss']:.3f}")
-    >>> trainer = ts.Trainer(ts.nn.Sequential(ts.nn.Dense(1, 1, init="zeros")), loss="mse")
-    >>> history = trainer.fit(np.ones((4, 1)), np.ones((4, 1)), callbacks=[Printer()])
-    1 ['loss', 'lr', 'seconds'] 1.000
-    """
-
-    trainer: "Trainer"
-    handles_divergence = False  # whether on_divergence is called in place of an exception
-    comes_last = False  # whether it is called after all others: what it saves of them is then as they leave the epoch or step
-
-    def on_train_begin(self) -> None:
-        """Begin: the data has been checked, nothing has been trained by this `fit`."""
-
-    def on_train_end(self) -> None:
-        """End, where `on_train_begin` did not raise: after the last epoch, and also where an exception or Ctrl-C ends `fit`."""
-
-    def on_epoch_begin(self, epoch: int) -> None:
-        """Begin an epoch.
-
-        Parameters
-        ----------
-        epoch : int
-            Its number, counted from 1 over the life of the trainer.
-
-        Examples
-        --------
-        >>> import trainstep as ts
-        >>> ts.callbacks.Callback().on_epoch_begin(1)
-        """
-
-    def on_epoch_end(self, epoch: int, values: dict[str, float]) -> None:
-        """End an epoch; `Trainer.stop` makes it the last.
-
-        Parameters
-        ----------
-        epoch : int
-            Its number, as in `History`.
-        values : dict of str to float
-            What `History` has taken of this epoch: "loss", "lr", "seconds" and, where they were measured, "accuracy", "val_loss"
-            and "val_accuracy". A copy: what is changed in it changes nothing else.
-
-        Examples
-        --------
-        >>> import trainstep as ts
-        >>> ts.callbacks.Callback().on_epoch_end(1, {"loss": 0.5})
-        """
-
-    def on_batch_begin(self, step: int) -> None:
-        """Begin a step; only a class that has this method for itself is called, and costs something.
-
-        Parameters
-        ----------
-        step : int
-            The number of the update that follows, counted from 1 over the life of the trainer.
-
-        Examples
-        --------
-        >>> import trainstep as ts
-        >>> ts.callbacks.Callback().on_batch_begin(1)
-        """
-
-    def on_batch_end(self, step: int, values: dict[str, float]) -> None:
-        """End a step, which may be of several batches (``accumulate``); `Trainer.stop` makes it the last.
-
-        Parameters
-        ----------
-        step : int
-            The number of the update.
-        values : dict of str to float
-            "loss", the mean over its rows before the update.
-
-        Examples
-        --------
-        >>> import trainstep as ts
-        >>> ts.callbacks.Callback().on_batch_end(1, {"loss": 0.5})
-        """
-
-    def on_divergence(self, error: "DivergenceError") -> None:
-        """Take notice of a loss that is not finite, after the model has been put back; called where `handles_divergence` is True.
-
-        `fit` then ends, and does not raise the error.
-
-        Parameters
-        ----------
-        error : DivergenceError
-            What would have been raised.
-
-        Examples
-        --------
-        >>> import trainstep as ts
-        >>> ts.callbacks.Callback().on_divergence(ts.DivergenceError(epoch=1, step=5, layer="0"))
-        """
-
-    def state_dict(self) -> dict[str, Any]:
-        """Give what a run that is resumed needs of this callback: what JSON can hold, and NumPy arrays. Here: nothing.
-
-        Returns
-        -------
-        state : dict
-
-        Examples
-        --------
-        >>> import trainstep as ts
-        >>> ts.callbacks.Callback().state_dict()
-        {}
-        """
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take what `state_dict` gave, before `on_train_begin`, where the trainer comes from a file (`Trainer.load`).
-
-        Parameters
-        ----------
-        state : dict
-            Of the callback of the same class, in the order of the list.
-
-        Examples
-        --------
-        >>> import trainstep as ts
-        >>> ts.callbacks.Callback().load_state_dict({})
-        """
-
-
-@contextmanager
-def running(callbacks: Iterable[Callback], trainer: "Trainer") -> Iterator[None]:
-    """Begin a training run for callbacks, and end it for all of them that began, however it ends."""
-    begun: list[Callback] = []
-    try:
-        for callback in callbacks:
-            callback.trainer = trainer
-            callback.on_train_begin()
-            begun.append(callback)
-        yield
-    finally:
-        with ExitStack() as ends:  # which goes on with the others where one raises
-            for callback in reversed(begun):
-                ends.callback(callback.on_train_end)
 
 
 class Monitor(Callback):
