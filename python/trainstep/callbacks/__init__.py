@@ -5,11 +5,13 @@ list (those that save the others come last), between two steps, so they may use 
 """
 
 from trainstep.callbacks.base import Callback, LambdaCallback
+from trainstep.callbacks.checkpoint import Checkpoint
 from trainstep.callbacks.monitor import Monitor
 from trainstep.callbacks.stopping import EarlyStopping, TerminateOnNaN
 
 __all__ = [
     "Callback",
+    "Checkpoint",
     "EarlyStopping",
     "LambdaCallback",
     "Monitor",
