@@ -6,10 +6,12 @@ list (those that save the others come last), between two steps, so they may use 
 
 from trainstep.callbacks.base import Callback, LambdaCallback
 from trainstep.callbacks.checkpoint import Checkpoint
+from trainstep.callbacks.csv_logger import CSVLogger
 from trainstep.callbacks.monitor import Monitor
 from trainstep.callbacks.stopping import EarlyStopping, TerminateOnNaN
 
 __all__ = [
+    "CSVLogger",
     "Callback",
     "Checkpoint",
     "EarlyStopping",
