@@ -9,6 +9,7 @@ from trainstep.callbacks.checkpoint import Checkpoint
 from trainstep.callbacks.csv_logger import CSVLogger
 from trainstep.callbacks.monitor import Monitor
 from trainstep.callbacks.stopping import EarlyStopping, TerminateOnNaN
+from trainstep.callbacks.tensorboard import TensorBoard
 
 __all__ = [
     "CSVLogger",
@@ -17,5 +18,6 @@ __all__ = [
     "EarlyStopping",
     "LambdaCallback",
     "Monitor",
+    "TensorBoard",
     "TerminateOnNaN",
 ]
