@@ -16,6 +16,7 @@ except ImportError as error:
 
 from trainstep import averages, callbacks, data, init, losses, metrics, nn, ops, optim, plots, recipe, reference, schedules
 from trainstep._runtime import config, get_include, get_num_threads, num_threads, set_num_threads, show_config
+from trainstep.curves import CurveReport
 from trainstep.diagnosis import LayerReport, Report, diagnose
 from trainstep.history import History
 from trainstep.selftest import selftest
@@ -24,6 +25,7 @@ from trainstep.trainer import DivergenceError, Trainer
 __version__: str = _core.__version__
 
 __all__ = [
+    "CurveReport",
     "DivergenceError",
     "History",
     "LayerReport",

@@ -51,7 +51,7 @@ def save(trainer: "Trainer", path: Any) -> None:
         "metrics": [writer.plain({"name": metric.name, "options": asdict(metric)}) for metric in trainer.metrics],
         "metric_sums": writer.plain(np.asarray(trainer._core.metric_sums)) if trainer.metrics else None,
         "average": _average_of(trainer, writer),
-        "history": {"epoch": trainer.history.epoch, "history": trainer.history.history},
+        "history": trainer.history.to_dict(),
         "optimizer": {
             "class": type(optimizer).__name__,
             "defaults": writer.plain(optimizer.defaults),
@@ -102,7 +102,7 @@ def load(path: Any, loss: Any = None, schedule: Callable[[int], float] | None = 
         seed, epoch = integer("seed", own["seed"]), integer("epoch", own["epoch"], 0, _MOST)
         passes = integer("passes", own["passes"], 0, 2**32 - 1)
         unfinished = _totals(own["unfinished"])
-        history = _history(own["history"])
+        history = History.from_dict(own["history"])
         states = [(str(name), reader.value(value)) for name, value in own["callbacks"]]
         metrics = [METRICS[spec["name"]](**spec["options"]) for spec in map(reader.value, own.get("metrics", []))]
         metric_sums = reader.value(own.get("metric_sums"))
@@ -213,13 +213,6 @@ def _totals(values: Any) -> tuple[float, float, int, int, int, int, int]:
     loss, count, *counts = values
     correct, judged, rows, batches, updates = (integer("unfinished", n, 0, _MOST) for n in counts)
     return number("unfinished", loss), number("unfinished", count, 0), correct, judged, rows, batches, updates
-
-
-def _history(saved: Mapping[str, Any]) -> History:
-    history = History()
-    for i, epoch in enumerate(saved["epoch"]):
-        history.append(epoch, **{name: values[i] for name, values in saved["history"].items()})
-    return history
 
 
 class _Writer:
