@@ -465,6 +465,25 @@ print("done")
     assert output_of(code) == "done"
 
 
+def test_nothing_waits_for_a_thread_once_the_interpreter_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    going_on = threading.Event()
+
+    def source() -> Iterator[int]:
+        yield 0
+        assert going_on.wait(60)
+
+    iterator = iter(prefetch(Reiterable(source)))
+    next(iterator)
+    (thread,) = workers()
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.is_finalizing", lambda: True)
+        iterator.close()  # type: ignore[attr-defined]
+    assert thread.is_alive()
+    going_on.set()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
 # --- training -------------------------------------------------------------------------------------------------------------------
 
 

@@ -56,6 +56,12 @@ def test_statistics_per_feature(rng: np.random.Generator) -> None:
         assert_same_bits(Standardizer().fit_transform(other), z)
 
 
+def test_a_mean_that_has_no_digits_left_for_the_spread(rng: np.random.Generator) -> None:
+    offsets = rng.integers(0, 10, 999)
+    _, std = exact_statistics(offsets.tolist())
+    assert Standardizer().fit(2.0**52 + offsets[:, None]).scale_[0] == pytest.approx(std, rel=1e-12)
+
+
 @pytest.mark.parametrize("channels", [(), (1,), (3,)])
 @pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
 def test_statistics_per_channel(channels: tuple[int, ...], kind: str, rng: np.random.Generator) -> None:
@@ -191,6 +197,14 @@ def test_directions_without_variance(kind: str, rng: np.random.Generator) -> Non
         Whitener().fit(np.ones((5, 2)))
     with pytest.raises(ValueError, match="Whitener: all rows of x are the same"):
         Whitener().fit(few[:1])
+
+
+def test_what_rounding_of_the_data_made_is_no_direction(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((500, 2)).astype(np.float32) + np.float32(1000)
+    x = np.column_stack([x, x[:, 0] + x[:, 1]])  # a sum in float32: its last digits are noise
+    assert len(Whitener().fit(x).components_) == 2
+    x[:, 2] += rng.standard_normal(500).astype(np.float32) * 0.01
+    assert len(Whitener().fit(x).components_) == 3
 
 
 def test_components_and_eps(rng: np.random.Generator) -> None:
