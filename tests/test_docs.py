@@ -51,7 +51,7 @@ FORMULA_MODULES = (
 )
 FORMULA_CLASSES = {c for c in optim.__all__ if isinstance(getattr(optim, c), type)} - {"Optimizer"}
 FORMULA_CLASSES |= {"Dense", "Standardize", "Sequential", "Trainer", "SoftmaxCrossEntropy", "Huber", "EMA", "SWA"}
-FORMULA_CLASSES |= {"Dense", "Standardize", "Standardizer", "Whitener", "Sequential", "Trainer", "SoftmaxCrossEntropy", "Huber"}
+FORMULA_CLASSES |= {"Standardizer", "Whitener"}
 
 
 def module(name: str) -> ModuleType:
