@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import trainstep as ts
 from trainstep import _core
 from trainstep.callbacks import Callback
-from trainstep.data import Batches, batch_size, prefetch
+from trainstep.data import Batches, augment, batch_size, prefetch
 from trainstep.nn import Dropout
 
 from .helpers import Dlpack, assert_same_bits, output_of, untouched
@@ -173,24 +173,28 @@ def uniform(samples: np.ndarray, epoch: int, seed: int, place: int) -> np.ndarra
     return np.array([np.random.default_rng([seed, epoch, place, int(s)]).random() for s in samples])
 
 
+def of(draws: augment.Draws) -> np.ndarray:
+    return uniform(draws.samples, draws.epoch, draws.seed, draws.place)
+
+
 class Flip:
-    def apply(self, x: np.ndarray, y: Any, samples: np.ndarray, epoch: int, seed: int, place: int) -> tuple[np.ndarray, Any]:
-        flipped = uniform(samples, epoch, seed, place) < 0.5
+    def __call__(self, x: np.ndarray, y: Any, draws: augment.Draws) -> tuple[np.ndarray, Any]:
+        flipped = of(draws) < 0.5
         x = x.copy()
         x[flipped] = x[flipped, :, ::-1]
         return x, y
 
 
 class Noise:
-    def apply(self, x: np.ndarray, y: Any, samples: np.ndarray, epoch: int, seed: int, place: int) -> tuple[np.ndarray, Any]:
-        noise = uniform(samples, epoch, seed, place).reshape(-1, *[1] * (x.ndim - 1))
+    def __call__(self, x: np.ndarray, y: Any, draws: augment.Draws) -> tuple[np.ndarray, Any]:
+        noise = of(draws).reshape(-1, *[1] * (x.ndim - 1))
         return x + noise, y
 
 
 class Soft:
     """Labels become rows."""
 
-    def apply(self, x: np.ndarray, y: Any, samples: np.ndarray, epoch: int, seed: int, place: int) -> tuple[np.ndarray, Any]:
+    def __call__(self, x: np.ndarray, y: Any, draws: augment.Draws) -> tuple[np.ndarray, Any]:
         return x, ts.data.one_hot(y, 4) * np.float32(0.9) + np.float32(0.025)
 
 
@@ -198,8 +202,18 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: list[Any] = []
 
-    def apply(self, x: np.ndarray, y: Any, samples: np.ndarray, epoch: int, seed: int, place: int) -> tuple[np.ndarray, Any]:
-        self.calls.append((x.shape, None if y is None else y.shape, samples.copy(), samples.dtype, epoch, seed, place))
+    def __call__(self, x: np.ndarray, y: Any, draws: augment.Draws) -> tuple[np.ndarray, Any]:
+        self.calls.append(
+            (
+                x.shape,
+                None if y is None else y.shape,
+                draws.samples.copy(),
+                draws.samples.dtype,
+                draws.epoch,
+                draws.seed,
+                draws.place,
+            )
+        )
         return x, y
 
 
@@ -237,6 +251,53 @@ def test_transforms_in_order_and_in_any_batch(shape: Any) -> None:
     for i in range(ROWS):
         np.testing.assert_array_equal(got[i], (images[i][:, ::-1] if flips[i] else images[i]) + noise[i])
     assert abs(flips.sum() - ROWS / 2) < 4 * np.sqrt(ROWS / 4)
+
+
+# the transforms of data.augment
+TRANSFORMS = [
+    augment.HorizontalFlip(),
+    augment.RandomCrop(1),
+    augment.RandomRotation(20),
+    augment.Cutout(2),
+    augment.GaussianNoise(0.1),
+]
+
+
+@pytest.mark.parametrize("transforms", [TRANSFORMS, [*TRANSFORMS, augment.Mixup(0.4, classes=10)]], ids=["moved", "mixed"])
+def test_the_same_bits_with_and_without_a_thread(transforms: list[Any]) -> None:
+    x, y = ts.data.load_digits()
+    x, y = x[:300], y[:300]
+
+    def epoch(ahead: int, threads: int) -> list[tuple[np.ndarray, ...]]:
+        with ts.num_threads(threads):
+            return list(Batches(x, y, 64, augment=transforms, shape=(8, 8), seed=9, prefetch=ahead).iterate(4))
+
+    expected = epoch(0, 1)
+    assert expected[0][0].shape == (64, 64)
+    for ahead, threads in ((0, 2), (1, 1), (2, 2), (5, 3)):
+        for got, batch in zip(epoch(ahead, threads), expected, strict=True):
+            for a, b in zip(got, batch, strict=True):
+                assert_same_bits(a, b)
+
+
+def test_a_sample_does_not_depend_on_its_batch() -> None:
+    x, y = ts.data.load_digits()
+    images = x[:40].reshape(40, 8, 8)
+
+    def by_label(**options: Any) -> dict[int, bytes]:
+        batches = Batches(images, np.arange(40), augment=TRANSFORMS, seed=2, **options)
+        return {int(label): xb[i].tobytes() for xb, yb in batches.iterate(3) for i, label in enumerate(yb)}
+
+    expected = by_label(batch_size=40)
+    assert len(expected) == 40
+    for options in ({"batch_size": 1}, {"batch_size": 7, "shuffle": False}, {"batch_size": 16, "prefetch": 0}):
+        assert by_label(**options) == expected
+    other = {
+        int(label): xb[0].tobytes()
+        for xb, yb in Batches(images, np.arange(40), 1, augment=TRANSFORMS, seed=2).iterate(4)
+        for label in yb
+    }
+    assert sum(other[k] == expected[k] for k in expected) == 0  # another epoch, other pictures
 
 
 def test_labels_may_change_and_dtypes_are_kept() -> None:
@@ -360,8 +421,8 @@ def test_what_a_source_raises_comes_after_what_it_gave(ahead: int) -> None:
 
 def test_what_a_transform_raises_is_raised() -> None:
     class Failing:
-        def apply(self, x: Any, y: Any, samples: Any, epoch: int, seed: int, place: int) -> Any:
-            if epoch == 1:
+        def __call__(self, x: Any, y: Any, draws: augment.Draws) -> Any:
+            if draws.epoch == 1:
                 raise OSError("no disk")
             return x[:5], y
 
@@ -582,8 +643,9 @@ def test_a_hook_that_raises_ends_the_thread() -> None:
         ((X, Y), {"prefetch": True}, TypeError, "Batches: prefetch is a bool"),
         ((X, Y), {"dtype": "int8"}, TypeError, "Batches: dtype is int8, expected float32 or float64"),
         ((X, Y), {"augment": Flip()}, TypeError, "Batches: augment is a Flip, expected a list of transforms"),
-        ((X, Y), {"augment": [Flip]}, TypeError, r"Batches: augment\[0\] is Flip itself, expected an object with"),
-        ((X, Y), {"augment": [Flip(), abs]}, TypeError, r"Batches: augment\[1\] is a builtin_function_or_method"),
+        ((X, Y), {"augment": [Flip]}, TypeError, r"Batches: augment\[0\] is the class Flip, expected a transform"),
+        ((X, Y), {"augment": [Flip(), 3]}, TypeError, r"Batches: augment\[1\] is a int, expected a transform"),
+        ((X, Y), {"augment": [Flip()] * 257}, ValueError, "Batches: augment has 257 transforms, expected at most 256"),
         ((X, Y), {"shape": (2, 4)}, ValueError, "Batches: shape is given, expected None without augment"),
         ((X, Y), {"shape": (3, 4), "augment": [Flip()]}, ValueError, r"Batches: x has shape \(103, 8\), expected \(rows, 12\)"),
         ((X, Y), {"shape": 8, "augment": [Flip()]}, ValueError, r"Batches: shape is 8, expected \(H, W\) or \(H, W, C\)"),

@@ -19,6 +19,7 @@ void bind_normalize(py::module_& m);
 void bind_capi(py::module_& m);
 void bind_metrics(py::module_& m);
 void bind_nn(py::module_& m);
+void bind_data(py::module_& m);
 void bind_probes(py::module_& m);
 
 inline std::string type_name(py::handle object) { return py::str(py::type::handle_of(object).attr("__name__")); }

@@ -25,5 +25,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     trainstep::bind_capi(m);
     trainstep::bind_metrics(m);
     trainstep::bind_nn(m);
+    trainstep::bind_data(m);
     trainstep::bind_probes(m);
 }

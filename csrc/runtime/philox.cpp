@@ -8,12 +8,6 @@ namespace trainstep {
 
 namespace {
 
-// Two words make 53 bits: a uniform number in (0, 1), both ends left out.
-double unit(std::uint32_t high, std::uint32_t low) {
-    const std::uint64_t bits = (std::uint64_t(high) << 32 | low) >> 12;
-    return (double(bits) + 0.5) * 0x1p-52;
-}
-
 // out[i] = f(u_i) with u_i uniform in (0, 1): block i/2 of the stream holds two of them.
 template <class T, class F>
 void fill(T* out, std::size_t n, PhiloxStream stream, double ns_per_item, F f) {

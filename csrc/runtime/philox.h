@@ -25,6 +25,12 @@ inline PhiloxCounter philox4x32(PhiloxCounter c, PhiloxKey k) {
     return c;
 }
 
+// Two words make 53 bits: a uniform number in (0, 1), both ends left out.
+inline double unit(std::uint32_t high, std::uint32_t low) {
+    const std::uint64_t bits = (std::uint64_t(high) << 32 | low) >> 12;
+    return (double(bits) + 0.5) * 0x1p-52;
+}
+
 // Numbers of one purpose and stream: at(i) is the i-th block of four words. seed is the 64-bit key; stream tells apart what has the
 // same purpose (the parameter, the epoch).
 struct PhiloxStream {

@@ -10,6 +10,6 @@ inline constexpr std::uint32_t kPhiloxMultiplier[2] = {0xD2511F53, 0xCD9E8D57}, 
 inline constexpr int kPhiloxRounds = 10;
 
 // What a stream of numbers is for. The purpose is a part of the counter, so that no two uses of a seed share a number.
-enum class Purpose : std::uint32_t { init = 0, shuffle = 1, rounding = 2, dropout = 3 };
+enum class Purpose : std::uint32_t { init = 0, shuffle = 1, rounding = 2, dropout = 3, augment = 4 };
 
 }  // namespace trainstep

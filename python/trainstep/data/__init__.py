@@ -1,5 +1,6 @@
 """Data: what comes with the package, files, splits, statistics taken out, and batches for a training run."""
 
+from . import augment
 from .ahead import prefetch
 from .batches import Batches, batch_size
 from .digits import load_digits
@@ -15,6 +16,7 @@ __all__ = [
     "Standardizer",
     "Table",
     "Whitener",
+    "augment",
     "batch_size",
     "load_digits",
     "load_idx",

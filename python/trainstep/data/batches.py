@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from trainstep import _core
 from trainstep._checks import float_dtype, integer, switch
 from trainstep.data.ahead import MOST_AHEAD, ahead
+from trainstep.data.augment import Draws
 
 Array = NDArray[Any]
 
@@ -84,8 +85,8 @@ class Batches:
     seed : int, default 0
         What orders and augmentations follow from.
     augment : sequence, optional
-        Transforms, applied to each batch in this order: objects with ``apply(x, y, samples, epoch, seed, place) -> (x, y)``, where
-        samples are the indices of the rows, int64, and place is that in the sequence. Each gives new arrays, of as many rows.
+        Transforms of `data.augment`, or functions ``(x, y, draws) -> (x, y)`` of one's own, at most 256: called for each batch in
+        this order, with an `augment.Draws` of the rows' random numbers. Each gives new arrays, of as many rows.
     prefetch : int, default 2
         How many batches a thread may make ahead. 0: no thread, and the same bits.
     dtype : dtype, optional
@@ -240,7 +241,7 @@ class Batches:
         if self._shape is not None:
             x = x.reshape(-1, *self._shape)
         for place, transform in enumerate(self._augment):
-            x, y = transform.apply(x, y, samples, epoch, self.seed % 2**64, place)
+            x, y = transform(x, y, Draws(samples, self.seed, epoch, place))
             if len(x) != len(samples) or (y is not None and len(y) != len(samples)):
                 raise ValueError(f"Batches: augment[{place}] gave other than the {len(samples)} rows that it got")
         if self._shape is not None:
@@ -297,10 +298,12 @@ def _transforms(augment: Any) -> tuple[Any, ...]:
         return ()
     if not isinstance(augment, list | tuple):
         raise TypeError(f"Batches: augment is a {type(augment).__name__}, expected a list of transforms")
+    if len(augment) > 256:
+        raise ValueError(f"Batches: augment has {len(augment)} transforms, expected at most 256")
     for place, transform in enumerate(augment):
-        if not callable(getattr(transform, "apply", None)) or isinstance(transform, type):
-            name = transform.__name__ + " itself" if isinstance(transform, type) else f"a {type(transform).__name__}"
-            raise TypeError(f"Batches: augment[{place}] is {name}, expected an object with a method apply")
+        if isinstance(transform, type) or not callable(transform):
+            name = f"the class {transform.__name__}" if isinstance(transform, type) else f"a {type(transform).__name__}"
+            raise TypeError(f"Batches: augment[{place}] is {name}, expected a transform of data.augment or a function")
     return tuple(augment)
 
 

@@ -47,23 +47,26 @@ def one_hot(y: ArrayLike, classes: int | None = None, dtype: DTypeLike = "float3
            [1., 0., 0.],
            [0., 1., 0.]], dtype=float32)
     """
-    dtype = float_dtype("one_hot: dtype", dtype)
+    classes = None if classes is None else integer("one_hot: classes", classes, 1)
+    return rows_of("one_hot", y, classes, float_dtype("one_hot: dtype", dtype))
+
+
+def rows_of(function: str, y: ArrayLike, classes: int | None, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Do the same for a function of another name."""
     if isinstance(y, np.ma.MaskedArray):
-        raise TypeError("one_hot: y is a MaskedArray, expected an array without a mask")
+        raise TypeError(f"{function}: y is a MaskedArray, expected an array without a mask")
     labels = np.asarray(y)
     if labels.ndim != 1:
-        raise ValueError(f"one_hot: y has shape {labels.shape}, expected (n,)")
-    if classes is not None:
-        classes = integer("one_hot: classes", classes, 1)
-    elif labels.size == 0:
-        raise ValueError("one_hot: y is empty and classes is None, expected an int")
+        raise ValueError(f"{function}: y has shape {labels.shape}, expected (n,)")
+    if classes is None and labels.size == 0:
+        raise ValueError(f"{function}: y is empty and classes is None, expected an int")
     if labels.dtype.kind not in "iu" and labels.size:  # an empty list has no dtype of its own
-        raise TypeError(f"one_hot: y has dtype {labels.dtype}, expected integers")
+        raise TypeError(f"{function}: y has dtype {labels.dtype}, expected integers")
     if classes is None:
         classes = max(1, int(labels.max()) + 1)
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
-        raise ValueError(f"one_hot: y[{wrong[0]}] is {labels[wrong[0]]}, expected 0 to {classes - 1}")
+        raise ValueError(f"{function}: y[{wrong[0]}] is {labels[wrong[0]]}, expected 0 to {classes - 1}")
     rows = np.zeros((len(labels), classes), dtype)
     rows[np.arange(len(labels)), labels.astype(np.intp)] = 1
     return rows
