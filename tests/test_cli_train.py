@@ -300,6 +300,11 @@ def test_a_progress_bar_is_for_terminals(capsys: Capture, monkeypatch: pytest.Mo
         (["--json", "."], "--json: . is a directory"),
         (["--accumulate", "0"], "--accumulate: '0' is not a whole number of 1 or more"),
         (["--warmup", "12", "--accumulate", "2"], "--warmup: 12 steps, the training has 12"),
+        (["--ema", "1"], "--ema: '1' is not a number of 0 or more, below 1"),
+        (["--metrics", "f1,f2"], "--metrics: 'f2' is not one of accuracy, precision, recall, f1, mse, mae, r2, top_5_accuracy"),
+        (["--metrics", "top_0_accuracy"], "--metrics: 'top_0_accuracy' is not one of"),
+        (["--metrics", "top_k_accuracy"], "--metrics: 'top_k_accuracy' is not one of"),
+        (["--metrics", "r2"], "metrics has r2"),
         (["--every", "2"], "--every is for a run with --checkpoint FILE"),
         (["--resume"], "--resume is for a run with --checkpoint FILE"),
         (["--checkpoint", "none/c"], "--checkpoint: there is no directory none"),
@@ -370,6 +375,44 @@ def test_images_from_an_npz_file(capsys: Capture) -> None:
     right = int((model.predict(x_test.reshape(50, 9)).argmax(axis=1) == y_test).sum())
     assert right > 40
     assert f"test accuracy    {right / 50:.4f} ({right} of 50)" in out
+
+
+def test_metrics_of_classes(capsys: Capture) -> None:
+    result = run(capsys, "--metrics", "f1,top_2_accuracy", "--save", "m")
+    table = ts.data.load_table("t.csv", target="kind")
+    assert table.y is not None
+    _, x_test, _, y_test = ts.data.train_test_split(table.x, table.y)
+    scores = ts.nn.load("m").predict(x_test)
+    assert result["results"]["test_f1"] == pytest.approx(ts.metrics.f1(scores, y_test))
+    assert result["results"]["test_top_2_accuracy"] == pytest.approx(ts.metrics.top_k_accuracy(scores, y_test, k=2))
+    assert {"f1", "val_f1", "top_2_accuracy", "val_top_2_accuracy"} <= set(result["history"])
+    assert len(result["settings"]["metrics"]) == 2
+
+
+def test_metrics_of_numbers_are_in_the_targets_unit(capsys: Capture) -> None:
+    arguments = ["train", "r.csv", "--target", "y", "--hidden", "8", "--epochs", "2", "--plot", "c.png", "--json", "-"]
+    assert main([*arguments, "--metrics", "mae,r2", "--save", "m"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    table = ts.data.load_table("r.csv", target="y")
+    assert table.y is not None
+    _, x_test, _, y_test = ts.data.train_test_split(table.x, table.y, stratify=False)
+    assert result["results"]["test_mae"] == pytest.approx(np.abs(ts.nn.load("m").predict(x_test)[:, 0] - y_test).mean(), rel=1e-5)
+    assert result["results"]["test_r2"] == pytest.approx(1 - result["results"]["test_rmse"] ** 2 / y_test.var(), rel=1e-5)
+
+
+def test_the_average_of_the_weights_is_what_is_saved(capsys: Capture) -> None:
+    plain, averaged = run(capsys, "--save", "plain"), run(capsys, "--ema", "0.9", "--save", "averaged")
+    assert averaged["history"]["loss"] == plain["history"]["loss"]  # it is trained as without
+    assert averaged["settings"]["ema"] == 0.9
+    assert contents("averaged") != contents("plain")
+    # Two trainings in parts give the same average as one.
+    options = ["--ema", "0.9", "--checkpoint", "run.ckpt", "--resume", "--save", "parts"]
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 11)
+        assert main(["train", *SMALL, *options]) == 130
+    capsys.readouterr()
+    run(capsys, *options)
+    assert contents("parts") == contents("averaged")
 
 
 # --- runs that go on -------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from trainstep.data import load_table
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
-pytestmark = pytest.mark.one_level
+pytestmark = [pytest.mark.one_level, pytest.mark.peers]
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ from trainstep.cli.common import UsageError
 
 _RUN = "run"  # in the metadata of a checkpoint's model: what it was made with
 # What may be another when a run goes on: where its results go, and how they are said.
-_FREE = {"command", "dataset", "paths", "epochs", "checkpoint", "every", "resume", "save", "plot", "json", "quiet", "no_progress"}
+_FREE = {"command", "dataset", "paths", "epochs", "checkpoint", "every", "resume", "save", "plot", "json"}
+_FREE |= {"quiet", "no_progress"}
 
 
 class Saver(ts.callbacks.Callback):
@@ -88,5 +89,6 @@ def run_of(arguments: argparse.Namespace, epochs_matter: bool, sizes: dict[str, 
     """Give all that makes a run what it is, as JSON has it."""
     run = {name: value for name, value in vars(arguments).items() if name not in _FREE}
     run["warmup"] = None if arguments.warmup is None else list(arguments.warmup)
+    run["metrics"] = None if arguments.metrics is None else [repr(metric) for metric in arguments.metrics]
     run["data"] = [f"{Path(arguments.dataset).name}:", *(f"{size} {part}" for part, size in sizes.items())]
     return run | ({"epochs": arguments.epochs} if epochs_matter else {})

@@ -47,6 +47,12 @@ class Problem:
     metadata: dict[str, Any] = field(default_factory=dict)
     prepare: Callable[[ts.nn.Sequential], None] = lambda model: None  # before the training
     finish: Callable[[ts.nn.Sequential], None] = lambda model: None  # after it
+    unscale: Callable[[Array], Array] | None = None  # of targets that are learnt in another unit
+
+    @property
+    def targets(self) -> Array:
+        """The targets of the test part, in the unit that the finished network gives them in."""
+        return self.test[1] if self.unscale is None else self.unscale(self.test[1])
 
     @property
     def sizes(self) -> dict[str, int]:

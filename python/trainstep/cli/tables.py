@@ -106,6 +106,7 @@ def _regression(path: Path, table: ts.data.Table, arguments: argparse.Namespace)
         dtype=_dtype(table.x, table.y[:, None]),
         metadata=_metadata(table),
         finish=finish,
+        unscale=lambda y: y * std + mean,
     )
 
 

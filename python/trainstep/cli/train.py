@@ -2,13 +2,14 @@
 
 import argparse
 import math
+import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import trainstep as ts
-from trainstep.cli import checkpoints, network, problems
+from trainstep.cli import checkpoints, network, problems, reports
 from trainstep.cli.common import (
     Formatter,
     Interrupted,
@@ -18,13 +19,13 @@ from trainstep.cli.common import (
     check_outputs,
     count,
     part,
-    print_aligned,
     says,
     seed,
+    share,
     shows_progress,
     write_json,
 )
-from trainstep.cli.problems import DATASETS, TABLES, Problem
+from trainstep.cli.problems import DATASETS, TABLES, Measure, Problem
 
 DEFAULT_PLOT = Path("learning-curves.png")
 PLOT_SUFFIXES = (".png", ".pdf", ".svg")
@@ -68,6 +69,10 @@ def add(commands: Any) -> None:
         metavar="SHARE",
         help="hold out this share of the training rows too, to choose by; default: none",
     )
+    training.add_argument(
+        "--ema", type=share, metavar="DECAY", help="test and save the moving average of the weights; warmed up at the beginning"
+    )
+    training.add_argument("--metrics", type=_metrics, metavar="NAME,...", help="measure these too: f1, top_5_accuracy, r2, ...")
     network.add_optimizer(train)
     network.add_penalties(train)
     files = train.add_argument_group("files")
@@ -86,6 +91,17 @@ def _batch_size(text: str) -> int | str:
     return text if text == "sqrt" else count(text)
 
 
+def _metrics(text: str) -> list[ts.metrics.Metric]:
+    made = []
+    for name in text.split(","):
+        top = re.fullmatch(r"top_([1-9]\d{0,8})_accuracy", name)
+        if top is None and (name not in ts.metrics.METRICS or name == ts.metrics.TopK.name):
+            known = [known for known in ts.metrics.METRICS if known != ts.metrics.TopK.name]
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}, top_5_accuracy")
+        made.append(ts.metrics.TopK(int(top[1])) if top else ts.metrics.METRICS[name]())
+    return made
+
+
 def _check(arguments: argparse.Namespace) -> None:
     """Look at all that can be wrong with the call: nobody trains for an hour to learn of a typing error."""
     problems.check(arguments)
@@ -95,7 +111,7 @@ def _check(arguments: argparse.Namespace) -> None:
         network.optimizer(arguments, arguments.lr)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    outputs = {"--save": arguments.save, "--plot": arguments.plot, "--checkpoint": arguments.checkpoint, "--json": arguments.json}
+    outputs = {f"--{name}": getattr(arguments, name) for name in ("save", "plot", "checkpoint", "json")}
     check_outputs(outputs, problems.inputs(arguments))
     if arguments.plot.suffix.lower() not in PLOT_SUFFIXES:
         raise UsageError(f"--plot: {arguments.plot} ends in none of {', '.join(PLOT_SUFFIXES)}")
@@ -111,16 +127,14 @@ def _train(arguments: argparse.Namespace) -> None:
     rate = network.learning_rate(arguments, epoch=-(-len(x) // (batch_size * arguments.accumulate)))
     run = checkpoints.run_of(arguments, network.needs_epochs(arguments), problem.sizes)
     trainer = checkpoints.resumed(arguments, run) or _trainer(arguments, problem, rate)
-    model, begun = trainer.model, trainer.steps
+    begun = trainer.steps
     if says(arguments):
         print(problem.about())
-        print(_described(arguments, trainer, batch_size))
+        print(reports.described(arguments, trainer, batch_size))
         if begun:
             print(f"goes on from {arguments.checkpoint}, after {trainer.epoch} epochs, {begun:,} steps")
         sys.stdout.flush()  # before the progress bar, which goes to stderr
-    callbacks: list[ts.callbacks.Callback] = []
-    if arguments.checkpoint is not None:
-        callbacks.append(checkpoints.Saver(arguments.checkpoint, arguments.every or 1, run))
+    saver = [] if arguments.checkpoint is None else [checkpoints.Saver(arguments.checkpoint, arguments.every or 1, run)]
     start = time.perf_counter()
     try:
         trainer.fit(
@@ -132,47 +146,32 @@ def _train(arguments: argparse.Namespace) -> None:
             # The test part for the curves only. Nothing is chosen by it, so it stays held out.
             validation_data=problem.validation or problem.test,
             progress=progress,
-            callbacks=callbacks,
+            callbacks=saver,
         )
     except KeyboardInterrupt:
         where = "" if arguments.checkpoint is None else f"; the same command with --resume goes on from {arguments.checkpoint}"
         raise Interrupted(f"interrupted after {trainer.steps:,} steps{where}") from None
-    seconds, history = time.perf_counter() - start, trainer.history
+    seconds = time.perf_counter() - start
 
+    model = trainer.model if arguments.ema is None else trainer.averaged_model()
     problem.finish(model)
-    measures = problem.measure(model)
+    measures = [*problem.measure(model), *_metrics_of(arguments, problem, model)]
     if arguments.save is not None:
         model.save(arguments.save)
-    curves = _plot(history, arguments.plot)
-    # An epoch's own seconds leave out what fit does around the epochs.
-    step = sum(history.history.get("seconds", [seconds])) / max(trainer.steps, 1) * 1e6
-    config = ts.config()
+    curves = reports.plot(trainer.history, arguments.plot)
+    done = reports.Run(arguments, problem, trainer, batch_size, measures, seconds, trainer.steps - begun, curves)
     if says(arguments):
-        print_aligned(
-            {
-                **{measure.label: measure.text for measure in measures},
-                "total time": f"{seconds:.2f} s ({trainer.steps - begun:,} steps)",
-                "time per step": f"{step:.1f} us",
-                "ISA level": str(config["isa"]),
-                "threads": str(config["num_threads"]),
-                **({} if arguments.save is None else {"model": str(arguments.save)}),
-                "learning curves": str(curves or "skipped, matplotlib is not installed (pip install trainstep[plot])"),
-            }
-        )
-    write_json(
-        arguments.json,
-        {
-            "command": "train",
-            "version": ts.__version__,
-            "settings": _settings(arguments, trainer, batch_size),
-            "data": {"rows": problem.sizes, "columns": x.shape[1], "outputs": problem.outputs, **problem.metadata},
-            "history": {"epoch": history.epoch, **history.history},
-            "results": {measure.name: measure.value for measure in measures},
-            "time": {"seconds": seconds, "steps": trainer.steps - begun, "microseconds_per_step": step},
-            "machine": {"isa": config["isa"], "threads": config["num_threads"]},
-            "files": {"model": arguments.save, "curves": curves, "checkpoint": arguments.checkpoint},
-        },
-    )
+        done.show()
+    write_json(arguments.json, done.as_json())
+
+
+def _metrics_of(arguments: argparse.Namespace, problem: Problem, model: ts.nn.Sequential) -> list[Measure]:
+    """Measure what --metrics asks for on the test part."""
+    if not arguments.metrics:
+        return []
+    measured = ts.Trainer(model, _loss(arguments, problem), metrics=arguments.metrics).evaluate(problem.test[0], problem.targets)
+    names = [name for name in measured if name not in ("loss", "accuracy")]
+    return [Measure(f"test_{name}", f"test {name.replace('_', ' ')}", f"{measured[name]:.6g}", measured[name]) for name in names]
 
 
 def _trainer(arguments: argparse.Namespace, problem: Problem, rate: Any) -> ts.Trainer:
@@ -180,15 +179,20 @@ def _trainer(arguments: argparse.Namespace, problem: Problem, rate: Any) -> ts.T
     model = ts.nn.Sequential(*problem.first, *inner, seed=arguments.seed, dtype=arguments.dtype or problem.dtype)
     model.metadata.update(problem.metadata)
     problem.prepare(model)
-    return ts.Trainer(
-        model,
-        loss=_loss(arguments, problem),
-        optimizer=network.optimizer(arguments, rate),
-        clip_norm=arguments.clip_norm,
-        l1=arguments.l1,
-        l2=arguments.l2,
-        max_norm=arguments.max_norm,
-    )
+    try:
+        return ts.Trainer(
+            model,
+            loss=_loss(arguments, problem),
+            optimizer=network.optimizer(arguments, rate),
+            clip_norm=arguments.clip_norm,
+            l1=arguments.l1,
+            l2=arguments.l2,
+            max_norm=arguments.max_norm,
+            metrics=arguments.metrics,
+            average=None if arguments.ema is None else ts.averages.EMA(arguments.ema, warmup=True),
+        )
+    except ValueError as error:  # of metrics that do not go with the loss
+        raise UsageError(str(error)) from error
 
 
 def _loss(arguments: argparse.Namespace, problem: Problem) -> ts.losses.Loss:
@@ -197,65 +201,3 @@ def _loss(arguments: argparse.Namespace, problem: Problem) -> ts.losses.Loss:
     if arguments.label_smoothing is not None:
         raise UsageError("--label-smoothing is for classification, not for regression")
     return ts.losses.MSE()
-
-
-def _widths(model: ts.nn.Sequential) -> list[int]:
-    dense = [layer for outer in model.layers for layer in getattr(outer, "layers", (outer,)) if isinstance(layer, ts.nn.Dense)]
-    return [dense[0].in_features, *(layer.out_features for layer in dense)]
-
-
-def _described(arguments: argparse.Namespace, trainer: ts.Trainer, batch_size: int) -> str:
-    """Say in a line what is trained and how: what is as it is by default is left out, but for the numbers that matter most."""
-    model, optimizer = trainer.model, type(trainer.optimizer).__name__
-    layers = [
-        *([] if arguments.activation == "relu" else [arguments.activation]),
-        *([] if arguments.norm is None else [f"{arguments.norm} norm"]),
-        *([f"dropout {arguments.dropout:g}"] if arguments.dropout else []),
-        *(["residual"] if arguments.residual else []),
-    ]
-    rules = [
-        *([] if arguments.momentum is None else [f"momentum {arguments.momentum:g}"]),
-        *([] if arguments.weight_decay is None else [f"weight decay {arguments.weight_decay:g}"]),
-        *([f"{name} {getattr(arguments, name):g}" for name in ("l1", "l2") if getattr(arguments, name)]),
-        *([] if arguments.clip_norm is None else [f"clip norm {arguments.clip_norm:g}"]),
-        *([] if arguments.max_norm is None else [f"max norm {arguments.max_norm:g}"]),
-        *([] if arguments.label_smoothing is None else [f"label smoothing {arguments.label_smoothing:g}"]),
-    ]
-    course = "" if arguments.schedule == "constant" else f" {arguments.schedule}"
-    warmup = "" if arguments.warmup is None else f" after a warm-up of {arguments.warmup[0]:g} {arguments.warmup[1]}"
-    accumulate = "" if arguments.accumulate == 1 else f" x {arguments.accumulate}"
-    dtype = "" if model.dtype.name == "float32" else f" in {model.dtype.name}"
-    return (
-        f"network {'-'.join(map(str, _widths(model)))}{''.join(f', {part}' for part in layers)}, {model.num_parameters:,} "
-        f"parameters{dtype}; {', '.join([optimizer, *rules])}, lr {arguments.lr:g}{course}{warmup}, "
-        f"batch {batch_size}{accumulate}, {arguments.epochs} epochs, seed {arguments.seed}"
-    )
-
-
-def _settings(arguments: argparse.Namespace, trainer: ts.Trainer, batch_size: int) -> dict[str, Any]:
-    """Give all settings as they were used, by the names of the options."""
-    left_out = ("command", "json", "plot", "save", "checkpoint", "every", "resume", "quiet", "no_progress")
-    given = {name: value for name, value in vars(arguments).items() if name not in left_out}
-    model, optimizer = trainer.model, trainer.optimizer
-    group = {k: v for k, v in optimizer.param_groups[0].items() if k in ("weight_decay", "momentum")}
-    rate = optimizer.param_groups[0]["lr"]
-    return given | {
-        "paths": [str(path) for path in arguments.paths],
-        "optimizer": type(optimizer).__name__,
-        "batch_size": batch_size,
-        "dtype": model.dtype.name,
-        "warmup": None if arguments.warmup is None else {arguments.warmup[1]: arguments.warmup[0]},
-        "learning_rate": rate if isinstance(rate, float) else repr(rate),
-        "parameters": model.num_parameters,
-        "layers": [repr(layer) for layer in model.layers],
-        **group,
-    }
-
-
-def _plot(history: ts.History, path: Path) -> Path | None:
-    """Draw the curves: where they are, or nothing without matplotlib."""
-    try:
-        history.plot(path)
-    except ImportError:
-        return None
-    return path
