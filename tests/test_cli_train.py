@@ -1,7 +1,10 @@
 """The options of ``trainstep train``: each does something, and says so; and each that means nothing is refused."""
 
+import csv
+import gzip
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +200,7 @@ def test_regression_as_json(capsys: Capture) -> None:
     }  # fmt: skip
     assert result["time"]["steps"] == 12
     assert result["machine"] == {"isa": ts.config()["isa"], "threads": ts.config()["num_threads"]}
-    assert result["files"] == {"model": "m", "curves": "c.png", "checkpoint": None}
+    assert result["files"] == {"model": "m", "curves": "c.png", "checkpoint": None, "log": None, "tensorboard": None}
     assert {"epochs": 2, "dataset": "r.csv", "target": "y", "optimizer": "Adam", "lr": 0.005}.items() <= result["settings"].items()
 
 
@@ -300,11 +303,18 @@ def test_a_progress_bar_is_for_terminals(capsys: Capture, monkeypatch: pytest.Mo
         (["--json", "."], "--json: . is a directory"),
         (["--accumulate", "0"], "--accumulate: '0' is not a whole number of 1 or more"),
         (["--warmup", "12", "--accumulate", "2"], "--warmup: 12 steps, the training has 12"),
+        (["--early-stopping", "2"], "--early-stopping needs --validation SHARE"),
+        (["--early-stopping", "0", "--validation", "0.2"], "--early-stopping: '0' is not a whole number of 1 or more"),
+        (["--early-stopping", "2", "--validation", "0.2", "--ema", "0.9"], "--ema: with --early-stopping"),
         (["--ema", "1"], "--ema: '1' is not a number of 0 or more, below 1"),
         (["--metrics", "f1,f2"], "--metrics: 'f2' is not one of accuracy, precision, recall, f1, mse, mae, r2, top_5_accuracy"),
         (["--metrics", "top_0_accuracy"], "--metrics: 'top_0_accuracy' is not one of"),
         (["--metrics", "top_k_accuracy"], "--metrics: 'top_k_accuracy' is not one of"),
         (["--metrics", "r2"], "metrics has r2"),
+        (["--log", "none/l"], "--log: there is no directory none"),
+        (["--log", "m", "--save", "m"], "--log: m is where --save writes"),
+        (["--tensorboard", "none/d"], "--tensorboard: there is no directory none"),
+        (["--tensorboard", "t.csv"], "--tensorboard: t.csv is no directory"),
         (["--every", "2"], "--every is for a run with --checkpoint FILE"),
         (["--resume"], "--resume is for a run with --checkpoint FILE"),
         (["--checkpoint", "none/c"], "--checkpoint: there is no directory none"),
@@ -359,6 +369,33 @@ def images(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return x, y.astype("uint8")
 
 
+def write_idx(path: str, values: np.ndarray) -> None:
+    """A file as MNIST has them: two zeros, the code of uint8, the number of dimensions, and each of them in four bytes."""
+    data = bytes([0, 0, 8, values.ndim]) + b"".join(n.to_bytes(4, "big") for n in values.shape) + values.tobytes()
+    Path(path).write_bytes(gzip.compress(data) if path.endswith(".gz") else data)
+
+
+def test_images_from_idx_files(capsys: Capture) -> None:
+    rng = np.random.default_rng(3)
+    (x, y), (x_test, y_test) = images(200, rng), images(50, rng)
+    np.savez("i.npz", x_train=x, y_train=y, x_test=x_test, y_test=y_test)
+    Path("idx").mkdir()
+    write_idx("idx/train-images-idx3-ubyte.gz", x)
+    write_idx("idx/train-labels-idx1-ubyte", y)
+    write_idx("idx/t10k-images.idx3-ubyte", x_test)
+    options = ["--hidden", "16", "--epochs", "2", "--quiet", "--json"]
+    message = "idx: there is no file t10k-labels-idx1-ubyte, with or without .gz"
+    assert message in refused(capsys, "mnist", "idx", *options, "-", start=())
+    write_idx("idx/t10k-labels-idx1-ubyte.gz", y_test)
+    for path in ("idx", "i.npz"):
+        assert main(["train", "mnist", path, *options, f"{path}.json"]) == 0
+    results = [json.loads(Path(name).read_text()) for name in ("idx.json", "i.npz.json")]
+    assert results[0]["results"] == results[1]["results"]
+    assert results[0]["history"]["loss"] == results[1]["history"]["loss"]
+    Path("idx/train-labels-idx1-ubyte").write_bytes(b"no IDX file")
+    assert "train-labels-idx1-ubyte" in refused(capsys, "mnist", "idx", *options, "-", start=())
+
+
 def test_images_from_an_npz_file(capsys: Capture) -> None:
     rng = np.random.default_rng(3)
     (x, y), (x_test, y_test) = images(200, rng), images(50, rng)
@@ -375,6 +412,87 @@ def test_images_from_an_npz_file(capsys: Capture) -> None:
     right = int((model.predict(x_test.reshape(50, 9)).argmax(axis=1) == y_test).sum())
     assert right > 40
     assert f"test accuracy    {right / 50:.4f} ({right} of 50)" in out
+
+
+def test_early_stopping_ends_with_the_best_weights(capsys: Capture) -> None:
+    # A network that is much too large for the few rows gets worse on the others soon.
+    options = ["--validation", "0.3", "--hidden", "128", "--lr", "0.02", "--epochs", "60"]
+    whole = run(capsys, *options)
+    best = int(np.argmin(whole["history"]["val_loss"])) + 1
+    assert best < 40
+    result = run(capsys, *options, "--early-stopping", "5", "--save", "m")
+    lowest, wait, expected = np.inf, 0, 0
+    for epoch, loss in enumerate(whole["history"]["val_loss"], start=1):
+        wait = 0 if loss < lowest else wait + 1
+        lowest, expected = min(lowest, loss), expected if loss >= lowest else epoch
+        if wait == 5:
+            break
+    assert result["history"]["val_loss"] == whole["history"]["val_loss"][:epoch]
+    assert result["results"]["best_epoch"] == expected
+    assert result["settings"]["early_stopping"] == 5
+    # The model is that of the best epoch.
+    run(capsys, *options, "--epochs", str(expected), "--save", "best")
+    assert contents("m") == contents("best")
+
+
+def test_an_interrupted_run_stops_early_where_the_whole_one_does(capsys: Capture) -> None:
+    options = [
+        "train",
+        *SMALL[:-2],
+        "--validation",
+        "0.3",
+        "--hidden",
+        "128",
+        "--lr",
+        "0.02",
+        "--epochs",
+        "60",
+        "--early-stopping",
+        "5",
+    ]
+    assert main([*options, "--save", "whole", "--json", "whole.json"]) == 0
+    options += ["--checkpoint", "run.ckpt", "--resume", "--save", "parts", "--json", "parts.json"]
+    for step in (17, 33):
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(patch, step)
+            assert main(options) == 130
+    for _ in range(2):  # the second time there is nothing left to do
+        assert main(options) == 0
+        assert contents("parts") == contents("whole")
+        whole, parts = (json.loads(Path(f"{name}.json").read_text()) for name in ("whole", "parts"))
+        assert parts["results"] == whole["results"]
+        assert parts["history"]["val_loss"] == whole["history"]["val_loss"]
+
+
+def test_a_log_has_a_row_for_each_epoch(capsys: Capture) -> None:
+    options = ["--log", "l.csv", "--checkpoint", "run.ckpt", "--resume"]
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 13)
+        assert main(["train", *SMALL, *options]) == 130
+    capsys.readouterr()
+    result = run(capsys, *options)
+    with open("l.csv", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert [int(row[0]) for row in rows] == [1, 2, 3]
+    for name in ("loss", "accuracy", "val_loss", "lr"):
+        assert [float(row[header.index(name)]) for row in rows] == result["history"][name]
+    assert result["files"]["log"] == "l.csv"
+
+
+@pytest.mark.peers
+def test_event_files_for_tensorboard(capsys: Capture) -> None:
+    pytest.importorskip("tensorboard")
+    run(capsys, "--tensorboard", "runs")
+    assert [path for path in Path("runs").rglob("*tfevents*") if path.stat().st_size > 100]
+
+
+def test_tensorboard_is_looked_for_before_the_training(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tensorboard", *(name for name in sys.modules if name.startswith("tensorboard."))):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(ts.Trainer, "fit", None)
+    assert main(["train", *SMALL, "--tensorboard", "runs"]) == 1
+    assert re.fullmatch(r"trainstep: error: .*pip install trainstep\[tensorboard\]\n", capsys.readouterr().err)
+    assert not Path("runs").exists()
 
 
 def test_metrics_of_classes(capsys: Capture) -> None:

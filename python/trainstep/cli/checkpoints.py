@@ -9,7 +9,7 @@ from trainstep.cli.common import UsageError
 
 _RUN = "run"  # in the metadata of a checkpoint's model: what it was made with
 # What may be another when a run goes on: where its results go, and how they are said.
-_FREE = {"command", "dataset", "paths", "epochs", "checkpoint", "every", "resume", "save", "plot", "json"}
+_FREE = {"command", "dataset", "paths", "epochs", "checkpoint", "every", "resume", "save", "plot", "log", "tensorboard", "json"}
 _FREE |= {"quiet", "no_progress"}
 
 

@@ -109,6 +109,18 @@ def check_file(option: str, path: Path | None) -> None:
         raise UsageError(f"{option}: {path} cannot be written, permission denied")
 
 
+def check_directory(option: str, path: Path | None) -> None:
+    """Raise UsageError unless files can be written into this directory, which may have to be made."""
+    if path is None:
+        return
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{option}: {path} is no directory")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option}: there is no directory {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"{option}: {path} cannot be written, permission denied")
+
+
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Sequence[Path] = ()) -> None:
     """Raise UsageError unless each output can be written, and none lies where another does, or what is read."""
     seen = {os.path.realpath(path): f"{path} is a file that is read" for path in inputs}

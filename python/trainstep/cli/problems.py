@@ -165,7 +165,17 @@ def _mnist(arguments: argparse.Namespace) -> Problem:
 
     classes = int(max(y.max(), test[1].max())) + 1
     title, first = f"{path}: {classes} classes; ", [ts.nn.Standardize(x.shape[1])]
-    return Problem(title, "images", train, test, classes, accuracy(*test), validation, first=first, prepare=prepare)
+    return Problem(
+        title,
+        "images",
+        train,
+        test,
+        classes,
+        accuracy(*test),
+        validation,
+        first=first,
+        prepare=prepare,
+    )
 
 
 def _idx_files(folder: Path) -> dict[str, Array]:

@@ -9,7 +9,7 @@ import trainstep as ts
 from trainstep.cli.common import print_aligned
 from trainstep.cli.problems import Measure, Problem
 
-_OF_OUTPUT = ("command", "json", "plot", "save", "checkpoint", "every", "resume", "quiet", "no_progress")
+_OF_OUTPUT = ("command", "json", "plot", "save", "checkpoint", "every", "resume", "log", "tensorboard", "quiet", "no_progress")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Run:
             "files": {
                 "model": arguments.save,
                 "curves": self.curves,
-                "checkpoint": arguments.checkpoint,
+                **{name: getattr(arguments, name) for name in ("checkpoint", "log", "tensorboard")},
             },
         }
 
@@ -96,11 +96,12 @@ def described(arguments: argparse.Namespace, trainer: ts.Trainer, batch_size: in
     course = "" if arguments.schedule == "constant" else f" {arguments.schedule}"
     warmup = "" if arguments.warmup is None else f" after a warm-up of {arguments.warmup[0]:g} {arguments.warmup[1]}"
     accumulate = "" if arguments.accumulate == 1 else f" x {arguments.accumulate}"
+    stopping = "" if arguments.early_stopping is None else f" or {arguments.early_stopping} without a lower validation loss"
     dtype = "" if model.dtype.name == "float32" else f" in {model.dtype.name}"
     return (
         f"network {'-'.join(map(str, _widths(model)))}{''.join(f', {part}' for part in layers)}, {model.num_parameters:,} "
         f"parameters{dtype}; {', '.join([optimizer, *rules])}, lr {arguments.lr:g}{course}{warmup}, "
-        f"batch {batch_size}{accumulate}, {arguments.epochs} epochs, seed {arguments.seed}"
+        f"batch {batch_size}{accumulate}, {arguments.epochs} epochs{stopping}, seed {arguments.seed}"
     )
 
 

@@ -16,6 +16,7 @@ from trainstep.cli.common import (
     UsageError,
     add_json,
     add_no_progress,
+    check_directory,
     check_outputs,
     count,
     part,
@@ -70,6 +71,12 @@ def add(commands: Any) -> None:
         help="hold out this share of the training rows too, to choose by; default: none",
     )
     training.add_argument(
+        "--early-stopping",
+        type=count,
+        metavar="N",
+        help="end after N epochs without a lower validation loss, with the weights of the best one",
+    )
+    training.add_argument(
         "--ema", type=share, metavar="DECAY", help="test and save the moving average of the weights; warmed up at the beginning"
     )
     training.add_argument("--metrics", type=_metrics, metavar="NAME,...", help="measure these too: f1, top_5_accuracy, r2, ...")
@@ -81,6 +88,8 @@ def add(commands: Any) -> None:
     files.add_argument("--checkpoint", type=Path, metavar="FILE", help="keep the whole run here, so that it can go on")
     files.add_argument("--every", type=count, metavar="N", help="epochs from checkpoint to checkpoint; default: 1")
     files.add_argument("--resume", action="store_true", help="go on from the checkpoint if it is there, until --epochs in all")
+    files.add_argument("--log", type=Path, metavar="FILE", help="write a row of measures for each epoch here, as CSV")
+    files.add_argument("--tensorboard", type=Path, metavar="DIR", help="write event files for TensorBoard into this directory")
     add_json(files, "settings, history and results")
     output = train.add_argument_group("output")
     output.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -111,8 +120,13 @@ def _check(arguments: argparse.Namespace) -> None:
         network.optimizer(arguments, arguments.lr)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    outputs = {f"--{name}": getattr(arguments, name) for name in ("save", "plot", "checkpoint", "json")}
+    if arguments.early_stopping is not None and arguments.validation is None:
+        raise UsageError("--early-stopping needs --validation SHARE, a part of the rows to look at: never the test part")
+    if arguments.early_stopping is not None and arguments.ema is not None:
+        raise UsageError("--ema: with --early-stopping the weights are those of the best epoch, not an average")
+    outputs = {f"--{name}": getattr(arguments, name) for name in ("save", "plot", "checkpoint", "log", "json")}
     check_outputs(outputs, problems.inputs(arguments))
+    check_directory("--tensorboard", arguments.tensorboard)
     if arguments.plot.suffix.lower() not in PLOT_SUFFIXES:
         raise UsageError(f"--plot: {arguments.plot} ends in none of {', '.join(PLOT_SUFFIXES)}")
     checkpoints.check(arguments)
@@ -120,7 +134,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     _check(arguments)
-    progress = shows_progress(arguments)
+    progress, stopping, callbacks = shows_progress(arguments), _stopping(arguments), _callbacks(arguments)
     problem = problems.load(arguments, progress)
     x, y = problem.train
     batch_size = max(1, round(math.sqrt(len(x)))) if arguments.batch_size == "sqrt" else arguments.batch_size
@@ -146,7 +160,7 @@ def _train(arguments: argparse.Namespace) -> None:
             # The test part for the curves only. Nothing is chosen by it, so it stays held out.
             validation_data=problem.validation or problem.test,
             progress=progress,
-            callbacks=saver,
+            callbacks=[*stopping, *callbacks, *saver],
         )
     except KeyboardInterrupt:
         where = "" if arguments.checkpoint is None else f"; the same command with --resume goes on from {arguments.checkpoint}"
@@ -155,7 +169,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
     model = trainer.model if arguments.ema is None else trainer.averaged_model()
     problem.finish(model)
-    measures = [*problem.measure(model), *_metrics_of(arguments, problem, model)]
+    measures = [*problem.measure(model), *_metrics_of(arguments, problem, model), *_best(stopping, trainer.epoch)]
     if arguments.save is not None:
         model.save(arguments.save)
     curves = reports.plot(trainer.history, arguments.plot)
@@ -165,6 +179,22 @@ def _train(arguments: argparse.Namespace) -> None:
     write_json(arguments.json, done.as_json())
 
 
+def _stopping(arguments: argparse.Namespace) -> list[ts.callbacks.EarlyStopping]:
+    if arguments.early_stopping is None:
+        return []
+    return [ts.callbacks.EarlyStopping(patience=arguments.early_stopping, restore_best_weights=True)]
+
+
+def _callbacks(arguments: argparse.Namespace) -> list[ts.callbacks.Callback]:
+    """Make what follows the training, which raises ImportError before anything is loaded."""
+    made: list[ts.callbacks.Callback] = []
+    if arguments.log is not None:
+        made.append(ts.callbacks.CSVLogger(arguments.log, append=arguments.resume))
+    if arguments.tensorboard is not None:
+        made.append(ts.callbacks.TensorBoard(arguments.tensorboard))
+    return made
+
+
 def _metrics_of(arguments: argparse.Namespace, problem: Problem, model: ts.nn.Sequential) -> list[Measure]:
     """Measure what --metrics asks for on the test part."""
     if not arguments.metrics:
@@ -172,6 +202,14 @@ def _metrics_of(arguments: argparse.Namespace, problem: Problem, model: ts.nn.Se
     measured = ts.Trainer(model, _loss(arguments, problem), metrics=arguments.metrics).evaluate(problem.test[0], problem.targets)
     names = [name for name in measured if name not in ("loss", "accuracy")]
     return [Measure(f"test_{name}", f"test {name.replace('_', ' ')}", f"{measured[name]:.6g}", measured[name]) for name in names]
+
+
+def _best(stopping: list[ts.callbacks.EarlyStopping], epochs: int) -> list[Measure]:
+    return [
+        Measure("best_epoch", "best epoch", f"{s.best_epoch} of {epochs} (validation loss {s.best:.6g})", s.best_epoch)
+        for s in stopping
+        if s.best is not None
+    ]
 
 
 def _trainer(arguments: argparse.Namespace, problem: Problem, rate: Any) -> ts.Trainer:
