@@ -1,10 +1,12 @@
 """The examples run, and show what they are for: each as a user would start it, with fewer epochs."""
 
+import gzip
 import importlib.util
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import trainstep as ts
@@ -50,6 +52,20 @@ def test_mnist(capsys: pytest.CaptureFixture[str]) -> None:
     accuracies = numbers(capsys.readouterr().out, "test accuracy ")
     assert len(accuracies) == 3
     assert 0.85 < accuracies[1] == pytest.approx(accuracies[2] / 100, abs=1e-4)
+
+
+@pytest.mark.skipif(not MNIST.exists(), reason="the data is not here")
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_mnist_from_its_own_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: str) -> None:
+    arrays = np.load(MNIST)
+    written = {"train-images-idx3": arrays["x_train"][:1000], "train-labels-idx1": arrays["y_train"][:1000]}
+    written |= {"t10k-images.idx3": arrays["x_test"][:500], "t10k-labels.idx1": arrays["y_test"][:500]}
+    for name, array in written.items():
+        header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+        content = header + array.tobytes()
+        (tmp_path / f"{name}-ubyte{ending}").write_bytes(gzip.compress(content) if ending else content)
+    run("mnist", tmp_path, "--epochs", 3, "--batch-size", 64)
+    assert numbers(capsys.readouterr().out, "test accuracy ")[-1] > 75
 
 
 def test_regression(capsys: pytest.CaptureFixture[str]) -> None:
