@@ -86,6 +86,20 @@ def test_ensemble(capsys: pytest.CaptureFixture[str]) -> None:
     assert 0.9 < alone < together < 1
 
 
+def test_augmentation(capsys: pytest.CaptureFixture[str]) -> None:
+    run("augmentation", "--epochs", 20, "--draws", 2)
+    as_they_are, augmented = numbers(capsys.readouterr().out, "accuracy ")
+    assert as_they_are > 0.8
+    assert augmented > 0.8
+
+
+@pytest.mark.skipif(not MNIST.exists(), reason="the data is not here")
+def test_augmentation_of_mnist(capsys: pytest.CaptureFixture[str]) -> None:
+    run("augmentation", MNIST, "--epochs", 30, "--draws", 1, "--rows", 300)
+    as_they_are, augmented = numbers(capsys.readouterr().out, "accuracy ")
+    assert as_they_are + 0.02 < augmented
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_is_short_and_says_what_it_shows(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = (EXAMPLES / f"{name}.py").read_text()
