@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-_PARTIAL = ".partial"
+PARTIAL = ".partial"
 
 
 @contextmanager
@@ -17,11 +17,11 @@ def whole_file(path: str) -> Iterator[str]:
     directory, name = os.path.split(path)
     directory = directory or os.curdir
     for other in os.listdir(directory):
-        owner = other[len(name) + 1 : -len(_PARTIAL)]
-        if other == f"{name}.{owner}{_PARTIAL}" and owner.isdecimal() and not _runs(int(owner)):
+        owner = other[len(name) + 1 : -len(PARTIAL)]
+        if other == f"{name}.{owner}{PARTIAL}" and owner.isdecimal() and not _runs(int(owner)):
             with suppress(FileNotFoundError):  # another may be at it too
                 os.remove(os.path.join(directory, other))
-    partial = f"{path}.{os.getpid()}{_PARTIAL}"
+    partial = f"{path}.{os.getpid()}{PARTIAL}"
     try:
         yield partial
         _to_disk(partial)

@@ -9,6 +9,7 @@ from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from trainstep._checks import integer, number, path_text, switch
+from trainstep._files import PARTIAL
 from trainstep.callbacks.base import Callback
 from trainstep.callbacks.watch import check_mode, check_name, check_state, is_better, sign, value_of
 
@@ -170,7 +171,7 @@ class Checkpoint(Callback):
         Parameters
         ----------
         path : str or path
-            The directory, whose files that end in ``.safetensors`` are looked at, or what `Checkpoint` was given, fields included.
+            The directory, whatever its files are called, or what `Checkpoint` was given, fields included.
 
         Returns
         -------
@@ -195,7 +196,7 @@ class Checkpoint(Callback):
         """
         text = path_text("Checkpoint.latest: path", path)
         if os.path.isdir(text):
-            found = [os.path.join(text, name) for name in os.listdir(text) if name.endswith(".safetensors")]
+            found = [os.path.join(text, name) for name in os.listdir(text) if not name.endswith(PARTIAL)]
         else:
             parts = _parts("Checkpoint.latest: path", text)
             found = [name for name in glob(_wildcards(parts)) if _pattern(parts).fullmatch(name)]
