@@ -15,6 +15,7 @@ import trainstep as ts
 from trainstep import schedules
 from trainstep.cli import main
 from trainstep.cli.checkpoints import Saver
+from trainstep.data import augment
 
 pytestmark = pytest.mark.one_level
 
@@ -531,6 +532,80 @@ def test_the_average_of_the_weights_is_what_is_saved(capsys: Capture) -> None:
     capsys.readouterr()
     run(capsys, *options)
     assert contents("parts") == contents("averaged")
+
+
+# --- augmentation ----------------------------------------------------------------------------------------------------------------
+
+DIGITS = ["digits", "--hidden", "8", "--epochs", "2", "--batch-size", "64", "--plot", "c.png", "--json", "-"]
+
+
+def digits(capsys: Capture, *options: str) -> dict[str, Any]:
+    assert main(["train", *DIGITS, *options]) == 0, capsys.readouterr().err
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("words", "transform"),
+    [
+        ("flip", augment.HorizontalFlip(0.5)),
+        ("vflip:0.25", augment.VerticalFlip(0.25)),
+        ("crop", augment.RandomCrop(1)),
+        ("crop:2", augment.RandomCrop(2)),
+        ("scale:0.2", augment.RandomScale(0.8, 1.2)),
+        ("rotation", augment.RandomRotation(10.0)),
+        ("cutout", augment.Cutout(2)),
+        ("mixup:0.4", augment.Mixup(0.4, classes=10)),
+    ],
+)
+def test_images_are_augmented(capsys: Capture, words: str, transform: Any) -> None:
+    result = digits(capsys, "--augment", words)
+    assert result["settings"]["augment"] == [words]
+    x, _, y, _ = ts.data.train_test_split(*ts.data.load_digits())
+    model = ts.nn.Sequential(ts.nn.Dense(64, 8, activation="relu"), ts.nn.Dense(8, 10))
+    trainer = ts.Trainer(model, optimizer=ts.optim.Adam(lr=0.005))
+    history = trainer.fit(ts.data.Batches(x, y, 64, augment=[transform], shape=(8, 8)), epochs=2)
+    assert result["history"]["loss"] == history.history["loss"]
+
+
+def test_noise_is_measured_by_the_pixels(capsys: Capture) -> None:
+    losses = [digits(capsys, "--augment", words)["history"]["loss"] for words in ("noise", "noise:0.1", "noise:2")]
+    assert losses[0] == losses[1] != losses[2]
+    assert losses[2][1] > losses[0][1]
+
+
+def test_an_augmented_run_goes_on_in_the_same_bits(capsys: Capture) -> None:
+    options = ["train", *DIGITS[:-2], "--quiet", "--augment", "crop,mixup", "--accumulate", "2", "--schedule", "cosine"]
+    assert main([*options, "--save", "whole"]) == 0
+    options += ["--checkpoint", "run.ckpt", "--resume", "--save", "parts"]
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 7)
+        assert main(options) == 130
+    assert main(options) == 0
+    assert contents("parts") == contents("whole")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*SMALL, "--augment", "flip"], "--augment is for images, not for t.csv"),
+        (
+            [*DIGITS, "--augment", "flop"],
+            "--augment: 'flop' is not one of flip, vflip, crop, scale, rotation, cutout, noise, mixup",
+        ),
+        ([*DIGITS, "--augment", "crop:0.5"], "--augment: '0.5' is not a whole number of 1 or more"),
+        ([*DIGITS, "--augment", "flip:2"], "--augment: '2' is not a number between 0 and 1"),
+        ([*DIGITS, "--augment", "noise:"], "--augment: '' is not a number above 0"),
+        (
+            ["mnist", "rows.npz", "--augment", "flip"],
+            "--augment is for images that have a height and a width, and rows.npz has rows",
+        ),
+    ],
+)
+def test_wrong_augmentation(capsys: Capture, arguments: list[str], message: str) -> None:
+    labels = np.arange(4)
+    np.savez("rows.npz", x_train=np.eye(4), y_train=labels, x_test=np.eye(4), y_test=labels)
+    assert message in refused(capsys, start=tuple(arguments))
 
 
 # --- runs that go on -------------------------------------------------------------------------------------------------------------

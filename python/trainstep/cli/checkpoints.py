@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import trainstep as ts
+from trainstep.cli import augmentation
 from trainstep.cli.common import UsageError
 
 _RUN = "run"  # in the metadata of a checkpoint's model: what it was made with
@@ -90,5 +91,6 @@ def run_of(arguments: argparse.Namespace, epochs_matter: bool, sizes: dict[str, 
     run = {name: value for name, value in vars(arguments).items() if name not in _FREE}
     run["warmup"] = None if arguments.warmup is None else list(arguments.warmup)
     run["metrics"] = None if arguments.metrics is None else [repr(metric) for metric in arguments.metrics]
+    run["augment"] = None if arguments.augment is None else augmentation.words(arguments.augment)
     run["data"] = [f"{Path(arguments.dataset).name}:", *(f"{size} {part}" for part, size in sizes.items())]
     return run | ({"epochs": arguments.epochs} if epochs_matter else {})

@@ -43,6 +43,7 @@ class Problem:
     validation: Part | None = None
     task: str = "classification"
     first: list[Any] = field(default_factory=list)  # layers before the dense ones
+    shape: tuple[int, ...] | None = None  # of an image
     dtype: str = "float32"
     metadata: dict[str, Any] = field(default_factory=dict)
     prepare: Callable[[ts.nn.Sequential], None] = lambda model: None  # before the training
@@ -84,6 +85,8 @@ def check(arguments: argparse.Namespace) -> None:
             raise UsageError(f"mnist takes one PATH, not {len(paths)}")
     elif paths:
         raise UsageError(f"{name} takes no PATH, {paths[0]} is one")
+    if is_table and arguments.augment is not None:
+        raise UsageError(f"--augment is for images, not for {name}")
     if not is_table:
         for option in ("target", "task", "ignore"):
             if getattr(arguments, option) is not None:
@@ -138,7 +141,7 @@ def accuracy(x: Array, y: Array) -> Callable[[ts.nn.Sequential], list[Measure]]:
 def _digits(arguments: argparse.Namespace) -> Problem:
     train, test = split(*ts.data.load_digits(), TEST_SHARE, arguments.seed)
     train, validation = with_validation(arguments, train)
-    return Problem("digits: ", "images", train, test, 10, accuracy(*test), validation)
+    return Problem("digits: ", "images", train, test, 10, accuracy(*test), validation, shape=(8, 8))
 
 
 # --- MNIST -----------------------------------------------------------------------------------------------------------------------
@@ -163,6 +166,7 @@ def _mnist(arguments: argparse.Namespace) -> Problem:
         buffers = model.buffers()
         buffers["0.mean"][...], buffers["0.scale"][...] = mean, 1 / std
 
+    shape = held["x_train"].shape[1:]
     classes = int(max(y.max(), test[1].max())) + 1
     title, first = f"{path}: {classes} classes; ", [ts.nn.Standardize(x.shape[1])]
     return Problem(
@@ -174,6 +178,7 @@ def _mnist(arguments: argparse.Namespace) -> Problem:
         accuracy(*test),
         validation,
         first=first,
+        shape=shape if len(shape) > 1 else None,
         prepare=prepare,
     )
 

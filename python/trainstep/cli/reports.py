@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import trainstep as ts
+from trainstep.cli import augmentation
 from trainstep.cli.common import print_aligned
 from trainstep.cli.problems import Measure, Problem
 
@@ -95,12 +96,13 @@ def described(arguments: argparse.Namespace, trainer: ts.Trainer, batch_size: in
     ]
     course = "" if arguments.schedule == "constant" else f" {arguments.schedule}"
     warmup = "" if arguments.warmup is None else f" after a warm-up of {arguments.warmup[0]:g} {arguments.warmup[1]}"
+    augment = "" if arguments.augment is None else f", augment {' '.join(augmentation.words(arguments.augment))}"
     accumulate = "" if arguments.accumulate == 1 else f" x {arguments.accumulate}"
     stopping = "" if arguments.early_stopping is None else f" or {arguments.early_stopping} without a lower validation loss"
     dtype = "" if model.dtype.name == "float32" else f" in {model.dtype.name}"
     return (
         f"network {'-'.join(map(str, _widths(model)))}{''.join(f', {part}' for part in layers)}, {model.num_parameters:,} "
-        f"parameters{dtype}; {', '.join([optimizer, *rules])}, lr {arguments.lr:g}{course}{warmup}, "
+        f"parameters{dtype}; {', '.join([optimizer, *rules])}{augment}, lr {arguments.lr:g}{course}{warmup}, "
         f"batch {batch_size}{accumulate}, {arguments.epochs} epochs{stopping}, seed {arguments.seed}"
     )
 
@@ -117,6 +119,7 @@ def settings(arguments: argparse.Namespace, trainer: ts.Trainer, batch_size: int
         "batch_size": batch_size,
         "dtype": model.dtype.name,
         "warmup": None if arguments.warmup is None else {arguments.warmup[1]: arguments.warmup[0]},
+        "augment": None if arguments.augment is None else augmentation.words(arguments.augment),
         "metrics": None if arguments.metrics is None else [repr(metric) for metric in arguments.metrics],
         "learning_rate": rate if isinstance(rate, float) else repr(rate),
         "parameters": model.num_parameters,

@@ -1,7 +1,6 @@
 """``trainstep train``: options, a network, a training run, and what came of it."""
 
 import argparse
-import math
 import re
 import sys
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import trainstep as ts
-from trainstep.cli import checkpoints, network, problems, reports
+from trainstep.cli import augmentation, checkpoints, network, problems, reports
 from trainstep.cli.common import (
     Formatter,
     Interrupted,
@@ -80,6 +79,13 @@ def add(commands: Any) -> None:
         "--ema", type=share, metavar="DECAY", help="test and save the moving average of the weights; warmed up at the beginning"
     )
     training.add_argument("--metrics", type=_metrics, metavar="NAME,...", help="measure these too: f1, top_5_accuracy, r2, ...")
+    training.add_argument(
+        "--augment",
+        type=augmentation.option,
+        metavar="NAME,...",
+        help="change images anew in each epoch: flip, vflip, crop, scale, rotation, cutout, noise, mixup; with a number where the "
+        "default does not suit: crop:2,rotation:15",
+    )
     network.add_optimizer(train)
     network.add_penalties(train)
     files = train.add_argument_group("files")
@@ -136,11 +142,14 @@ def _train(arguments: argparse.Namespace) -> None:
     _check(arguments)
     progress, stopping, callbacks = shows_progress(arguments), _stopping(arguments), _callbacks(arguments)
     problem = problems.load(arguments, progress)
-    x, y = problem.train
-    batch_size = max(1, round(math.sqrt(len(x)))) if arguments.batch_size == "sqrt" else arguments.batch_size
-    rate = network.learning_rate(arguments, epoch=-(-len(x) // (batch_size * arguments.accumulate)))
+    rows = len(problem.train[0])
+    batch_size = ts.data.batch_size(rows, arguments.batch_size)
+    rate = network.learning_rate(arguments, epoch=-(-rows // (batch_size * arguments.accumulate)))
     run = checkpoints.run_of(arguments, network.needs_epochs(arguments), problem.sizes)
     trainer = checkpoints.resumed(arguments, run) or _trainer(arguments, problem, rate)
+    feed: tuple[Any, Any] = problem.train
+    if arguments.augment is not None:
+        feed = augmentation.batches(arguments, problem, batch_size), None
     begun = trainer.steps
     if says(arguments):
         print(problem.about())
@@ -152,8 +161,8 @@ def _train(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     try:
         trainer.fit(
-            x,
-            y,
+            feed[0],
+            feed[1],
             until_epoch=arguments.epochs,
             batch_size=batch_size,
             accumulate=arguments.accumulate,
