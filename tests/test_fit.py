@@ -1,7 +1,9 @@
 """How fit goes through data: batches from anywhere, gradients of several, hooks around steps, epochs that go on, divergence."""
 
 import pickle
+import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -375,6 +377,51 @@ def test_a_fit_that_was_stopped_goes_on(source: tuple[Any, ...], stop_at: int, a
     assert broken.history.epoch == [1, 2, 3]
     assert broken.fit(*source, until_epoch=3, **options).epoch == []  # there is nothing left to do
     assert run_bits(broken) == run_bits(whole)
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["same trainer", "from a file"])
+@pytest.mark.parametrize("where", ["the last step", "validation"])
+@pytest.mark.parametrize("source", [(X, Y), (batches,)], ids=["arrays", "batches"])
+def test_the_end_of_an_epoch_that_an_exception_took_away(
+    source: tuple[Any, ...], where: str, saved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupting(Callback):
+        def on_batch_end(self, step: int, values: dict[str, float]) -> None:
+            if step == 14 and where == "the last step":
+                raise KeyboardInterrupt
+
+    class Watching(Callback):
+        def __init__(self) -> None:
+            self.losses: list[float] = []
+
+        def on_epoch_end(self, epoch: int, values: dict[str, float]) -> None:
+            self.losses.append(values["loss"])
+
+    def trainer() -> ts.Trainer:
+        plateau = ts.schedules.Plateau(0.1, factor=0.5, patience=0, mode="max", monitor="loss")  # falls each time
+        return ts.Trainer(net(), optimizer=ts.optim.SGD(lr=plateau), metrics=["f1"], average=ts.averages.SWA(start=1))
+
+    options: dict[str, Any] = {"batch_size": 16, "validation_data": (X[:20], Y[:20])}
+    whole, broken = trainer(), trainer()
+    whole.fit(*source, epochs=4, **options)
+    broken.fit(*source, epochs=1, **options)
+    if where == "validation":
+        monkeypatch.setattr(broken, "_measure", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(*source, epochs=3, callbacks=[Interrupting()], **options)
+    monkeypatch.undo()
+    assert (broken.steps, broken.history.epoch) == (14, [1])
+    if saved:
+        broken.save(tmp_path / "run")
+        broken = ts.Trainer.load(tmp_path / "run")
+    watching = Watching()
+    history = broken.fit(*source, until_epoch=4, callbacks=[watching], **options)
+    assert history.epoch == [2, 3, 4]
+    assert run_bits(broken) == run_bits(whole)
+    assert without_seconds(broken.history) == without_seconds(whole.history)
+    assert watching.losses == whole.history.history["loss"][1:]
+    assert broken.averages == whole.averages
+    assert bits(broken.averaged_model()) == bits(whole.averaged_model())
 
 
 def test_an_epoch_goes_on_only_with_data_of_which_it_was_a_part() -> None:

@@ -45,6 +45,7 @@ def save(trainer: "Trainer", path: Any) -> None:
         "fuse_update": trainer._fuse_update,
         "seed": trainer._seed,
         "epoch": trainer.epoch,
+        "owed": trainer._unseen() if trainer.epoch > trainer._ended else None,
         "unfinished": list(trainer._core.unfinished),
         "unfinished_of": trainer._unfinished_of,
         "passes": trainer.model._program.passes,
@@ -101,6 +102,7 @@ def load(path: Any, loss: Any = None, schedule: Callable[[int], float] | None = 
         state = _state(reader, saved, views)
         seed, epoch = integer("seed", own["seed"]), integer("epoch", own["epoch"], 0, _MOST)
         passes = integer("passes", own["passes"], 0, 2**32 - 1)
+        owed = None if own["owed"] is None else {str(name): float(value) for name, value in own["owed"].items()}
         unfinished = _totals(own["unfinished"])
         history = History.from_dict(own["history"])
         states = [(str(name), reader.value(value)) for name, value in own["callbacks"]]
@@ -148,6 +150,7 @@ def load(path: Any, loss: Any = None, schedule: Callable[[int], float] | None = 
     optimizer._skipped = skipped
     model._program.passes = passes
     trainer._unfinished_of, trainer._history, trainer._callback_states = unfinished_of, history, states
+    trainer._ended, trainer._owed = epoch - (owed is not None), owed
     return trainer
 
 

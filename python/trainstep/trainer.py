@@ -211,6 +211,9 @@ class Trainer:
         self._callback_states: list[tuple[str, dict[str, Any]]] = []  # of a file, for the next fit
         self._history = History()
         self._unfinished_of: list[Any] | None = None  # the identity of the feed whose epoch is not over
+        # An exception may come between an epoch's last step and its end, which the next fit then sees to.
+        self._ended = 0  # epochs whose end has been seen to
+        self._owed: dict[str, float] | None = None  # the measures of another, where it comes from a file
         self._core = _TRAINERS[model.dtype.name](
             model._program, name, options, optimizer._core, list(places.values()), fuse_update, rules
         )
@@ -590,21 +593,14 @@ class Trainer:
         bar = Bar(epochs, feed.updates(0)) if progress else None
         with closing(bar) if bar else nullcontext(), self._run(x, y, called) as run, running(called, self):
             last = self.epoch + epochs
+            if self.epoch > self._ended:
+                self._end_epoch(run, validation, last, history)
             for _ in range(epochs):
                 if run.stopped or not self._epoch(feed, run, on_divergence == "restore", bar):
                     break
-                if self._average is not None and self._average._due(self.epoch, last):
-                    self._core.average()
-                values = self._end_epoch(run, validation)
-                for record in (history, self._history):
-                    record.append(self.epoch, **values)
+                values = self._end_epoch(run, validation, last, history)
                 if bar:
                     bar.end_epoch(values)
-                self._optimizer._feed_plateaus(values)
-                for callback in called:
-                    callback.on_epoch_end(self.epoch, values.copy())
-                if run.stopped:
-                    break
         return history
 
     def _resume(self, called: list[Callback]) -> None:
@@ -649,14 +645,25 @@ class Trainer:
             handler.on_divergence(error)
         return False
 
-    def _end_epoch(self, run: "_Run", validation: Any) -> dict[str, float]:
-        """Give what was measured of an epoch."""
-        values = {**self._measures(*self._core.last_epoch()), "seconds": run.seconds}
-        run.seconds = 0.0
+    def _end_epoch(self, run: "_Run", validation: Any, last: int, history: History) -> dict[str, float]:
+        """See to all that comes at the end of an epoch, and give what was measured of it."""
+        values = {**self._unseen(), "seconds": run.seconds}
         if validation is not None:
             values |= {f"val_{name}": value for name, value in self._measure(validation, _EVALUATION_BATCH).items()}
         values["lr"] = self._optimizer.lr
+        for record in (history, self._history):
+            record.append(self.epoch, **values)
+        self._optimizer._feed_plateaus(values)
+        if self._average is not None and self._average._due(self.epoch, last):
+            self._core.average()
+        self._ended, self._owed, run.seconds = self.epoch, None, 0.0
+        for callback in run.callbacks:
+            callback.on_epoch_end(self.epoch, values.copy())
         return values
+
+    def _unseen(self) -> dict[str, float]:
+        """Give the measures of the epoch whose end has not been seen to."""
+        return self._measures(*self._core.last_epoch()) if self._owed is None else self._owed
 
     def stop(self) -> None:
         """End the `fit` that runs after the epoch that it is in, or from a step's hook after that step: for callbacks.
