@@ -16,11 +16,8 @@ def whole_file(path: str) -> Iterator[str]:
     """
     directory, name = os.path.split(path)
     directory = directory or os.curdir
-    for other in os.listdir(directory):
-        owner = other[len(name) + 1 : -len(PARTIAL)]
-        if other == f"{name}.{owner}{PARTIAL}" and owner.isdecimal() and not _runs(int(owner)):
-            with suppress(FileNotFoundError):  # another may be at it too
-                os.remove(os.path.join(directory, other))
+    with suppress(OSError):  # what is wrong with the place is said where the file is opened
+        _remove_left(directory, name)
     partial = f"{path}.{os.getpid()}{PARTIAL}"
     try:
         yield partial
@@ -31,6 +28,15 @@ def whole_file(path: str) -> Iterator[str]:
     finally:
         if os.path.exists(partial):
             os.remove(partial)
+
+
+def _remove_left(directory: str, name: str) -> None:
+    """Remove what processes that run no more have begun of a file."""
+    for other in os.listdir(directory):
+        owner = other[len(name) + 1 : -len(PARTIAL)]
+        if other == f"{name}.{owner}{PARTIAL}" and owner.isdecimal() and not _runs(int(owner)):
+            with suppress(FileNotFoundError):  # another may be at it too
+                os.remove(os.path.join(directory, other))
 
 
 def _runs(process: int) -> bool:
