@@ -23,6 +23,10 @@ PROGRAMS = [
     "test_norm_layers.py",
     "test_regularization.py",
     "test_trainer.py",
+    "test_fit.py",
+    "test_metrics.py",
+    "test_averages.py",
+    "test_data_augment.py",
     "test_runtime.py",
     "test_concurrency.py",
 ]
