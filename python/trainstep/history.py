@@ -18,6 +18,9 @@ _TRAIN: dict[str, Any] = {"color": "#0072B2", "linestyle": "-", "label": "traini
 _VALIDATION: dict[str, Any] = {"color": "#D55E00", "linestyle": "--", "label": "validation"}
 
 
+_NUMBER = (int, float, np.number)
+
+
 class History:
     """The record that ``Trainer.fit`` returns: one number for each measure and epoch.
 
@@ -66,10 +69,11 @@ class History:
         """
         number = integer("History.append: epoch", epoch)
         for name, value in values.items():
-            if not isinstance(value, int | float | np.number):
+            if not isinstance(value, _NUMBER):
                 raise TypeError(f"History.append: {name} is a {type(value).__name__}, expected a number")
         for name in values:
-            self.history.setdefault(name, [math.nan] * len(self.epoch))
+            if name not in self.history:
+                self.history[name] = [math.nan] * len(self.epoch)
         self.epoch.append(number)
         for name, numbers in self.history.items():
             numbers.append(float(values.get(name, math.nan)))
