@@ -62,7 +62,7 @@ class Arrays:
             self._of_update // self._batch_size,
             None if report is None else (report, PROGRESS_INTERVAL),
             None if hooks.before is None and hooks.after is None else after,
-            trainer._guarded,
+            guarded=True,
         )
         core.set_rates(rates)
         if hooks.before is not None and left > 0:
@@ -113,7 +113,7 @@ class Stream:
     def run(self, trainer: "Trainer", hooks: Hooks, report: Report | None) -> bool:
         """Train on what is left of the epoch, and say whether it is over."""
         core = trainer._core
-        core.set_fit(1, None, hooks.after, trainer._guarded)
+        core.set_fit(1, None, hooks.after, guarded=True)
         batches = self._batches(core.epochs, core.unfinished[5])
         try:
             return self._run(trainer, batches, hooks, report)

@@ -206,7 +206,6 @@ class Trainer:
         self._given: dict[str, Any] = {rule: value or None if rule.endswith("_norm") else value for rule, value in rules.items()}
         self._places = places
         self._runs: list[_Run] = []
-        self._guarded = True
         self._fuse_update = fuse_update
         self._callback_states: list[tuple[str, dict[str, Any]]] = []  # of a file, for the next fit
         self._history = History()
