@@ -20,11 +20,12 @@ constexpr const char* kCompiler = "g++ " __VERSION__;
 
 py::dict config() {
     py::list compiled, supported;
-    py::dict flags;
+    py::dict flags, bases;
     for (const IsaLevel& level : isa_levels()) {
         compiled.append(level.name);
         if (level.supported()) supported.append(level.name);
         flags[level.name] = level.flags;
+        bases[level.name] = level.base;
     }
     py::dict result;
     result["version"] = TRAINSTEP_VERSION;
@@ -32,6 +33,7 @@ py::dict config() {
     result["isa_reason"] = selected_isa_reason();
     result["isa_levels"] = compiled;
     result["isa_supported"] = supported;
+    result["isa_base"] = bases;
     result["openmp"] = has_openmp();
     result["num_threads"] = num_threads();
     result["compiler"] = kCompiler;

@@ -11,6 +11,7 @@ void fill_losses(KernelTable& table);
 void fill_metrics(KernelTable& table);
 void fill_normalize(KernelTable& table);
 void fill_optimizers(KernelTable& table);
+void fill_pieces(KernelTable& table);
 void fill_probes(KernelTable& table);
 
 const KernelTable& kernel_table();

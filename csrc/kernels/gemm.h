@@ -9,6 +9,7 @@
 #include <cstddef>
 
 #include "kernels/activations.h"
+#include "kernels/precision.h"
 
 namespace trainstep {
 
@@ -36,8 +37,9 @@ struct Gemm {
     const T* b;
     std::size_t b_k, b_column;  // B(p, j) = b[p * b_k + j * b_column]; one of them is 1
     std::size_t m, n, k;
-    std::size_t chain = 0;    // elements of k in a chain, at most kBlockK; 0: what block_of_k says
-    bool accumulate = false;  // C += A @ B; not with an epilogue
+    std::size_t chain = 0;                                 // elements of k in a chain, at most kBlockK; 0: what block_of_k says
+    bool accumulate = false;                               // C += A @ B; not with an epilogue
+    MatmulPrecision precision = MatmulPrecision::float32;  // of float alone
     // Epilogue: c = c * scale + bias, y = activation(c). Of an activation by rows that is done elsewhere.
     const T* bias = nullptr;   // (n), or null
     const T* scale = nullptr;  // (n), or null: 1; not without bias
@@ -125,32 +127,11 @@ struct Finish {
     const T* relu_output;
 };
 
-// rows x vectors of C; the last vector has `tail` columns, and so many are read of B where B is not packed (masked).
-template <class T, int rows, int vectors, bool masked>
-TRAINSTEP_INLINE void micro_kernel(T* c, std::size_t ldc, const Panels<T>& p, Tail<T> tail, bool partial, const Finish<T>& finish) {
+// Finished chains on their way to C: rows x vectors of it, of which the last vector has `tail` columns where `partial` says so.
+template <class T, int rows, int vectors>
+TRAINSTEP_INLINE void finish_tile(Vec<T> (&acc)[rows][vectors], T* c, std::size_t ldc, Tail<T> tail, bool partial,
+                                  const Finish<T>& finish) {
     constexpr int width = kWidth<T>;
-    Vec<T> acc[rows][vectors] = {};
-    const T *a = p.a, *b = p.b;
-    if (p.k >= kLongChain)  // C comes while the chains are calculated
-        for (int r = 0; r < rows; ++r)
-            for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + r * ldc + v * width);
-    for (std::size_t k = p.k; k > 0; --k, a += p.a_k, b += p.b_k) {
-        Vec<T> bv[vectors];
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) {
-            const T* bp = b + v / kTileVectors * p.b_panel + v % kTileVectors * width;
-            if constexpr (masked)
-                bv[v] = v + 1 < vectors ? load(bp) : load_partial(bp, tail);
-            else
-                bv[v] = load(bp);
-        }
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) {
-            const Vec<T> av = set1<T>(a[r * p.a_row]);
-#pragma GCC unroll 8
-            for (int v = 0; v < vectors; ++v) acc[r][v] = fma(av, bv[v], acc[r][v]);
-        }
-    }
     // One branch a tile for each thing that can happen on the way to C, not one a vector.
     const auto for_each = [&](auto f) __attribute__((always_inline)) {
 #pragma GCC unroll 8
@@ -187,6 +168,35 @@ TRAINSTEP_INLINE void micro_kernel(T* c, std::size_t ldc, const Panels<T>& p, Ta
         });
     else
         for_each([&](Vec<T>& x, int r, int v) __attribute__((always_inline)) { store<T>(c + r * ldc + v * width, x); });
+}
+
+// rows x vectors of C; of the last vector so many columns are read of B where B is not packed (masked).
+template <class T, int rows, int vectors, bool masked>
+TRAINSTEP_INLINE void micro_kernel(T* c, std::size_t ldc, const Panels<T>& p, Tail<T> tail, bool partial, const Finish<T>& finish) {
+    constexpr int width = kWidth<T>;
+    Vec<T> acc[rows][vectors] = {};
+    const T *a = p.a, *b = p.b;
+    if (p.k >= kLongChain)  // C comes while the chains are calculated
+        for (int r = 0; r < rows; ++r)
+            for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + r * ldc + v * width);
+    for (std::size_t k = p.k; k > 0; --k, a += p.a_k, b += p.b_k) {
+        Vec<T> bv[vectors];
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) {
+            const T* bp = b + v / kTileVectors * p.b_panel + v % kTileVectors * width;
+            if constexpr (masked)
+                bv[v] = v + 1 < vectors ? load(bp) : load_partial(bp, tail);
+            else
+                bv[v] = load(bp);
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) {
+            const Vec<T> av = set1<T>(a[r * p.a_row]);
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; ++v) acc[r][v] = fma(av, bv[v], acc[r][v]);
+        }
+    }
+    finish_tile<T, rows, vectors>(acc, c, ldc, tail, partial, finish);
 }
 
 template <class T>

@@ -376,6 +376,13 @@ TRAINSTEP_INLINE void narrow(std::uint16_t* p, U32 v) {
 }
 #endif
 
+// Whether any lane of a mask, all ones or 0 in each, is set.
+TRAINSTEP_INLINE bool any_lane(UVec<float> mask) {
+    const float any = reduce_halves<float, kWidth<float> / 2>(
+        (F32)mask, [](F32 a, F32 b) __attribute__((always_inline)) { return (F32)((UVec<float>)a | (UVec<float>)b); });
+    return __builtin_bit_cast(std::uint32_t, any) != 0;
+}
+
 // Vectors of 16 bits, twice as many lanes: the upper halves of two vectors of 32 (the lower ones are 0 on the way back), bytes with
 // and without a sign (what goes back fits), and a - b or 0 where that is less.
 typedef std::uint16_t U16 __attribute__((vector_size(kVectorBytes)));

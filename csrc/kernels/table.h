@@ -105,6 +105,14 @@ struct KernelTable {
     Kernels<float> f32;
     Kernels<double> f64;
 
+    // A product of pieces, as gemm. See kernels/pieces.h.
+    void (*gemm_pieces)(const Gemm<float>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1,
+                        const GemmBlocks& blocks, float* scratch);
+    std::size_t (*gemm_pieces_scratch)(const GemmBlocks& blocks);
+    std::size_t gemm_pieces_tile_rows, gemm_pieces_tile_columns;
+    double gemm_pieces_rate;        // multiply-adds of pieces in the time of one of float32
+    const char* gemm_pieces_units;  // what they are calculated with, for config()
+
     // One pass over n floats of each of the stream's arrays; n is a multiple of kStreamGrain. The result is of no meaning.
     float (*stream_probe[kStreamCount])(float* const* arrays, std::size_t n);
 

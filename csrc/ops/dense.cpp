@@ -42,6 +42,28 @@ Grid grid_for(int parts, std::size_t m, std::size_t n, std::size_t tile_rows, st
     return best;
 }
 
+// What calculates a product, of the numbers or of their pieces; and how much there is to do, in products of float32.
+template <class T>
+struct ProductKernel {
+    void (*run)(const Gemm<T>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1, const GemmBlocks& blocks,
+                T* scratch);
+    std::size_t (*scratch)(const GemmBlocks& blocks);
+    std::size_t tile_rows, tile_columns;
+    double products;
+};
+template <class T>
+ProductKernel<T> product_kernel(const Gemm<T>& g) {
+    if constexpr (sizeof(T) == 4)
+        if (g.precision != MatmulPrecision::float32) {
+            const KernelTable& k = kernels();
+            const int pieces = pieces_of(g.precision);
+            return {k.gemm_pieces, k.gemm_pieces_scratch, k.gemm_pieces_tile_rows, k.gemm_pieces_tile_columns,
+                    pieces * (pieces + 1) / 2 / k.gemm_pieces_rate};
+        }
+    const Kernels<T>& k = kernels().of<T>();
+    return {k.gemm, k.gemm_scratch, k.gemm_tile_rows, k.gemm_tile_columns, 1};
+}
+
 }  // namespace
 
 template <class T>
@@ -54,22 +76,22 @@ void product(const Gemm<T>& g) {
         row.b = g.a, row.b_k = g.a_k, row.b_column = 1;
         return product(row);
     }
-    const Kernels<T>& k = kernels().of<T>();
+    const ProductKernel<T> k = product_kernel(g);
     constexpr std::size_t line = 64 / sizeof(T);  // columns are calculated in whole vectors
-    const double flops = 2.0 * double(g.m) * double(ceil_div(g.n, line) * line) * (double(g.k) + kTileInK);
+    const double flops = 2.0 * double(g.m) * double(ceil_div(g.n, line) * line) * (double(g.k) + kTileInK) * k.products;
     const double read = double(g.k) * double(g.n) * sizeof(T), written = double(g.m) * double(g.n) * sizeof(T);
     const double ns = flops / kFlopsPerNs * (sizeof(T) / 4.0) + read / kReadPerNs + written / kWrittenPerNs;
     const auto block = [&](Range m, Range n) {
         const GemmBlocks blocks = blocks_here();
-        void* const scratch = thread_scratch(Scratch::packing, k.gemm_scratch(blocks) * sizeof(T));
-        k.gemm(g, m.begin, m.end, n.begin, n.end, blocks, static_cast<T*>(scratch));
+        void* const scratch = thread_scratch(Scratch::packing, k.scratch(blocks) * sizeof(T));
+        k.run(g, m.begin, m.end, n.begin, n.end, blocks, static_cast<T*>(scratch));
     };
     const int threads = threads_for(ns);
     if (threads == 1) return block({0, g.m}, {0, g.n});
     run_team(threads, [&](Team team) {
-        const Grid grid = grid_for(team.parts, g.m, g.n, k.gemm_tile_rows, k.gemm_tile_columns);
-        const Range m = share_of(g.m, k.gemm_tile_rows, {team.part / grid.columns, grid.rows});
-        const Range n = share_of(g.n, k.gemm_tile_columns, {team.part % grid.columns, grid.columns});
+        const Grid grid = grid_for(team.parts, g.m, g.n, k.tile_rows, k.tile_columns);
+        const Range m = share_of(g.m, k.tile_rows, {team.part / grid.columns, grid.rows});
+        const Range n = share_of(g.n, k.tile_columns, {team.part % grid.columns, grid.columns});
         if (m.begin < m.end && n.begin < n.end) block(m, n);
     });
 }

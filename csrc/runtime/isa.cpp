@@ -19,6 +19,7 @@ bool avx512() {
     return avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+bool avx512_bf16() { return avx512() && __builtin_cpu_supports("avx512bf16"); }
 #elif defined(__aarch64__)
 bool neon() { return true; }
 #endif
@@ -37,7 +38,7 @@ std::string supported_names() {
 }  // namespace
 
 const std::vector<IsaLevel>& isa_levels() {
-#define TRAINSTEP_LEVEL(name, flags) {#name, flags, supported::name, name::kernel_table},
+#define TRAINSTEP_LEVEL(name, flags, base) {#name, flags, #base, supported::name, name::kernel_table},
     static const std::vector<IsaLevel> levels = {TRAINSTEP_ISA_LEVELS(TRAINSTEP_LEVEL)};
 #undef TRAINSTEP_LEVEL
     return levels;
