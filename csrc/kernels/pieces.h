@@ -15,49 +15,16 @@
 #include "kernels/precision.h"
 
 #ifdef TRAINSTEP_ISA
+#include "kernels/units.h"
 
 namespace trainstep::TRAINSTEP_ISA::pieces {
 
-using U32 = UVec<float>;
-
-// --- units -------------------------------------------------------------------------------------------------------------------
-
-// kGroup elements of k lie in one lane, and make one step. A panel holds [piece][step][lane].
-#if defined(__AVX512BF16__)
-struct Unit {
-    static constexpr int kGroup = 2, kRows = kTileRows, kColumns = int(kTileColumns<float>);
-    static constexpr double kRate = 2;
-    static constexpr const char* kName = "dot products of bf16 pairs (AVX-512 BF16)";
-    using Lane = std::uint32_t;
-
-    static TRAINSTEP_INLINE F32 multiply_add(Lane a, F32 b, F32 sum) {
-        const __m512i pairs = _mm512_set1_epi32(std::int32_t(a));
-        return (F32)_mm512_dpbf16_ps((__m512)sum, (__m512bh)pairs, (__m512bh)b);
-    }
-};
-#else
-struct Unit {
-    static constexpr int kGroup = 1, kRows = kTileRows, kColumns = int(kTileColumns<float>);
-    static constexpr double kRate = 1;
-    static constexpr const char* kName = "float32 arithmetic on the pieces";
-    using Lane = float;
-
-    static TRAINSTEP_INLINE F32 multiply_add(Lane a, F32 b, F32 sum) { return fma(set1<float>(a), b, sum); }
-};
-#endif
-using Lane = Unit::Lane;
-
 // --- pieces ------------------------------------------------------------------------------------------------------------------
-
-// Chains as long as those of float32's small layers at least; of one piece in half the bytes as long again.
-inline constexpr std::size_t kShortBlock = 256, kLongBlock = 512;
-constexpr std::size_t block_of(int pieces) { return pieces == 1 && Unit::kGroup > 1 ? kLongBlock : kShortBlock; }
 
 struct Term {
     int a, b;
 };
 inline constexpr Term kTerms[] = {{2, 0}, {1, 1}, {0, 2}, {1, 0}, {0, 1}, {0, 0}};
-inline constexpr int kMostTerms = 6;
 constexpr int first_term(int pieces) { return pieces == 3 ? 0 : pieces == 2 ? 3 : 5; }
 
 inline constexpr std::uint32_t kUpper = 0xffff0000, kMagnitude = 0x7fffffff, kInfinity = 0x7f800000, kLargest = 0x7f7f0000;
@@ -65,11 +32,11 @@ inline constexpr std::uint32_t kRoundsUpToInfinity = 0x7f7f8000;  // a magnitude
 
 TRAINSTEP_INLINE U32 round_to_nearest_even(U32 x) { return (x + 0x7fff + ((x >> 16) & 1)) & kUpper; }
 
-// bits[p]: piece p of x, a float32 whose lower half is 0. `large`: some lane has a magnitude of kRoundsUpToInfinity or more.
-template <int pieces>
-TRAINSTEP_INLINE void split(F32 x, U32* bits, bool large) {
+// bits[p]: piece p of x, a float32 whose lower half is 0. large: some lane has a magnitude of kRoundsUpToInfinity or more.
+template <int pieces, bool large>
+TRAINSTEP_INLINE void split(F32 x, U32* bits) {
     U32 first = round_to_nearest_even((U32)x);
-    if (large) {
+    if constexpr (large) {
         const U32 magnitude = (U32)x & kMagnitude, sign = (U32)x & ~kMagnitude;
         const U32 finite = (U32)(magnitude < kInfinity), nan = (U32)(magnitude > kInfinity);
         const U32 at_most = (U32)((first & kMagnitude) < kInfinity) & finite;
@@ -95,7 +62,9 @@ template <int lanes>
 struct PanelOf {
     static constexpr std::size_t line = 64 / sizeof(Lane);
 
-    static constexpr std::size_t steps(std::size_t k) { return (k + Unit::kGroup - 1) / Unit::kGroup; }
+    static constexpr std::size_t steps(std::size_t k) {
+        return (k + Unit::kGroup * Unit::kSteps - 1) / (Unit::kGroup * Unit::kSteps) * Unit::kSteps;
+    }
     static constexpr std::size_t piece(std::size_t k) { return steps(k) * lanes; }
     static constexpr std::size_t size(int pieces, std::size_t k) {
         return (std::size_t(pieces + (pieces > 1)) * piece(k) + line - 1) / line * line + line;
@@ -115,65 +84,87 @@ struct Source {
     std::size_t lane, k;
 };
 
+// First pieces without what is not finite: each half of a lane by itself (the lower one is 0 where a lane has one piece).
+inline void copy_finite(Lane* to, const Lane* from, std::size_t n) {
+    for_each_vector<float>(n, [=](std::size_t i, auto part) __attribute__((always_inline)) {
+        const U32 x = (U32)get<float>(reinterpret_cast<const float*>(from) + i, part);
+        const U32 upper = (U32)((x & kInfinity) != kInfinity), lower = (U32)(((x << 16) & kInfinity) != kInfinity);
+        put<float>(reinterpret_cast<float*>(to) + i, part, (F32)(x & ((upper & kUpper) | (lower & ~kUpper))));
+    });
+}
+
 // Lanes past the last are of no meaning; elements of k past the last are 0.
 template <int pieces, int lanes>
 void pack_panel(Lane* panel, Source source, std::size_t count, std::size_t k) {
     using Panel = PanelOf<lanes>;
     constexpr std::size_t width = kWidth<float>;
     constexpr int group = Unit::kGroup;
-    const std::size_t piece = Panel::piece(k);
+    const std::size_t piece = Panel::piece(k), padded_k = Panel::steps(k) * group;
     U32 special{};
-    for (std::size_t first = 0; first < count; first += width) {
-        const std::size_t here = least(width, count - first);
-        const Tail<float> part{std::ptrdiff_t(here)}, room{std::ptrdiff_t(least(width, std::size_t(lanes) - first))};
-        for (std::size_t k0 = 0; k0 < k; k0 += width) {
-            const std::size_t some = least(width, k - k0);
-            F32 x[width];
-            if (source.lane == 1) {
-                const float* const at = source.at + first + k0 * source.k;
-                for (std::size_t i = 0; i < width; ++i) x[i] = i < some ? load_partial(at + i * source.k, part) : zero<float>();
-            } else {
-                const float* const at = source.at + first * source.lane + k0;
-                const Tail<float> columns{std::ptrdiff_t(some)};
-                for (std::size_t i = 0; i < width; ++i) x[i] = load_partial(at + least(i, here - 1) * source.lane, columns);
-                transpose<float>(x);
-            }
-            U32 any{};
+    // A block of kWidth x kWidth elements: kWidth of k, of the lanes from `first` on.
+    const auto pack_block = [&](std::size_t k0, std::size_t first, auto in_part, auto out_part) __attribute__((always_inline)) {
+        const std::size_t some = k0 < k ? least(width, k - k0) : 0, here = least(width, count - first);
+        F32 x[width];
+        if (source.lane == 1) {
+            const float* const at = source.at + first + k0 * source.k;
+#pragma GCC unroll 16
             for (std::size_t i = 0; i < width; ++i) {
-                const U32 magnitude = (U32)x[i] & kMagnitude;
-                any |= (U32)(magnitude >= kRoundsUpToInfinity);
-                special |= (U32)(magnitude >= kInfinity);
+                x[i] = i < some ? get<float>(at + i * source.k, in_part) : zero<float>();
+                __builtin_prefetch(at + least(k0 + i + width, k - 1) * source.k - k0 * source.k);
             }
-            const bool large = any_lane(any);
+        } else {
+            const float* const at = source.at + first * source.lane + k0;
+            const Tail<float> part{std::ptrdiff_t(some)};
+#pragma GCC unroll 16
+            for (std::size_t i = 0; i < width; ++i) x[i] = load_partial(at + least(i, here - 1) * source.lane, part);
+            transpose<float>(x);
+        }
+        U32 large{};
+#pragma GCC unroll 16
+        for (std::size_t i = 0; i < width; ++i) large |= (U32)(((U32)x[i] & kMagnitude) >= kRoundsUpToInfinity);
+        const auto write = [&](auto is_large) __attribute__((always_inline)) {
             Lane* to = panel + k0 / group * lanes + first;
-            for (std::size_t i = 0; i < some; i += group, to += lanes) {
+#pragma GCC unroll 16
+            for (std::size_t i = 0; i < width; i += group, to += lanes) {
+                if (k0 + i >= padded_k) break;
                 U32 bits[group][pieces];
-                for (int j = 0; j < group; ++j) split<pieces>(x[i + std::size_t(j)], bits[j], large);
+                for (int j = 0; j < group; ++j) split<pieces, is_large>(x[i + std::size_t(j)], bits[j]);
                 for (int p = 0; p < pieces; ++p) {
                     U32 lane = bits[0][p];
                     if constexpr (group == 2) lane = lane >> 16 | bits[group - 1][p];
-                    store_partial(reinterpret_cast<float*>(to + std::size_t(p) * piece), room, (F32)lane);
+                    put<float>(reinterpret_cast<float*>(to + std::size_t(p) * piece), out_part, (F32)lane);
                 }
             }
+        };
+        if (!any_bit(large)) return write(std::false_type{});
+        for (std::size_t i = 0; i < width; ++i) special |= (U32)(((U32)x[i] & kMagnitude) >= kInfinity);
+        write(std::true_type{});
+    };
+    for (std::size_t k0 = 0; k0 < padded_k; k0 += width)
+        for (std::size_t first = 0; first < count; first += width) {
+            const Tail<float> in{std::ptrdiff_t(least(width, count - first))}, out{std::ptrdiff_t(lanes - first)};
+            if (first + width > lanes)
+                pack_block(k0, first, in, out);
+            else if (first + width > count)
+                pack_block(k0, first, in, Full{});
+            else
+                pack_block(k0, first, Full{}, Full{});
         }
+    if constexpr (pieces > 1) {
+        const bool has = any_bit(special);
+        has_special<Panel>(panel, pieces, k) = has;
+        if (has) copy_finite(panel + std::size_t(pieces) * piece, panel, piece);
     }
-    if constexpr (pieces == 1) return;
-    const bool has = any_lane(special);
-    has_special<Panel>(panel, pieces, k) = has;
-    if (!has) return;
-    Lane* const finite = panel + std::size_t(pieces) * piece;
-    for_each_vector<float>(piece, [=](std::size_t i, auto rest) __attribute__((always_inline)) {
-        const U32 x = (U32)get<float>(reinterpret_cast<const float*>(panel) + i, rest);
-        const U32 upper = (U32)((x & kInfinity) != kInfinity), lower = (U32)(((x << 16) & kInfinity) != kInfinity);
-        put<float>(reinterpret_cast<float*>(finite) + i, rest, (F32)(x & ((upper & kUpper) | (lower & ~kUpper))));
-    });
 }
 
 template <int pieces>
 void pack_panels_a(Lane* packed, const Gemm<float>& g, std::size_t i, std::size_t m, std::size_t k0, std::size_t k) {
-    for (std::size_t r = 0; r < m; r += Unit::kRows, packed += PanelA::size(pieces, k))
+    for (std::size_t r = 0; r < m; r += Unit::kRows, packed += PanelA::size(pieces, k)) {
         pack_panel<pieces, Unit::kRows>(packed, {g.a + (i + r) * g.a_row + k0 * g.a_k, g.a_row, g.a_k}, least(Unit::kRows, m - r),
                                         k);
+        const bool special = pieces > 1 && has_special<PanelA>(packed, pieces, k);
+        Unit::arrange_a(packed, std::size_t(pieces + special) * PanelA::steps(k));
+    }
 }
 template <int pieces>
 void pack_panels_b(Lane* packed, const Gemm<float>& g, std::size_t j, std::size_t n, std::size_t k0, std::size_t k) {
@@ -182,13 +173,8 @@ void pack_panels_b(Lane* packed, const Gemm<float>& g, std::size_t j, std::size_
                                            least(Unit::kColumns, n - c), k);
 }
 
-// --- micro-kernels -----------------------------------------------------------------------------------------------------------
+// --- terms -------------------------------------------------------------------------------------------------------------------
 
-// The terms of a tile: where in the panels their pieces begin.
-struct TermPlaces {
-    int count;
-    std::size_t a[kMostTerms], b[kMostTerms];
-};
 template <int pieces>
 TermPlaces term_places(std::size_t k, bool special_a, bool special_b) {
     TermPlaces places{};
@@ -202,63 +188,24 @@ TermPlaces term_places(std::size_t k, bool special_a, bool special_b) {
     return places;
 }
 
-template <int rows, int vectors>
-void multiply_tile(float* c, std::size_t ldc, const Lane* a, const Lane* b, std::size_t steps, const TermPlaces& terms,
-                   Tail<float> tail, bool partial, const Finish<float>& finish) {
-    constexpr int width = kWidth<float>;
-    F32 acc[rows][vectors] = {};
-    for (int r = 0; r < rows; ++r)
-        for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + r * ldc + v * width);
-    for (int t = 0; t < terms.count; ++t) {
-        const Lane *at = a + terms.a[t], *bt = b + terms.b[t];
-        for (std::size_t s = steps; s > 0; --s, at += Unit::kRows, bt += Unit::kColumns) {
-            F32 bv[vectors];
-#pragma GCC unroll 8
-            for (int v = 0; v < vectors; ++v) bv[v] = load(reinterpret_cast<const float*>(bt) + v * width);
-#pragma GCC unroll 16
-            for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 8
-                for (int v = 0; v < vectors; ++v) acc[r][v] = Unit::multiply_add(at[r], bv[v], acc[r][v]);
-            }
-        }
-    }
-    finish_tile<float, rows, vectors>(acc, c, ldc, tail, partial, finish);
-}
-
-using TileKernel = void (*)(float* c, std::size_t ldc, const Lane* a, const Lane* b, std::size_t steps, const TermPlaces& terms,
-                            Tail<float> tail, bool partial, const Finish<float>& finish);
-
-// entries[vectors - 1][rows - 1]
-struct TileKernels {
-    TileKernel entries[kTileVectors][Unit::kRows];
-
-    constexpr TileKernels() : entries{} { fill(std::make_integer_sequence<int, Unit::kRows>{}); }
-
-  private:
-    template <int... row>
-    constexpr void fill(std::integer_sequence<int, row...>) {
-        ((entries[0][row] = multiply_tile<row + 1, 1>, entries[1][row] = multiply_tile<row + 1, 2>), ...);
-    }
-};
-inline constexpr TileKernels kTileKernels{};
-
 // --- the loops around them ---------------------------------------------------------------------------------------------------
 
-inline constexpr std::size_t kBlockRows = 16 * Unit::kRows;
+inline constexpr std::size_t kBlockRows = 192 / Unit::kRows * Unit::kRows;
 
 // Panels of B in a block that stays in L2.
 TRAINSTEP_INLINE std::size_t panels_of_block(int pieces, const GemmBlocks& blocks) {
-    const std::size_t bytes = std::size_t(pieces) * PanelB::piece(block_of(pieces)) * sizeof(Lane);
+    const std::size_t bytes = std::size_t(pieces) * PanelB::piece(Unit::kBlock) * sizeof(Lane);
     return blocks.packed_b < 2 * bytes ? 1 : blocks.packed_b / bytes;
 }
 
 template <int pieces>
 void multiply(const Gemm<float>& g, std::size_t m0, std::size_t m1, std::size_t n0, std::size_t n1, const GemmBlocks& blocks,
               Lane* scratch) {
-    constexpr std::size_t rows = Unit::kRows, columns = Unit::kColumns, width = kWidth<float>;
-    const std::size_t block_k = g.chain ? g.chain : block_of(pieces), block_n = panels_of_block(pieces, blocks) * columns;
+    constexpr std::size_t rows = Unit::kRows, columns = Unit::kColumns;
+    const std::size_t block_k = g.chain ? g.chain : Unit::kBlock, block_n = panels_of_block(pieces, blocks) * columns;
     Lane* const packed_a = scratch;
-    Lane* const packed_b = scratch + kBlockRows / rows * PanelA::size(pieces, block_of(pieces));
+    Lane* const packed_b = scratch + kBlockRows / rows * PanelA::size(pieces, Unit::kBlock);
+    const Unit::Session session;
     const bool relu_backward = g.derivative.kind == ActivationKind::relu;
     for (std::size_t jc = n0; jc < n1; jc += block_n) {
         const std::size_t nc = least(block_n, n1 - jc);
@@ -276,9 +223,8 @@ void multiply(const Gemm<float>& g, std::size_t m0, std::size_t m1, std::size_t 
                 const std::size_t mc = least(kBlockRows, m1 - ic);
                 pack_panels_a<pieces>(packed_a, g, ic, mc, pc, kc);
                 for (std::size_t jr = 0; jr < nc; jr += columns) {
-                    const std::size_t n = least(columns, nc - jr), last = (n - 1) % width + 1;
+                    const std::size_t n = least(columns, nc - jr);
                     Lane* const b = packed_b + jr / columns * PanelB::size(pieces, kc);
-                    const TileKernel* const kernels = kTileKernels.entries[(n - 1) / width];
                     for (std::size_t ir = 0; ir < mc; ir += rows) {
                         Lane* const a = packed_a + ir / rows * PanelA::size(pieces, kc);
                         const std::size_t at = (ic + ir) * g.ldc + jc + jr;
@@ -286,9 +232,8 @@ void multiply(const Gemm<float>& g, std::size_t m0, std::size_t m1, std::size_t 
                                                    last_k && g.scale ? g.scale + jc + jr : nullptr,
                                                    last_k && g.activation.kind == ActivationKind::relu,
                                                    last_k && relu_backward ? g.source + at : nullptr};
-                        kernels[least(rows, mc - ir) - 1](g.c + at, g.ldc, a, b, steps,
-                                                          terms[is_special(a, PanelA{})][is_special(b, PanelB{})],
-                                                          Tail<float>{std::ptrdiff_t(last)}, last < width, finish);
+                        Unit::multiply(g.c + at, g.ldc, a, b, steps, terms[is_special(a, PanelA{})][is_special(b, PanelB{})],
+                                       least(rows, mc - ir), n, finish);
                     }
                 }
                 if (last_k && g.activation.kind != ActivationKind::relu) activate_block(g, ic, ic + mc, jc, jc + nc);
@@ -308,7 +253,7 @@ inline std::size_t gemm_pieces_scratch(const GemmBlocks& blocks) {
     std::size_t most = 0;
     for (int p = 1; p <= kMostPieces; ++p) {
         const std::size_t size =
-            kBlockRows / Unit::kRows * PanelA::size(p, block_of(p)) + panels_of_block(p, blocks) * PanelB::size(p, block_of(p));
+            kBlockRows / Unit::kRows * PanelA::size(p, Unit::kBlock) + panels_of_block(p, blocks) * PanelB::size(p, Unit::kBlock);
         most = size > most ? size : most;
     }
     return most;

@@ -376,11 +376,15 @@ TRAINSTEP_INLINE void narrow(std::uint16_t* p, U32 v) {
 }
 #endif
 
-// Whether any lane of a mask, all ones or 0 in each, is set.
-TRAINSTEP_INLINE bool any_lane(UVec<float> mask) {
+// Whether any bit of any lane is set.
+TRAINSTEP_INLINE bool any_bit(UVec<float> x) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)x, (__m512i)x) != 0;
+#else
     const float any = reduce_halves<float, kWidth<float> / 2>(
-        (F32)mask, [](F32 a, F32 b) __attribute__((always_inline)) { return (F32)((UVec<float>)a | (UVec<float>)b); });
+        (F32)x, [](F32 a, F32 b) __attribute__((always_inline)) { return (F32)((UVec<float>)a | (UVec<float>)b); });
     return __builtin_bit_cast(std::uint32_t, any) != 0;
+#endif
 }
 
 // Vectors of 16 bits, twice as many lanes: the upper halves of two vectors of 32 (the lower ones are 0 on the way back), bytes with

@@ -9,7 +9,7 @@ namespace trainstep {
 struct KernelTable;
 
 struct IsaLevel {
-    const char* name;     // "generic", "avx2", "avx512", "avx512_bf16", "neon"
+    const char* name;     // "generic", "avx2", "avx512", "avx512_bf16", "amx", "neon"
     const char* flags;    // compiler flags of the level's k_*.cpp files
     const char* base;     // the level whose kernels it takes but for products of bf16 pieces; itself where all are its own
     bool (*supported)();  // by this CPU and its operating system
