@@ -74,6 +74,7 @@ from .optimizers import (
     rprop_step_,
     sgd_step_,
 )
+from .precision import matmul, split_bfloat16
 from .standardize import standardize, standardize_backward
 
 __all__ = [
@@ -120,6 +121,7 @@ __all__ = [
     "log_softmax",
     "log_softmax_backward",
     "mae",
+    "matmul",
     "mish",
     "mish_backward",
     "mse",
@@ -143,6 +145,7 @@ __all__ = [
     "softmax_cross_entropy",
     "softplus",
     "softplus_backward",
+    "split_bfloat16",
     "standardize",
     "standardize_backward",
     "tanh",

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Array, Float64, check_out, deliver, ieee, shared_dtype
+from .precision import precision_named, product
 
 
 def dense(
@@ -15,6 +16,7 @@ def dense(
     activation: str | None = None,
     *,
     out: Array | None = None,
+    precision: str | None = None,
 ) -> Array:
     """Return the output of a dense layer.
 
@@ -34,6 +36,10 @@ def dense(
         name. Default: the identity.
     out : ndarray, shape (B, O), dtype of x, optional
         Where the result goes. Default: a new array.
+    precision : {"float32", "bf16_x6", "bf16_x3", "bf16", "highest", "high", "medium"}, optional
+        How the products of float32 matrices are calculated, see `trainstep.set_matmul_precision`: ``x @ w`` of float32 arrays may
+        be that of their pieces in bfloat16, as `trainstep.reference.matmul` has it. Default: "float32", in `trainstep.ops` what
+        `trainstep.set_matmul_precision` has set.
 
     Returns
     -------
@@ -44,7 +50,8 @@ def dense(
     TypeError
         The arrays are not all float32 or all float64.
     ValueError
-        Shapes do not fit, the activation is unknown, or out is read-only.
+        Shapes do not fit, the activation or the precision is unknown, out is read-only, or a precision of pieces is given with
+        float64 arrays.
 
     References
     ----------
@@ -57,6 +64,7 @@ def dense(
     array([[7.5, 0. ]])
     """
     dtype = shared_dtype("dense", x=x, w=w, b=b)
+    name = precision_named("dense", precision, dtype)
     forward, _ = _lookup("dense", activation)
     x64, w64 = _matrix("dense", "x", x), _matrix("dense", "w", w)
     if x64.shape[1] != w64.shape[0]:
@@ -66,7 +74,7 @@ def dense(
         raise ValueError(f"dense: b has shape {b64.shape}, w has {w64.shape[1]} columns")
     check_out("dense", "out", out, (x64.shape[0], w64.shape[1]), dtype)
     with ieee():
-        z = x64 @ w64 + b64
+        z = product(np.asarray(x), np.asarray(w), name) + b64
         return deliver(np.asarray(forward(z), np.float64), dtype, out)
 
 
@@ -79,6 +87,7 @@ def dense_backward(
     need_dx: bool = True,
     *,
     out: tuple[Array | None, Array, Array] | None = None,
+    precision: str | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Return the gradients of x, w and b for ``y = dense(x, w, b, activation)``.
 
@@ -105,6 +114,10 @@ def dense_backward(
         False leaves dx out: the first layer of a network has no use for it.
     out : tuple of ndarray (dx, dw, db), shapes and dtypes of x, w and b, optional
         Where the results go. dx is ignored, and may be None, where need_dx is False. Default: new arrays.
+    precision : {"float32", "bf16_x6", "bf16_x3", "bf16", "highest", "high", "medium"}, optional
+        How the products of float32 matrices are calculated, see `trainstep.set_matmul_precision`: ``dz @ w.T`` and
+        ``x.T @ dz`` may be those of pieces in bfloat16, of dz once it is rounded to float32. Default: "float32", in `trainstep.ops` what
+        `trainstep.set_matmul_precision` has set.
 
     Returns
     -------
@@ -117,7 +130,8 @@ def dense_backward(
     TypeError
         The arrays are not all float32 or all float64, or out is not a tuple of three.
     ValueError
-        Shapes do not fit, the activation is unknown, y is missing, or an array of out is read-only.
+        Shapes do not fit, the activation or the precision is unknown, y is missing, an array of out is read-only, or a precision of
+        pieces is given with float64 arrays.
 
     References
     ----------
@@ -136,6 +150,7 @@ def dense_backward(
     array([1., 0.])
     """
     dtype = shared_dtype("dense_backward", dy=dy, x=x, w=w, y=y)
+    name = precision_named("dense_backward", precision, dtype)
     _, backward = _lookup("dense_backward", activation)
     dy64, x64, w64 = (_matrix("dense_backward", name, a) for name, a in (("dy", dy), ("x", x), ("w", w)))
     if x64.shape[1] != w64.shape[0]:
@@ -158,7 +173,9 @@ def dense_backward(
     with ieee():
         dz = np.asarray(backward(dy64, y64), np.float64)
         # All three before any is written: out may share memory with x or w.
-        dx, dw, db = dz @ w64.T if need_dx else None, x64.T @ dz, dz.sum(axis=0)
+        factor = dz if name == "float32" else deliver(dz, dtype, None)
+        dx = product(factor, np.asarray(w).T, name) if need_dx else None
+        dw, db = product(np.asarray(x).T, factor, name), dz.sum(axis=0)
     return (
         None if dx is None else deliver(dx, dtype, out_dx),
         deliver(dw, dtype, out_dw),
