@@ -12,6 +12,7 @@
 #include "bindings/bind.h"
 #include "bindings/metric_values.h"
 #include "bindings/optim_values.h"
+#include "bindings/precisions.h"
 #include "ops/elementwise.h"
 #include "ops/losses.h"
 #include "program/program.h"
@@ -91,6 +92,7 @@ py::array predict(Program<T>& program, py::handle x_in, py::handle out) {
     if (program.owns(to, to + y.size())) value_error({"model", "out"}, "lies in the model's own memory");
     const WithoutGil released;
     const std::lock_guard held(program.lock);
+    program.use_precision();
     program.predict(to, static_cast<const T*>(t.data), t.rows);
     return y;
 }
@@ -111,6 +113,7 @@ py::array forward(Program<T>& program, py::handle x_in, bool watched) {
         t.dtype == own ? copy(buffer, input, t.rows * program.in()) : gather_rows(buffer, t, nullptr, 0, t.rows);
         input = buffer;
     }
+    program.use_precision();
     program.begin(input, t.rows, true);
     program.forward_to(to, watched);
     return y;
@@ -137,6 +140,7 @@ py::object backward(Program<T>& program, py::handle dy_in, bool need_dx, bool ac
     }
     const WithoutGil released;
     program.keep_gradients();
+    program.use_precision();
     program.backward_from(data<T>(dy), dx_to, watched);
     program.fused = false;
     for (std::size_t layer = program.layers(); layer-- > 0;)
@@ -243,6 +247,13 @@ void bind_program(py::module_& m, const char* name) {
                                    return frozen;
                                })
         .def_property("passes", &P::passes, &P::set_passes)
+        .def_property(
+            "precision", [](const P& self) { return precision_name(self.precision()); },
+            [](P& self, py::handle name) {
+                const auto precision = precision_named("Sequential", name);
+                precision_of_call<T>("Sequential", precision);
+                self.set_precision(precision);
+            })
         .def("passed", passed<T>)
         .def("set_masks", set_masks<T>, py::arg("masks"))
         .def("masks", masks<T>)
@@ -364,12 +375,14 @@ class BoundTrainer {
   public:
     BoundTrainer(std::shared_ptr<Program<T>> program, py::handle loss, const py::tuple& loss_options,
                  std::shared_ptr<Optimizer> optimizer, const std::vector<std::optional<std::size_t>>& places,
-                 std::optional<bool> fuse_update, const py::dict& rules)
+                 std::optional<bool> fuse_update, const py::dict& rules, py::handle precision)
         : trainer_(program, loss_setting<T>(loss, loss_options, program->out()), std::move(optimizer), in_core(places),
                    !fuse_update   ? FuseUpdate::where_it_pays
                    : *fuse_update ? FuseUpdate::always
                                   : FuseUpdate::never,
-                   regularization(rules)) {}
+                   regularization(rules)) {
+        trainer_.precision = precision_named("Trainer", precision);
+    }
 
     static Regularization regularization(const py::dict& rules) {
         Regularization r;
@@ -567,6 +580,8 @@ class BoundTrainer {
         return py::make_tuple(loss, accuracy, values);
     }
 
+    std::optional<MatmulPrecision> precision() const { return trainer_.precision; }
+
     std::atomic<std::int64_t> epochs{0};  // completed
 
   private:
@@ -637,9 +652,10 @@ void bind_trainer(py::module_& m, const char* name) {
     });
     trainer
         .def(py::init<std::shared_ptr<Program<T>>, py::handle, const py::tuple&, std::shared_ptr<Optimizer>,
-                      const std::vector<std::optional<std::size_t>>&, std::optional<bool>, const py::dict&>(),
+                      const std::vector<std::optional<std::size_t>>&, std::optional<bool>, const py::dict&, py::handle>(),
              py::arg("program"), py::arg("loss"), py::arg("loss_options"), py::arg("optimizer"), py::arg("places"),
-             py::arg("fuse_update"), py::arg("rules"))
+             py::arg("fuse_update"), py::arg("rules"), py::arg("precision") = py::none())
+        .def_property_readonly("precision", [](const B& self) { return precision_name(self.precision()); })
         .def("step", &B::step, py::arg("x"), py::arg("y"), py::arg("sample_weight") = py::none(),
              py::arg("callers_loss") = py::none())
         .def("data", &B::data, py::arg("x"), py::arg("y"), py::arg("function"), py::arg("x_name"), py::arg("y_name"),

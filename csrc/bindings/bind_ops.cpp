@@ -5,6 +5,7 @@
 #include "bindings/activations.h"
 #include "bindings/arrays.h"
 #include "bindings/bind.h"
+#include "bindings/precisions.h"
 #include "ops/dense.h"
 #include "ops/elementwise.h"
 #include "ops/losses.h"
@@ -14,12 +15,15 @@ namespace trainstep {
 
 namespace {
 
-py::array dense_op(py::handle x_in, py::handle w_in, py::handle b_in, py::handle activation_in, py::handle out) {
+py::array dense_op(py::handle x_in, py::handle w_in, py::handle b_in, py::handle activation_in, py::handle out,
+                   py::handle precision_in) {
     const char* me = "dense";
     const Activation f = activation_named(me, "activation", activation_in);
+    const std::optional<MatmulPrecision> given = precision_named(me, precision_in);
     const py::array x_any = as_array({me, "x"}, x_in);
     return dispatch_float({me, "x"}, x_any, [&](auto tag) {
         using T = decltype(tag);
+        const MatmulPrecision precision = precision_of_call<T>(me, given);
         const py::array x = contiguous<T>({me, "x"}, x_any), w = contiguous<T>({me, "w"}, w_in);
         check_shape({me, "x"}, x, {-1, -1});
         check_shape({me, "w"}, w, {-1, -1});
@@ -33,16 +37,17 @@ py::array dense_op(py::handle x_in, py::handle w_in, py::handle b_in, py::handle
         py::array y = output<T>({me, "out"}, out, {batch, width}, {&x, &w, &b});
         without_gil_if(batch * in * width > kKeepGil * 16, [&, to = mutable_data<T>(y)] {
             dense<T>({to, std::size_t(width)}, nullptr, {data<T>(x), std::size_t(in)}, data<T>(w), bias, f, std::size_t(batch),
-                     std::size_t(in), std::size_t(width), {0, std::size_t(width)});
+                     std::size_t(in), std::size_t(width), {0, std::size_t(width)}, precision);
         });
         return y;
     });
 }
 
 py::tuple dense_backward_op(py::handle dy_in, py::handle x_in, py::handle w_in, py::handle y_in, py::handle activation_in,
-                            bool need_dx, py::handle out) {
+                            bool need_dx, py::handle out, py::handle precision_in) {
     const char* me = "dense_backward";
     const Activation f = activation_named(me, "activation", activation_in);
+    const std::optional<MatmulPrecision> given = precision_named(me, precision_in);
     const bool is_linear = f.kind == ActivationKind::identity;
     if (!is_linear && y_in.is_none())
         value_error({me, "y"},
@@ -59,6 +64,7 @@ py::tuple dense_backward_op(py::handle dy_in, py::handle x_in, py::handle w_in, 
     }
     return dispatch_float({me, "dy"}, dy_any, [&](auto tag) -> py::tuple {
         using T = decltype(tag);
+        const MatmulPrecision precision = precision_of_call<T>(me, given);
         const py::array dy = contiguous<T>({me, "dy"}, dy_any), x = contiguous<T>({me, "x"}, x_in),
                         w = contiguous<T>({me, "w"}, w_in);
         check_shape({me, "x"}, x, {-1, -1});
@@ -89,11 +95,11 @@ py::tuple dense_backward_op(py::handle dy_in, py::handle x_in, py::handle w_in, 
             if (dz_to) activation_backward(f, dz_to, data<T>(dy), data<T>(y), std::size_t(batch), std::size_t(width));
             const Range rows{0, std::size_t(in)}, columns{0, std::size_t(width)};
             const Rows<const T> dz{dz_from, std::size_t(width)}, x_rows{data<T>(x), std::size_t(in)};
-            dense_backward_weight<T>({dw_to, std::size_t(width)}, dz, x_rows, false, std::size_t(batch), rows, columns);
+            dense_backward_weight<T>({dw_to, std::size_t(width)}, dz, x_rows, false, std::size_t(batch), rows, columns, precision);
             if (db_to) dense_backward_bias<T>(db_to, dz, false, std::size_t(batch), columns);
             if (dx)
                 dense_backward_input<T>({dx, std::size_t(in)}, dz, x_rows.at, data<T>(w), Activation{}, std::size_t(batch),
-                                        std::size_t(width), rows);
+                                        std::size_t(width), rows, precision);
         });
         return py::make_tuple(dx_result, dw, db);
     });
@@ -309,9 +315,10 @@ void bind_ops(py::module_& m) {
     m.attr("losses") = names_tuple(kLossNames);
     m.attr("vmath_functions") = names_tuple(kVmathFunctionNames);
     m.def("dense", dense_op, py::arg("x"), py::arg("w"), py::arg("b") = py::none(), py::arg("activation") = py::none(),
-          py::arg("out") = py::none());
+          py::arg("out") = py::none(), py::arg("precision") = py::none());
     m.def("dense_backward", dense_backward_op, py::arg("dy"), py::arg("x"), py::arg("w"), py::arg("y") = py::none(),
-          py::arg("activation") = py::none(), py::arg("need_dx") = true, py::arg("out") = py::none());
+          py::arg("activation") = py::none(), py::arg("need_dx") = true, py::arg("out") = py::none(),
+          py::arg("precision") = py::none());
     m.def("activation", activation_op, py::arg("name"), py::arg("x"), py::arg("out") = py::none(),
           py::arg("parameter") = py::none());
     m.def("activation_backward", activation_backward_op, py::arg("name"), py::arg("dy"), py::arg("source"),

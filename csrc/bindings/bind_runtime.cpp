@@ -3,6 +3,9 @@
 
 #include "bindings/arrays.h"
 #include "bindings/bind.h"
+#include "bindings/precisions.h"
+#include "kernels/table.h"
+#include "ops/dense.h"
 #include "runtime/caches.h"
 #include "runtime/isa.h"
 #include "runtime/parallel.h"
@@ -36,6 +39,8 @@ py::dict config() {
     result["isa_base"] = bases;
     result["openmp"] = has_openmp();
     result["num_threads"] = num_threads();
+    result["matmul_precision"] = precision_name(matmul_precision());
+    result["bf16_products"] = kernels().gemm_pieces_units;
     result["compiler"] = kCompiler;
     result["flags"] = flags;
     return result;
@@ -66,6 +71,25 @@ void bind_runtime(py::module_& m) {
             return set_num_threads(n);
         },
         py::arg("n"));
+    m.attr("matmul_precisions") = names_tuple(kMatmulPrecisionNames);
+    // The name of a precision or of one of its aliases, or None; refused where arrays of that dtype cannot have it.
+    m.def(
+        "matmul_precision_named",
+        [](const std::string& function, py::handle name, const std::string& dtype) {
+            const auto precision = precision_named(function.c_str(), name);
+            if (dtype == "float64") precision_of_call<double>(function.c_str(), precision);
+            return precision_name(precision);
+        },
+        py::arg("function"), py::arg("name"), py::arg("dtype") = "float32");
+    m.def("get_matmul_precision", [] { return precision_name(matmul_precision()); });
+    m.def(
+        "set_matmul_precision",
+        [](py::handle name) {
+            const auto precision = precision_named("set_matmul_precision", name);
+            if (!precision) throw py::type_error("set_matmul_precision: precision is None, expected a name");
+            set_matmul_precision(*precision);
+        },
+        py::arg("precision"));
     m.def("threads_worth", threads_worth, py::arg("ns"), py::arg("share"), py::arg("most"));
     m.def("set_caches", [](std::size_t l1, std::size_t l2) { set_caches({l1, l2}); }, py::arg("l1"), py::arg("l2"));
     m.def("caches", [] { return py::make_tuple(caches().l1, caches().l2); });

@@ -11,17 +11,22 @@
 
 #include "kernels/lists.h"
 
-// name, pieces
-#define TRAINSTEP_PRECISIONS(X) X(float32, 0) X(bf16_x6, 3) X(bf16_x3, 2) X(bf16, 1)
+// name, pieces, PyTorch's and JAX's name for it
+#define TRAINSTEP_PRECISIONS(X) X(float32, 0, "highest") X(bf16_x6, 3, "") X(bf16_x3, 2, "high") X(bf16, 1, "medium")
 
 namespace trainstep {
 TRAINSTEP_FAMILY(MatmulPrecision, TRAINSTEP_PRECISIONS)
 
 inline constexpr int kMostPieces = 3;
 inline constexpr int kPieces[] = {
-#define TRAINSTEP_PIECES(name, pieces) pieces,
+#define TRAINSTEP_PIECES(name, pieces, alias) pieces,
     TRAINSTEP_PRECISIONS(TRAINSTEP_PIECES)
 #undef TRAINSTEP_PIECES
+};
+inline constexpr std::string_view kMatmulPrecisionAliases[] = {
+#define TRAINSTEP_ALIAS(name, pieces, alias) alias,
+    TRAINSTEP_PRECISIONS(TRAINSTEP_ALIAS)
+#undef TRAINSTEP_ALIAS
 };
 constexpr int pieces_of(MatmulPrecision precision) { return kPieces[int(precision)]; }
 }  // namespace trainstep

@@ -1,5 +1,7 @@
 #include "ops/dense.h"
 
+#include <atomic>
+
 #include "ops/elementwise.h"
 #include "runtime/caches.h"
 #include "runtime/isa.h"
@@ -64,7 +66,12 @@ ProductKernel<T> product_kernel(const Gemm<T>& g) {
     return {k.gemm, k.gemm_scratch, k.gemm_tile_rows, k.gemm_tile_columns, 1};
 }
 
+std::atomic<MatmulPrecision> default_precision{MatmulPrecision::float32};
+
 }  // namespace
+
+void set_matmul_precision(MatmulPrecision precision) { default_precision = precision; }
+MatmulPrecision matmul_precision() { return default_precision; }
 
 template <class T>
 void product(const Gemm<T>& g) {
@@ -106,8 +113,9 @@ std::size_t chain_of(std::size_t in, std::size_t out) {
 }
 
 template <class T>
-void dense_chain(T* chain, Rows<const T> x, const T* w, std::size_t batch, std::size_t out, Range in) {
+void dense_chain(T* chain, Rows<const T> x, const T* w, std::size_t batch, std::size_t out, Range in, MatmulPrecision precision) {
     Gemm<T> g{};
+    g.precision = precision;
     g.c = chain, g.ldc = out, g.m = batch, g.n = out, g.k = g.chain = in.end - in.begin;
     g.a = x.at + in.begin, g.a_row = x.stride, g.a_k = 1;
     g.b = w + in.begin * out, g.b_k = out, g.b_column = 1;
@@ -124,9 +132,10 @@ void dense_from_chains(T* y, const T* chains, std::size_t apart, const T* b, con
 
 template <class T>
 void dense(Rows<T> y, T* z, Rows<const T> x, const T* w, const T* b, const Activation& f, std::size_t batch, std::size_t in,
-           std::size_t out, Range units, const T* scale) {
+           std::size_t out, Range units, MatmulPrecision precision, const T* scale) {
     const bool by_rows = info(f.kind).by_rows;
     Gemm<T> g{};
+    g.precision = precision;
     g.c = (z ? z : y.at) + units.begin, g.ldc = y.stride, g.m = batch, g.n = units.end - units.begin, g.k = in;
     g.a = x.at, g.a_row = x.stride, g.a_k = 1;
     g.b = w + units.begin, g.b_k = out, g.b_column = 1;
@@ -139,8 +148,10 @@ void dense(Rows<T> y, T* z, Rows<const T> x, const T* w, const T* b, const Activ
 }
 
 template <class T>
-void dense_backward_weight(Rows<T> dw, Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch, Range in, Range out) {
+void dense_backward_weight(Rows<T> dw, Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch, Range in, Range out,
+                           MatmulPrecision precision) {
     Gemm<T> g{};
+    g.precision = precision;
     g.c = dw.at, g.ldc = dw.stride;
     g.m = in.end - in.begin, g.n = out.end - out.begin, g.k = batch, g.accumulate = accumulate;
     g.a = x.at + in.begin, g.a_row = 1, g.a_k = x.stride;
@@ -157,9 +168,10 @@ void dense_backward_bias(T* db, Rows<const T> dz, bool accumulate, std::size_t b
 
 template <class T>
 void dense_backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const T* w, const Activation& below, std::size_t batch,
-                          std::size_t out, Range units) {
+                          std::size_t out, Range units, MatmulPrecision precision) {
     const bool by_rows = info(below.kind).by_rows;
     Gemm<T> g{};
+    g.precision = precision;
     g.c = dx.at + units.begin, g.ldc = dx.stride, g.m = batch, g.n = units.end - units.begin, g.k = out;
     g.a = dz.at, g.a_row = dz.stride, g.a_k = 1;
     g.b = w + units.begin * out, g.b_k = 1, g.b_column = out;
@@ -172,14 +184,14 @@ void dense_backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const T
 #define TRAINSTEP_INSTANTIATE(T)                                                                                                  \
     template void product(const Gemm<T>&);                                                                                        \
     template void dense(Rows<T>, T*, Rows<const T>, const T*, const T*, const Activation&, std::size_t, std::size_t, std::size_t, \
-                        Range, const T*);                                                                                         \
-    template void dense_chain(T*, Rows<const T>, const T*, std::size_t, std::size_t, Range);                                      \
+                        Range, MatmulPrecision, const T*);                                                                        \
+    template void dense_chain(T*, Rows<const T>, const T*, std::size_t, std::size_t, Range, MatmulPrecision);                     \
     template void dense_from_chains(T*, const T*, std::size_t, const T*, const Activation&, std::size_t, std::size_t,             \
                                     std::size_t);                                                                                 \
-    template void dense_backward_weight(Rows<T>, Rows<const T>, Rows<const T>, bool, std::size_t, Range, Range);                  \
+    template void dense_backward_weight(Rows<T>, Rows<const T>, Rows<const T>, bool, std::size_t, Range, Range, MatmulPrecision); \
     template void dense_backward_bias(T*, Rows<const T>, bool, std::size_t, Range);                                               \
     template void dense_backward_input(Rows<T>, Rows<const T>, const T*, const T*, const Activation&, std::size_t, std::size_t,   \
-                                       Range);
+                                       Range, MatmulPrecision);
 TRAINSTEP_INSTANTIATE(float)
 TRAINSTEP_INSTANTIATE(double)
 #undef TRAINSTEP_INSTANTIATE

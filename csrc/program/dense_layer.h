@@ -28,7 +28,7 @@ class DenseLayer final : public Layer<T> {
     }
 
     void forward(Rows<T> y, T* z, Rows<const T> x, const BatchRows& rows, Range units) const override {
-        dense(y, z, x, w_, b_, this->activation, rows.count, this->in, this->out, units);
+        dense(y, z, x, w_, b_, this->activation, rows.count, this->in, this->out, units, this->precision);
     }
     bool folds() const override { return this->activation.kind == ActivationKind::identity; }
     void fold(const Layer<T>& behind) override {
@@ -38,15 +38,16 @@ class DenseLayer final : public Layer<T> {
     }
     void forward_folded(Rows<T> y, Rows<const T> x, const BatchRows& rows) const override {
         const T* const scale = folded_.template as<T>();
-        dense<T>(y, nullptr, x, w_, scale + padded<T>(this->out), {}, rows.count, this->in, this->out, {0, this->out}, scale);
+        dense<T>(y, nullptr, x, w_, scale + padded<T>(this->out), {}, rows.count, this->in, this->out, {0, this->out},
+                 this->precision, scale);
     }
     void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T>, const T* source, const Activation& below,
                         const BatchRows& rows, Range units) const override {
-        dense_backward_input(dx, dz, source, w_, below, rows.count, this->out, units);
+        dense_backward_input(dx, dz, source, w_, below, rows.count, this->out, units, this->precision);
     }
     void backward_parameter(std::size_t parameter, Rows<T> g, Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch,
                             Range rows, Range columns) const override {
-        parameter == 0 ? dense_backward_weight(g, dz, x, accumulate, batch, rows, columns)
+        parameter == 0 ? dense_backward_weight(g, dz, x, accumulate, batch, rows, columns, this->precision)
                        : dense_backward_bias(g.at, dz, accumulate, batch, columns);
     }
     bool has_units() const override { return !info(this->activation.kind).by_rows; }
@@ -54,7 +55,8 @@ class DenseLayer final : public Layer<T> {
     std::size_t chain() const override { return this->keeps_z() ? 0 : chain_of(this->in, this->out); }
     void forward_chains(T* chains, std::size_t apart, Rows<const T> x, std::size_t rows, Range inputs) const override {
         for (std::size_t first = inputs.begin; first < inputs.end; first += chain())
-            dense_chain(chains + first / chain() * apart, x, w_, rows, this->out, {first, std::min(first + chain(), inputs.end)});
+            dense_chain(chains + first / chain() * apart, x, w_, rows, this->out, {first, std::min(first + chain(), inputs.end)},
+                        this->precision);
         // Whoever makes y early goes on to update the parameters, while another still reads the bias.
         if (has_bias_ && inputs.end == this->in) std::copy_n(b_, this->out, chains + last(apart));
     }

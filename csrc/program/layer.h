@@ -141,6 +141,7 @@ class Layer {
 
     std::size_t in = 0, out = 0;
     Activation activation{};
+    MatmulPrecision precision = MatmulPrecision::float32;  // of its products; the program sets it before each pass
 };
 
 // The one list of layers: makes a layer from its description. Throws std::invalid_argument for a kind that does not exist.

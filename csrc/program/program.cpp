@@ -297,6 +297,14 @@ void Program<T>::begin(const T* x, std::size_t batch, bool training) {
 }
 
 template <class T>
+void Program<T>::use_precision(std::optional<MatmulPrecision> of_caller) {
+    if constexpr (sizeof(T) == 4) {
+        const MatmulPrecision used = of_caller ? *of_caller : precision().value_or(matmul_precision());
+        for (const auto& layer : layers_) layer->precision = used;
+    }
+}
+
+template <class T>
 void Program<T>::take_back() {
     for (const auto& layer : layers_) layer->take_back();
 }

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,13 @@ class Program {
     const std::vector<Parameter<T>>& parameters() const { return parameters_; }
     std::size_t parameter_bytes() const { return weight_arena_.bytes(); }  // with what lies between them
     const std::vector<Buffer<T>>& buffers() const { return buffers_; }
+
+    // How float's products are calculated where a call does not say so; none: matmul_precision() then. What is set counts from the
+    // next call on, without the lock.
+    std::optional<MatmulPrecision> precision() const { return precision_; }
+    void set_precision(std::optional<MatmulPrecision> precision) { precision_ = precision; }
+    // Comes before what is calculated in a call: `of_caller`, or the program's own.
+    void use_precision(std::optional<MatmulPrecision> of_caller = {});
 
     // A pass over a batch goes: begin, then forward on any ranges of rows, then (from output_gradient) backward_inputs on the same
     // ranges, then, when all rows are done, backward_parameter. Each is one call for the whole batch, or is shared by a team.
@@ -240,6 +248,7 @@ class Program {
     double ns_per_row_ = 0;
     Arena weight_arena_, gradient_arena_, buffer_arena_, workspace_, predict_workspace_;
     Arena masks_;  // laid out as the weights
+    std::atomic<std::optional<MatmulPrecision>> precision_{std::nullopt};
 
     std::atomic<const char*> gradients_begin_{nullptr};  // of gradient_arena_: owns() is asked without the lock
 

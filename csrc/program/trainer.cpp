@@ -52,6 +52,7 @@ template <class T>
 LossRows<T> Trainer<T>::begin(const Batch& batch, std::int32_t* correct, bool training) {
     const std::size_t columns = program_->out();
     if (row_loss_.bytes() < batch.rows * sizeof(T)) row_loss_ = Arena(batch.rows * sizeof(T));
+    program_->use_precision(precision);
     program_->begin(batch.x, batch.rows, training);
     return {row_loss_.template as<T>(),
             nullptr,

@@ -92,6 +92,9 @@ class Trainer {
     Trainer(std::shared_ptr<Program<T>> program, LossSetting<T> loss, std::shared_ptr<Optimizer> optimizer,
             std::vector<std::size_t> places, FuseUpdate fuse, const Regularization& rules = {});
 
+    // How the products of its passes are calculated; none: as the program's own are.
+    std::optional<MatmulPrecision> precision;
+
     // One step on a batch: the mean loss before the update. Of the pass only the caller's loss counts. Throws std::invalid_argument
     // where a parameter that is not frozen has no place, before anything is written.
     double step(const Data<T>& batch, Pass pass = {});

@@ -15,7 +15,16 @@ except ImportError as error:
     ) from error
 
 from trainstep import averages, callbacks, data, init, losses, metrics, nn, ops, optim, plots, recipe, reference, schedules
-from trainstep._runtime import config, get_include, get_num_threads, num_threads, set_num_threads, show_config
+from trainstep._runtime import (
+    config,
+    get_include,
+    get_matmul_precision,
+    get_num_threads,
+    num_threads,
+    set_matmul_precision,
+    set_num_threads,
+    show_config,
+)
 from trainstep.curves import CurveReport
 from trainstep.diagnosis import LayerReport, Report, diagnose
 from trainstep.history import History
@@ -38,6 +47,7 @@ __all__ = [
     "data",
     "diagnose",
     "get_include",
+    "get_matmul_precision",
     "get_num_threads",
     "init",
     "losses",
@@ -51,6 +61,7 @@ __all__ = [
     "reference",
     "schedules",
     "selftest",
+    "set_matmul_precision",
     "set_num_threads",
     "show_config",
 ]

@@ -19,8 +19,10 @@ def config() -> dict[str, Any]:
     -------
     config : dict
         ``version``; ``isa``, the ISA level in use, and ``isa_reason``, why; ``isa_levels``, compiled, and
-        ``isa_supported``, of those that this CPU can run; ``openmp``, whether several threads can be used, and
-        ``num_threads``; ``compiler`` and ``flags``, the compiler flags of each level.
+        ``isa_supported``, of those that this CPU can run; ``isa_base``, the level that each takes its kernels from, but for products
+        of pieces in bfloat16; ``openmp``, whether several threads can be used, and
+        ``num_threads``; ``matmul_precision``, see `set_matmul_precision`, and ``bf16_products``, what products of pieces in
+        bfloat16 are calculated with here; ``compiler`` and ``flags``, the compiler flags of each level.
 
     Examples
     --------
@@ -38,17 +40,80 @@ def show_config() -> None:
     --------
     >>> import trainstep as ts
     >>> ts.show_config()  # doctest: +ELLIPSIS
-    version        ...
+    version           ...
     """
     values = config()
     flags = values.pop("flags")
+    values.pop("isa_base")
     if not values["openmp"]:
         values["openmp"] = "no: built without OpenMP, one thread"
     for name, value in values.items():
         text = ", ".join(value) if isinstance(value, list) else str(value)
-        print(f"{name:<14} {text}")
+        print(f"{name:<17} {text}")
     for level, text in flags.items():
-        print(f"flags {level:<8} {text or '(those of the platform)'}")
+        print(f"flags {level:<11} {text or '(those of the platform)'}")
+
+
+def get_matmul_precision() -> str:
+    """Tell how the products of float32 matrices are calculated where a call, a model or a trainer does not say so.
+
+    Returns
+    -------
+    precision : str
+        What `set_matmul_precision` set, by its first name; "float32" where nobody did.
+
+    Examples
+    --------
+    >>> import trainstep as ts
+    >>> ts.get_matmul_precision()
+    'float32'
+    """
+    return _core.get_matmul_precision()
+
+
+def set_matmul_precision(precision: str) -> None:
+    """Set how the products of float32 matrices are calculated where a call, a model or a trainer does not say so.
+
+    A number in float32 is the sum of up to three pieces in bfloat16, which has fewer digits, and which many CPUs multiply faster. So
+    a product can be calculated from the pieces. Weights, gradients, optimizer states and sums are float32 in all of them; of a
+    product of two numbers the relative error is at most
+
+    | ``float32``   2^-24, from the numbers as they are; also called ``"highest"``
+    | ``bf16_x6``   about 2^-23, from three pieces of each and six products
+    | ``bf16_x3``   about 2^-16, from two pieces of each and three products; also called ``"high"``
+    | ``bf16``      about 2^-8, from one piece of each; also called ``"medium"``
+
+    ``config()["bf16_products"]`` tells what they are calculated with. float32 arithmetic is exact and slower than float32's own
+    products; AVX-512 BF16 takes pieces below 2^-126 for 0. float64 products are not touched by it.
+
+    It holds for the whole process, and for what begins after it: each call of `ops` and each pass of a model over a batch. It is in
+    no file: a run that must go on in the same bits says its precision to `Trainer` or `nn.Sequential`.
+
+    Parameters
+    ----------
+    precision : {"float32", "bf16_x6", "bf16_x3", "bf16", "highest", "high", "medium"}
+        The name.
+
+    Raises
+    ------
+    TypeError
+        Where precision is no str.
+    ValueError
+        Where it is none of these.
+
+    References
+    ----------
+    Henry, Tang, Heinecke: Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations (ARITH 2019).
+
+    Examples
+    --------
+    >>> import trainstep as ts
+    >>> ts.set_matmul_precision("high")
+    >>> ts.get_matmul_precision()
+    'bf16_x3'
+    >>> ts.set_matmul_precision("float32")
+    """
+    _core.set_matmul_precision(precision)
 
 
 def get_include() -> str:

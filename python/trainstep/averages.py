@@ -149,7 +149,7 @@ def take_statistics(model: Sequential, x: Any, batch_size: int) -> None:
         raise ValueError(f"averaged_model: x has shape {x.shape}, expected (rows, {features}) with at least two rows")
     # A network whose running statistics are those of the last batch alone.
     layers = [from_spec(_of_last_batch(layer.spec())) for layer in model.layers]
-    twin = Sequential(*layers, seed=model.seed, dtype=model.dtype)
+    twin = Sequential(*layers, seed=model.seed, dtype=model.dtype, precision=model.precision)
     for mine, its in ((model.parameters(), twin.parameters()), (model.buffers(), twin.buffers())):
         for name, values in mine.items():
             its[name][...] = values

@@ -43,6 +43,7 @@ def save(trainer: "Trainer", path: Any) -> None:
         "loss": writer.plain({"name": loss.name, "options": asdict(loss)}) if isinstance(loss, Loss) else None,
         "rules": trainer._given,
         "fuse_update": trainer._fuse_update,
+        "precision": trainer.precision,
         "seed": trainer._seed,
         "epoch": trainer.epoch,
         "owed": trainer._unseen() if trainer.epoch > trainer._ended else None,
@@ -117,7 +118,7 @@ def load(path: Any, loss: Any = None, schedule: Callable[[int], float] | None = 
         rates = {integer("group", g, 0): number("rate", rate, 0) for g, rate in saved["rates"]}
         skipped, unfinished_of = integer("skipped", saved["skipped"], 0, _MOST), own["unfinished_of"]
         rules = {name: own["rules"][name] for name in ("l1", "l2", "penalize_bias", "clip_norm", "max_norm")}
-        fuse_update = own["fuse_update"]
+        fuse_update, precision = own["fuse_update"], own.get("precision")
     # What the caller gives is no matter of the file.
     if own["loss"] is not None and loss is not None:
         raise ValueError(f"load: loss is given, expected None: {path} has one of its own, {file_loss!r}")
@@ -136,6 +137,7 @@ def load(path: Any, loss: Any = None, schedule: Callable[[int], float] | None = 
             fuse_update=fuse_update,
             metrics=metrics,
             average=averaging,
+            precision=precision,
             **rules,
         )
         optimizer.load_state_dict(state)

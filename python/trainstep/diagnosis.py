@@ -230,6 +230,8 @@ def examine(trainer: Trainer, x: Any, y: Any) -> Report:
     stepped = trainer.model
     stepped._program.passes = 0  # always the same masks of Dropout
     watched = copy.deepcopy(stepped)
+    if trainer.precision is not None:
+        watched.precision = trainer.precision
     with np.errstate(all="ignore"):
         step_loss = trainer.step(x, y)
         program = watched._program

@@ -78,8 +78,10 @@ __all__ = [
 
 
 @documented_by(reference.dense, __name__)
-def dense(x: Any, w: Any, b: Any = None, activation: str | None = None, *, out: Array | None = None) -> Array:  # noqa: D103
-    return _core.dense(x, w, b, activation, out)
+def dense(  # noqa: D103
+    x: Any, w: Any, b: Any = None, activation: str | None = None, *, out: Array | None = None, precision: str | None = None
+) -> Array:
+    return _core.dense(x, w, b, activation, out, precision)
 
 
 @documented_by(reference.dense_backward, __name__)
@@ -92,8 +94,9 @@ def dense_backward(  # noqa: D103
     need_dx: bool = True,
     *,
     out: tuple[Array | None, Array | None, Array | None] | None = None,
+    precision: str | None = None,
 ) -> tuple[Array | None, Array, Array]:
-    return _core.dense_backward(dy, x, w, y, activation, switch("dense_backward: need_dx", need_dx), out)
+    return _core.dense_backward(dy, x, w, y, activation, switch("dense_backward: need_dx", need_dx), out, precision)
 
 
 @documented_by(reference.identity, __name__)

@@ -111,12 +111,16 @@ class Trainer:
         ones or the others, with y as they take it. Weights of the rows count. "accuracy" takes the place of the loss's own.
     average : Average, optional
         An average of the weights that is kept beside the model: one of `trainstep.averages`. Default: none.
+    precision : {"float32", "bf16_x6", "bf16_x3", "bf16", "highest", "high", "medium"}, optional
+        How the products of a float32 model are calculated in `step`, `fit` and `evaluate`; see `trainstep.set_matmul_precision`.
+        Outside of them the model keeps its own. Default: the model's.
 
     Raises
     ------
     ValueError
         Where loss is not known or its weight has another length than the output, the optimizer has parameters that are not the
-        model's or lacks one that is not frozen, a number is out of its range, or fuse_update is True where the update needs whole
+        model's or lacks one that is not frozen, a number is out of its range, precision is unknown, or other than "float32" with a
+        float64 model, or fuse_update is True where the update needs whole
         gradients (``clip_norm``, LAMB, LARS) or arrays (``max_norm``, a model that is pruned, states in fewer bits).
     TypeError
         Where model or optimizer is of another kind.
@@ -152,12 +156,14 @@ class Trainer:
         penalize_bias: bool = False,
         metrics: Iterable[str | Metric] | None = None,
         average: Average | None = None,
+        precision: str | None = None,
     ) -> None:
         if not isinstance(model, Sequential):
             raise TypeError(f"Trainer: model is a {type(model).__name__}, expected a trainstep.nn.Sequential")
         optimizer = Adam() if optimizer is None else optimizer
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"Trainer: optimizer is a {type(optimizer).__name__}, expected one of trainstep.optim")
+        precision = _core.matmul_precision_named("Trainer", precision, model.dtype.name)
         seed = model.seed if seed is None else integer("Trainer: seed", seed)
         self._loss = _loss_of(loss)
         rules: dict[str, Any] = {
@@ -214,7 +220,7 @@ class Trainer:
         self._ended = 0  # epochs whose end has been seen to
         self._owed: dict[str, float] | None = None  # the measures of another, where it comes from a file
         self._core = _TRAINERS[model.dtype.name](
-            model._program, name, options, optimizer._core, list(places.values()), fuse_update, rules
+            model._program, name, options, optimizer._core, list(places.values()), fuse_update, rules, precision
         )
         self._core.set_metrics(settings)
         self._average = average
@@ -247,6 +253,11 @@ class Trainer:
         return self._average
 
     @property
+    def precision(self) -> str | None:
+        """How the products of a step are calculated; None: as the model's own."""
+        return self._core.precision
+
+    @property
     def averages(self) -> int:
         """How often weights have been taken into the average."""
         return int(self._core.averages)
@@ -272,7 +283,7 @@ class Trainer:
         place_of = {place: name for name, place in self._places.items() if place is not None}
         views = model.parameters()
         optimizer = self._optimizer._over([views[place_of[place]] for place in sorted(place_of)])
-        return Trainer(model, self._loss, optimizer, seed=self._seed, **self._given)
+        return Trainer(model, self._loss, optimizer, seed=self._seed, precision=self.precision, **self._given)
 
     def averaged_model(self, x: Any = None, batch_size: int = _EVALUATION_BATCH) -> Sequential:
         """Make a network that has the average of the weights.

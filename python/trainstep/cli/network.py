@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import trainstep as ts
+from trainstep import _core
 from trainstep.cli.common import UsageError, at_least_0, natural, positive, share, widths
 from trainstep.schedules import iterations
 
@@ -32,6 +33,13 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=("float32", "float64"),
         help="of the weights; default: float32, or float64 for a table whose digits need it",
+    )
+    network.add_argument(
+        "--precision",
+        type=_precision,
+        metavar="NAME",
+        help=f"of float32 products, from pieces of the numbers in bfloat16: {', '.join(_core.matmul_precisions)}, or highest, high, "
+        "medium; default: float32",
     )
 
 
@@ -78,6 +86,13 @@ def add_penalties(parser: argparse.ArgumentParser) -> None:
     penalties.add_argument(
         "--label-smoothing", type=share, metavar="SHARE", help="classification: share of each label that goes to all classes alike"
     )
+
+
+def _precision(text: str) -> str | None:
+    try:
+        return _core.matmul_precision_named("--precision", text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from error
 
 
 def _warmup(text: str) -> tuple[float, str]:

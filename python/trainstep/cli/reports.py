@@ -100,9 +100,10 @@ def described(arguments: argparse.Namespace, trainer: ts.Trainer, batch_size: in
     accumulate = "" if arguments.accumulate == 1 else f" x {arguments.accumulate}"
     stopping = "" if arguments.early_stopping is None else f" or {arguments.early_stopping} without a lower validation loss"
     dtype = "" if model.dtype.name == "float32" else f" in {model.dtype.name}"
+    precision = "" if model.precision is None else f", products in {model.precision}"
     return (
         f"network {'-'.join(map(str, _widths(model)))}{''.join(f', {part}' for part in layers)}, {model.num_parameters:,} "
-        f"parameters{dtype}; {', '.join([optimizer, *rules])}{augment}, lr {arguments.lr:g}{course}{warmup}, "
+        f"parameters{dtype}{precision}; {', '.join([optimizer, *rules])}{augment}, lr {arguments.lr:g}{course}{warmup}, "
         f"batch {batch_size}{accumulate}, {arguments.epochs} epochs{stopping}, seed {arguments.seed}"
     )
 

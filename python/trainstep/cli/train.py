@@ -223,7 +223,11 @@ def _best(stopping: list[ts.callbacks.EarlyStopping], epochs: int) -> list[Measu
 
 def _trainer(arguments: argparse.Namespace, problem: Problem, rate: Any) -> ts.Trainer:
     inner = network.layers(arguments, problem.train[0].shape[1], problem.outputs)
-    model = ts.nn.Sequential(*problem.first, *inner, seed=arguments.seed, dtype=arguments.dtype or problem.dtype)
+    dtype = arguments.dtype or problem.dtype
+    if dtype == "float64" and arguments.precision not in (None, "float32"):
+        why = "" if arguments.dtype else ", which this table needs: --dtype float32 does without"
+        raise UsageError(f"--precision: {arguments.precision} is for float32, not for float64{why}")
+    model = ts.nn.Sequential(*problem.first, *inner, seed=arguments.seed, dtype=dtype, precision=arguments.precision)
     model.metadata.update(problem.metadata)
     problem.prepare(model)
     try:

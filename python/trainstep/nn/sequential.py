@@ -48,11 +48,15 @@ class Sequential:
         What the initial weights follow from, and, unless the trainer has its own, the order of the data.
     dtype : dtype, default "float32"
         float32 or float64: parameters and all arithmetic.
+    precision : {"float32", "bf16_x6", "bf16_x3", "bf16", "highest", "high", "medium"}, optional
+        How the products of a float32 network are calculated, in training and after it; see `trainstep.set_matmul_precision`.
+        Copies and files have it too. Default: as that has set it when a pass begins.
 
     Raises
     ------
     ValueError
-        Where there is no layer, neighbours do not fit, or a hidden layer's weights would all be the same (`Dense`: ``init``).
+        Where there is no layer, neighbours do not fit, a hidden layer's weights would all be the same (`Dense`: ``init``), or
+        precision is unknown, or other than "float32" in float64.
     TypeError
         Where a layer is none, or dtype is not float32 or float64.
 
@@ -71,7 +75,7 @@ class Sequential:
     {'0.weight': (64, 32), '0.bias': (32,), '1.weight': (32, 10), '1.bias': (10,)}
     """
 
-    def __init__(self, *layers: Layer, seed: int = 0, dtype: DTypeLike = "float32") -> None:
+    def __init__(self, *layers: Layer, seed: int = 0, dtype: DTypeLike = "float32", precision: str | None = None) -> None:
         for i, layer in enumerate(layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"Sequential: layer {i} is a {type(layer).__name__}, expected a layer of trainstep.nn")
@@ -88,6 +92,7 @@ class Sequential:
         self._pruning: Pruning | None = None
         name = self._dtype.name
         self._program = _PROGRAMS[name]([layer.spec() for layer in layers], self._seed % 2**64)
+        self.precision = precision
         first_values = initializers(layers)
         for p, (parameter, view) in enumerate(self._program.parameters()):
             values = first_values[parameter](view.shape, rng=self._parameter_seed(p), dtype=name)
@@ -127,6 +132,15 @@ class Sequential:
         return self._dtype
 
     @property
+    def precision(self) -> str | None:
+        """How the products of a float32 network are calculated; None: as `trainstep.get_matmul_precision` says. It can be set."""
+        return self._program.precision
+
+    @precision.setter
+    def precision(self, precision: str | None) -> None:
+        self._program.precision = precision
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What is saved with the network and means nothing to it: a dict of the user's own, of what JSON can hold."""
         return self._metadata
@@ -141,11 +155,23 @@ class Sequential:
         values = {name: view.copy() for name, view in self._arrays().items()}
         own = copy.deepcopy(self._metadata)
         masks, passes = self._masks(), self._program.passes
-        return _rebuild, (self._layers, self._seed, self._dtype.name, values, own, self.frozen, masks, self._pruning, passes)
+        return _rebuild, (
+            self._layers,
+            self._seed,
+            self._dtype.name,
+            values,
+            own,
+            self.frozen,
+            masks,
+            self._pruning,
+            passes,
+            self.precision,
+        )
 
     def __repr__(self) -> str:
         inner = ",\n".join(f"    {layer!r}" for layer in self._layers)
-        return f"Sequential(\n{inner},\n    seed={self._seed}, dtype={self._dtype.name!r})"
+        precision = "" if self.precision is None else f", precision={self.precision!r}"
+        return f"Sequential(\n{inner},\n    seed={self._seed}, dtype={self._dtype.name!r}{precision})"
 
     def __call__(self, x: Any, *, out: Array | None = None) -> Array:
         """Run the network on x: `predict` on all rows at once.
@@ -421,8 +447,8 @@ class Sequential:
         Returns
         -------
         model : Sequential
-            This network; with ``structured`` a new one, which shares nothing with it and has its seed, metadata, frozen names and
-            masks.
+            This network; with ``structured`` a new one, which shares nothing with it and has its seed, precision, metadata, frozen
+            names and masks.
 
         Raises
         ------
@@ -485,6 +511,7 @@ class Sequential:
             copy.deepcopy(self._metadata),
             self.frozen,
             without_their_numbers(self._masks(), units),
+            precision=self.precision,
         )
         return pruned, {str(i): tuple(gone.tolist()) for i, (_, gone) in units.items() if gone.size}
 
@@ -681,8 +708,8 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     Returns
     -------
     model : Sequential
-        With the same layers, parameters, buffers, masks, seed, dtype and metadata. Initialisers are not in the file. Of a file that
-        `Trainer.save` wrote, the model.
+        With the same layers, parameters, buffers, masks, seed, dtype, precision and metadata. Initialisers are not in the file. Of a
+        file that `Trainer.save` wrote, the model.
 
     Raises
     ------
@@ -719,6 +746,8 @@ def write_model(
         "metadata": json.dumps(model._metadata, allow_nan=False),
         "frozen": json.dumps(model.frozen),
     }
+    if model.precision is not None:
+        structure["precision"] = model.precision
     arrays = model._arrays() | {f"{name}{_MASK}": mask.astype(np.uint8) for name, mask in model._masks().items()}
     arrays |= more_arrays or {}
     with whole_file(path) as partial, open(partial, "wb") as file:
@@ -766,7 +795,8 @@ def read_model(file: Any) -> Sequential:
     frozen = json.loads(metadata.get("frozen", "[]"))
     if not isinstance(frozen, list):
         raise ValueError(f"what it has frozen is a {type(frozen).__name__}, expected a list")
-    return _rebuild(layers, int(metadata["seed"]), metadata["dtype"], values, users, frozen, masks)
+    precision = metadata.get("precision")
+    return _rebuild(layers, int(metadata["seed"]), metadata["dtype"], values, users, frozen, masks, precision=precision)
 
 
 def _rebuild(
@@ -779,9 +809,10 @@ def _rebuild(
     masks: Mapping[str, Array] | None = None,
     pruning: Pruning | None = None,
     passes: int = 0,
+    precision: str | None = None,
 ) -> Sequential:
     """Make a network with given parameters and buffers."""
-    model = Sequential(*layers, seed=seed, dtype=dtype)
+    model = Sequential(*layers, seed=seed, dtype=dtype, precision=precision)
     for name, view in model._arrays().items():
         view[...] = values[name]
     model.metadata.update(metadata)
