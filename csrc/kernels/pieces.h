@@ -93,30 +93,34 @@ inline void copy_finite(Lane* to, const Lane* from, std::size_t n) {
     });
 }
 
-// Lanes past the last are of no meaning; elements of k past the last are 0.
+// kWidth elements of k, from k0 on, of a panel of `count` lanes. Lanes past the last are of no meaning; elements of k past the last
+// are 0.
 template <int pieces, int lanes>
-void pack_panel(Lane* panel, Source source, std::size_t count, std::size_t k) {
+void pack_steps(Lane* panel, Source source, std::size_t count, std::size_t k, std::size_t k0) {
     using Panel = PanelOf<lanes>;
     constexpr std::size_t width = kWidth<float>;
     constexpr int group = Unit::kGroup;
-    const std::size_t piece = Panel::piece(k), padded_k = Panel::steps(k) * group;
-    U32 special{};
-    // A block of kWidth x kWidth elements: kWidth of k, of the lanes from `first` on.
-    const auto pack_block = [&](std::size_t k0, std::size_t first, auto in_part, auto out_part) __attribute__((always_inline)) {
-        const std::size_t some = k0 < k ? least(width, k - k0) : 0, here = least(width, count - first);
+    const std::size_t piece = Panel::piece(k), padded_k = Panel::steps(k) * group, some = k0 < k ? least(width, k - k0) : 0;
+    // A block of kWidth x kWidth elements, of the lanes from `first` on.
+    const auto pack_block = [&](std::size_t first, auto in_part, auto out_part) __attribute__((always_inline)) {
+        const std::size_t here = least(width, count - first);
+        const float* at = source.at + first * source.lane + k0 * source.k;
         F32 x[width];
         if (source.lane == 1) {
-            const float* const at = source.at + first + k0 * source.k;
+            if (some == width) {
 #pragma GCC unroll 16
-            for (std::size_t i = 0; i < width; ++i) {
-                x[i] = i < some ? get<float>(at + i * source.k, in_part) : zero<float>();
-                __builtin_prefetch(at + least(k0 + i + width, k - 1) * source.k - k0 * source.k);
+                for (std::size_t i = 0; i < width; ++i) x[i] = get<float>(at + i * source.k, in_part);
+            } else {
+                for (std::size_t i = 0; i < width; ++i) x[i] = i < some ? get<float>(at + i * source.k, in_part) : zero<float>();
             }
         } else {
-            const float* const at = source.at + first * source.lane + k0;
-            const Tail<float> part{std::ptrdiff_t(some)};
+            if (some == width && here == width) {
 #pragma GCC unroll 16
-            for (std::size_t i = 0; i < width; ++i) x[i] = load_partial(at + least(i, here - 1) * source.lane, part);
+                for (std::size_t i = 0; i < width; ++i) x[i] = load(at + i * source.lane);
+            } else {
+                const Tail<float> part{std::ptrdiff_t(some)};
+                for (std::size_t i = 0; i < width; ++i) x[i] = load_partial(at + least(i, here - 1) * source.lane, part);
+            }
             transpose<float>(x);
         }
         U32 large{};
@@ -137,40 +141,57 @@ void pack_panel(Lane* panel, Source source, std::size_t count, std::size_t k) {
             }
         };
         if (!any_bit(large)) return write(std::false_type{});
+        U32 special{};
         for (std::size_t i = 0; i < width; ++i) special |= (U32)(((U32)x[i] & kMagnitude) >= kInfinity);
+        if (pieces > 1 && any_bit(special)) has_special<Panel>(panel, pieces, k) = 1;
         write(std::true_type{});
     };
-    for (std::size_t k0 = 0; k0 < padded_k; k0 += width)
-        for (std::size_t first = 0; first < count; first += width) {
-            const Tail<float> in{std::ptrdiff_t(least(width, count - first))}, out{std::ptrdiff_t(lanes - first)};
-            if (first + width > lanes)
-                pack_block(k0, first, in, out);
-            else if (first + width > count)
-                pack_block(k0, first, in, Full{});
-            else
-                pack_block(k0, first, Full{}, Full{});
-        }
-    if constexpr (pieces > 1) {
-        const bool has = any_bit(special);
-        has_special<Panel>(panel, pieces, k) = has;
-        if (has) copy_finite(panel + std::size_t(pieces) * piece, panel, piece);
+    for (std::size_t first = 0; first < count; first += width) {
+        const Tail<float> in{std::ptrdiff_t(least(width, count - first))};
+        if (first + width > lanes)
+            pack_block(first, in, Tail<float>{std::ptrdiff_t(lanes - first)});
+        else if (first + width > count)
+            pack_block(first, in, Full{});
+        else
+            pack_block(first, Full{}, Full{});
     }
 }
 
+// Panels of `count` lanes in all and one block of k.
+template <int pieces, int lanes>
+void pack_panels(Lane* packed, Source source, std::size_t count, std::size_t k) {
+    using Panel = PanelOf<lanes>;
+    constexpr std::size_t width = kWidth<float>;
+    const std::size_t size = Panel::size(pieces, k), panels = (count + lanes - 1) / lanes,
+                      padded_k = Panel::steps(k) * Unit::kGroup;
+    const auto pack = [=](std::size_t p, std::size_t k0) __attribute__((always_inline)) {
+        pack_steps<pieces, lanes>(packed + p * size, {source.at + p * lanes * source.lane, source.lane, source.k},
+                                  least(lanes, count - p * lanes), k, k0);
+    };
+    for (std::size_t p = 0; pieces > 1 && p < panels; ++p) has_special<Panel>(packed + p * size, pieces, k) = 0;
+    if (source.lane == 1) {  // rows of the array are read from end to end
+        for (std::size_t k0 = 0; k0 < padded_k; k0 += width)
+            for (std::size_t p = 0; p < panels; ++p) pack(p, k0);
+    } else {
+        for (std::size_t p = 0; p < panels; ++p)
+            for (std::size_t k0 = 0; k0 < padded_k; k0 += width) pack(p, k0);
+    }
+    for (std::size_t p = 0; pieces > 1 && p < panels; ++p)
+        if (Lane* const panel = packed + p * size; has_special<Panel>(panel, pieces, k))
+            copy_finite(panel + std::size_t(pieces) * Panel::piece(k), panel, Panel::piece(k));
+}
+
 template <int pieces>
-void pack_panels_a(Lane* packed, const Gemm<float>& g, std::size_t i, std::size_t m, std::size_t k0, std::size_t k) {
+void pack_a(Lane* packed, const Gemm<float>& g, std::size_t i, std::size_t m, std::size_t k0, std::size_t k) {
+    pack_panels<pieces, Unit::kRows>(packed, {g.a + i * g.a_row + k0 * g.a_k, g.a_row, g.a_k}, m, k);
     for (std::size_t r = 0; r < m; r += Unit::kRows, packed += PanelA::size(pieces, k)) {
-        pack_panel<pieces, Unit::kRows>(packed, {g.a + (i + r) * g.a_row + k0 * g.a_k, g.a_row, g.a_k}, least(Unit::kRows, m - r),
-                                        k);
         const bool special = pieces > 1 && has_special<PanelA>(packed, pieces, k);
         Unit::arrange_a(packed, std::size_t(pieces + special) * PanelA::steps(k));
     }
 }
 template <int pieces>
-void pack_panels_b(Lane* packed, const Gemm<float>& g, std::size_t j, std::size_t n, std::size_t k0, std::size_t k) {
-    for (std::size_t c = 0; c < n; c += Unit::kColumns, packed += PanelB::size(pieces, k))
-        pack_panel<pieces, Unit::kColumns>(packed, {g.b + (j + c) * g.b_column + k0 * g.b_k, g.b_column, g.b_k},
-                                           least(Unit::kColumns, n - c), k);
+void pack_b(Lane* packed, const Gemm<float>& g, std::size_t j, std::size_t n, std::size_t k0, std::size_t k) {
+    pack_panels<pieces, Unit::kColumns>(packed, {g.b + j * g.b_column + k0 * g.b_k, g.b_column, g.b_k}, n, k);
 }
 
 // --- terms -------------------------------------------------------------------------------------------------------------------
@@ -212,7 +233,7 @@ void multiply(const Gemm<float>& g, std::size_t m0, std::size_t m1, std::size_t 
         for (std::size_t pc = 0; pc < g.k; pc += block_k) {
             const std::size_t kc = least(block_k, g.k - pc), steps = PanelA::steps(kc);
             const bool last_k = pc + kc >= g.k;
-            pack_panels_b<pieces>(packed_b, g, jc, nc, pc, kc);
+            pack_b<pieces>(packed_b, g, jc, nc, pc, kc);
             TermPlaces terms[2][2];
             for (int a = 0; a < 2; ++a)
                 for (int b = 0; b < 2; ++b) terms[a][b] = term_places<pieces>(kc, a == 1, b == 1);
@@ -221,7 +242,7 @@ void multiply(const Gemm<float>& g, std::size_t m0, std::size_t m1, std::size_t 
             };
             for (std::size_t ic = m0; ic < m1; ic += kBlockRows) {
                 const std::size_t mc = least(kBlockRows, m1 - ic);
-                pack_panels_a<pieces>(packed_a, g, ic, mc, pc, kc);
+                pack_a<pieces>(packed_a, g, ic, mc, pc, kc);
                 for (std::size_t jr = 0; jr < nc; jr += columns) {
                     const std::size_t n = least(columns, nc - jr);
                     Lane* const b = packed_b + jr / columns * PanelB::size(pieces, kc);
