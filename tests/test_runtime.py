@@ -178,8 +178,11 @@ def test_config_says_what_runs() -> None:
         "isa_reason",
         "isa_levels",
         "isa_supported",
+        "isa_base",
         "openmp",
         "num_threads",
+        "matmul_precision",
+        "bf16_products",
         "compiler",
         "flags",
     }
@@ -189,6 +192,9 @@ def test_config_says_what_runs() -> None:
     assert config["version"] == ts.__version__
     assert config["num_threads"] == ts.get_num_threads() >= 1
     assert isinstance(config["openmp"], bool)
+    assert config["matmul_precision"] == ts.get_matmul_precision()
+    assert config["bf16_products"]
+    assert set(config["isa_base"]) == set(config["isa_levels"]) >= set(config["isa_base"].values())
     assert config["compiler"].startswith(("g++ ", "clang "))
     assert config["isa_reason"]
 

@@ -18,11 +18,11 @@ def config() -> dict[str, Any]:
     Returns
     -------
     config : dict
-        ``version``; ``isa``, the ISA level in use, and ``isa_reason``, why; ``isa_levels``, compiled, and
-        ``isa_supported``, of those that this CPU can run; ``isa_base``, the level that each takes its kernels from, but for products
-        of pieces in bfloat16; ``openmp``, whether several threads can be used, and
-        ``num_threads``; ``matmul_precision``, see `set_matmul_precision`, and ``bf16_products``, what products of pieces in
-        bfloat16 are calculated with here; ``compiler`` and ``flags``, the compiler flags of each level.
+        ``version``; ``isa``, the ISA level in use, and ``isa_reason``, why; ``isa_levels``, compiled, ``isa_supported``, of those
+        that this CPU can run, and ``isa_base``, the level that each takes its kernels from, but for products of pieces in bfloat16;
+        ``openmp``, whether several threads can be used, and ``num_threads``; ``matmul_precision``, see `set_matmul_precision`, and
+        ``bf16_products``, what products of pieces are calculated with here; ``compiler`` and ``flags``, the compiler flags of each
+        level.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def show_config() -> None:
     """
     values = config()
     flags = values.pop("flags")
-    values.pop("isa_base")
+    values["isa_base"] = [f"{level} on {base}" for level, base in values["isa_base"].items() if base != level]
     if not values["openmp"]:
         values["openmp"] = "no: built without OpenMP, one thread"
     for name, value in values.items():
@@ -74,8 +74,8 @@ def get_matmul_precision() -> str:
 def set_matmul_precision(precision: str) -> None:
     """Set how the products of float32 matrices are calculated where a call, a model or a trainer does not say so.
 
-    A number in float32 is the sum of up to three pieces in bfloat16, which has fewer digits, and which many CPUs multiply faster. So
-    a product can be calculated from the pieces. Weights, gradients, optimizer states and sums are float32 in all of them; of a
+    A number in float32 is the sum of up to three pieces in bfloat16, which has fewer digits, and which many CPUs multiply faster.
+    So a product can be calculated from the pieces. Weights, gradients, optimizer states and sums are float32 in all of them; of a
     product of two numbers the relative error is at most
 
     | ``float32``   2^-24, from the numbers as they are; also called ``"highest"``

@@ -38,8 +38,8 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         "--precision",
         type=_precision,
         metavar="NAME",
-        help=f"of float32 products, from pieces of the numbers in bfloat16: {', '.join(_core.matmul_precisions)}, or highest, high, "
-        "medium; default: float32",
+        help=f"of float32 products, from pieces of the numbers in bfloat16: {', '.join(_core.matmul_precisions)}, or highest, "
+        "high, medium; default: float32",
     )
 
 

@@ -708,8 +708,8 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     Returns
     -------
     model : Sequential
-        With the same layers, parameters, buffers, masks, seed, dtype, precision and metadata. Initialisers are not in the file. Of a
-        file that `Trainer.save` wrote, the model.
+        With the same layers, parameters, buffers, masks, seed, dtype, precision and metadata. Initialisers are not in the file. Of
+        a file that `Trainer.save` wrote, the model.
 
     Raises
     ------

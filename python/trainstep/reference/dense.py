@@ -37,9 +37,8 @@ def dense(
     out : ndarray, shape (B, O), dtype of x, optional
         Where the result goes. Default: a new array.
     precision : {"float32", "bf16_x6", "bf16_x3", "bf16", "highest", "high", "medium"}, optional
-        How the products of float32 matrices are calculated, see `trainstep.set_matmul_precision`: ``x @ w`` of float32 arrays may
-        be that of their pieces in bfloat16, as `trainstep.reference.matmul` has it. Default: "float32", in `trainstep.ops` what
-        `trainstep.set_matmul_precision` has set.
+        How ``x @ w`` of float32 arrays is calculated: from the numbers as they are, or from their pieces in bfloat16, as the
+        reference's ``matmul`` has it. Default: "float32"; for the compiled function what `trainstep.set_matmul_precision` has set.
 
     Returns
     -------
@@ -115,9 +114,7 @@ def dense_backward(
     out : tuple of ndarray (dx, dw, db), shapes and dtypes of x, w and b, optional
         Where the results go. dx is ignored, and may be None, where need_dx is False. Default: new arrays.
     precision : {"float32", "bf16_x6", "bf16_x3", "bf16", "highest", "high", "medium"}, optional
-        How the products of float32 matrices are calculated, see `trainstep.set_matmul_precision`: ``dz @ w.T`` and
-        ``x.T @ dz`` may be those of pieces in bfloat16, of dz once it is rounded to float32. Default: "float32", in `trainstep.ops` what
-        `trainstep.set_matmul_precision` has set.
+        As of `dense`, for ``dz @ w.T`` and ``x.T @ dz``: from pieces of dz once it is rounded to float32.
 
     Returns
     -------
@@ -130,8 +127,8 @@ def dense_backward(
     TypeError
         The arrays are not all float32 or all float64, or out is not a tuple of three.
     ValueError
-        Shapes do not fit, the activation or the precision is unknown, y is missing, an array of out is read-only, or a precision of
-        pieces is given with float64 arrays.
+        Shapes do not fit, the activation or the precision is unknown, y is missing, an array of out is read-only, or a precision
+        of pieces is given with float64 arrays.
 
     References
     ----------

@@ -90,8 +90,8 @@ def matmul(a: npt.ArrayLike, b: npt.ArrayLike, precision: str = "float32", *, ou
     | ``bf16_x3  a_2 b_1 + a_1 b_2 + a_1 b_1``
     | ``bf16_x6  a_3 b_1 + a_2 b_2 + a_1 b_3 + a_2 b_1 + a_1 b_2 + a_1 b_1``
 
-    with a_p the p-th piece of `split_bfloat16`. A product of two pieces is exact in float32. Infinities and NaN count in a_1 b_1 alone
-    and as 0 in the other terms, where they would meet rests and zeros.
+    with a_p the p-th piece of `split_bfloat16`. A product of two pieces is exact in float32. Infinities and NaN count in a_1 b_1
+    alone and as 0 in the other terms, where they would meet rests and zeros.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ def matmul(a: npt.ArrayLike, b: npt.ArrayLike, precision: str = "float32", *, ou
     b : array_like, shape (K, N), dtype of a
         The right factor.
     precision : {"float32", "bf16_x6", "bf16_x3", "bf16", "highest", "high", "medium"}, default "float32"
-        What is multiplied: the numbers as they are ("float32", alias "highest"), or pieces ("high" is bf16_x3, "medium" bf16), which
-        float64 arrays have none of.
+        What is multiplied: the numbers as they are ("float32", also called "highest"), or pieces of float32 ones ("high" is
+        bf16_x3, "medium" bf16).
     out : ndarray, shape (M, N), dtype of a, optional
         Where the result goes. Default: a new array.
 
@@ -127,7 +127,7 @@ def matmul(a: npt.ArrayLike, b: npt.ArrayLike, precision: str = "float32", *, ou
     >>> from trainstep.reference import matmul
     >>> a, b = np.array([[3.1415927]], dtype="float32"), np.array([[2.7182817]], dtype="float32")
     >>> [float(matmul(a, b, p)[0, 0]) for p in ("float32", "bf16_x6", "bf16_x3", "bf16")]
-    [8.539734840393066, 8.539734840393066, 8.539732933044434, 8.53857421875]
+    [8.53973388671875, 8.53973388671875, 8.539734840393066, 8.53857421875]
     """
     dtype = shared_dtype("matmul", a=a, b=b)
     name = precision_named("matmul", precision, dtype)
@@ -157,8 +157,8 @@ def product(a: Array, b: Array, name: str) -> Float64:
     of_a, of_b = ([piece.astype(np.float64) for piece in split_bfloat16(x, count)] for x in (a, b))
     total = np.zeros((a.shape[0], b.shape[1]))
     for p, q in TERMS[name]:
-        factors = of_a[p - 1], of_b[q - 1]
+        left, right = of_a[p - 1], of_b[q - 1]
         if (p, q) != (1, 1):
-            factors = tuple(np.where(np.isfinite(piece), piece, 0) for piece in factors)
-        total += factors[0] @ factors[1]
+            left, right = np.where(np.isfinite(left), left, 0), np.where(np.isfinite(right), right, 0)
+        total += left @ right
     return total
