@@ -482,6 +482,7 @@ class BoundTrainer {
                                                    std::to_string(rows) + " rows of x with drop_last");
         Pass pass{batch_size, drop_last};
         pass.accumulate = fit_.accumulate, pass.guarded = fit_.guarded;
+        pass.alone = fit_.on_step.is_none();  // progress and signals write to no parameter
         std::optional<py::array_t<std::int64_t>> order;
         if (!order_in.is_none()) pass.order = order.emplace(py::cast<py::array_t<std::int64_t>>(order_in)).data();
         const auto now = Clock::now();

@@ -40,6 +40,7 @@ struct Gemm {
     std::size_t chain = 0;                                 // elements of k in a chain, at most kBlockK; 0: what block_of_k says
     bool accumulate = false;                               // C += A @ B; not with an epilogue
     MatmulPrecision precision = MatmulPrecision::float32;  // of float alone
+    const void* packed_b = nullptr;  // the pieces of all of B, as pack_pieces leaves them; null: each call packs what it needs
     // Epilogue: c = c * scale + bias, y = activation(c). Of an activation by rows that is done elsewhere.
     const T* bias = nullptr;   // (n), or null
     const T* scale = nullptr;  // (n), or null: 1; not without bias

@@ -77,6 +77,10 @@ template <class Panel>
 TRAINSTEP_INLINE std::uint32_t& has_special(Lane* panel, int pieces, std::size_t k) {
     return reinterpret_cast<std::uint32_t&>(panel[Panel::size(pieces, k) - Panel::line]);
 }
+template <class Panel>
+TRAINSTEP_INLINE bool has_special(const Lane* panel, int pieces, std::size_t k) {
+    return reinterpret_cast<const std::uint32_t&>(panel[Panel::size(pieces, k) - Panel::line]) != 0;
+}
 
 // Where a panel comes from: lane i of step k is at[i * lane + k * step]; one of them is 1.
 struct Source {
@@ -93,13 +97,14 @@ inline void copy_finite(Lane* to, const Lane* from, std::size_t n) {
     });
 }
 
-// kWidth elements of k, from k0 on, of a panel of `count` lanes. Lanes past the last are of no meaning; elements of k past the last
-// are 0.
+// Returns whether any number is not finite. kWidth elements of k, from k0 on, of a panel of `count` lanes. Lanes past the last are
+// of no meaning; elements of k past the last are 0.
 template <int pieces, int lanes>
-void pack_steps(Lane* panel, Source source, std::size_t count, std::size_t k, std::size_t k0) {
+bool pack_steps(Lane* panel, Source source, std::size_t count, std::size_t k, std::size_t k0) {
     using Panel = PanelOf<lanes>;
     constexpr std::size_t width = kWidth<float>;
     constexpr int group = Unit::kGroup;
+    bool special = false;
     const std::size_t piece = Panel::piece(k), padded_k = Panel::steps(k) * group, some = k0 < k ? least(width, k - k0) : 0;
     // A block of kWidth x kWidth elements, of the lanes from `first` on.
     const auto pack_block = [&](std::size_t first, auto in_part, auto out_part) __attribute__((always_inline)) {
@@ -141,9 +146,9 @@ void pack_steps(Lane* panel, Source source, std::size_t count, std::size_t k, st
             }
         };
         if (!any_bit(large)) return write(std::false_type{});
-        U32 special{};
-        for (std::size_t i = 0; i < width; ++i) special |= (U32)(((U32)x[i] & kMagnitude) >= kInfinity);
-        if (pieces > 1 && any_bit(special)) has_special<Panel>(panel, pieces, k) = 1;
+        U32 not_finite{};
+        for (std::size_t i = 0; i < width; ++i) not_finite |= (U32)(((U32)x[i] & kMagnitude) >= kInfinity);
+        special |= any_bit(not_finite);
         write(std::true_type{});
     };
     for (std::size_t first = 0; first < count; first += width) {
@@ -155,9 +160,10 @@ void pack_steps(Lane* panel, Source source, std::size_t count, std::size_t k, st
         else
             pack_block(first, Full{}, Full{});
     }
+    return special;
 }
 
-// Panels of `count` lanes in all and one block of k.
+// Panels of `count` lanes in all and one block of k, one behind the other.
 template <int pieces, int lanes>
 void pack_panels(Lane* packed, Source source, std::size_t count, std::size_t k) {
     using Panel = PanelOf<lanes>;
@@ -165,8 +171,9 @@ void pack_panels(Lane* packed, Source source, std::size_t count, std::size_t k) 
     const std::size_t size = Panel::size(pieces, k), panels = (count + lanes - 1) / lanes,
                       padded_k = Panel::steps(k) * Unit::kGroup;
     const auto pack = [=](std::size_t p, std::size_t k0) __attribute__((always_inline)) {
-        pack_steps<pieces, lanes>(packed + p * size, {source.at + p * lanes * source.lane, source.lane, source.k},
-                                  least(lanes, count - p * lanes), k, k0);
+        const Source own{source.at + p * lanes * source.lane, source.lane, source.k};
+        if (pack_steps<pieces, lanes>(packed + p * size, own, least(lanes, count - p * lanes), k, k0) && pieces > 1)
+            has_special<Panel>(packed + p * size, pieces, k) = 1;
     };
     for (std::size_t p = 0; pieces > 1 && p < panels; ++p) has_special<Panel>(packed + p * size, pieces, k) = 0;
     if (source.lane == 1) {  // rows of the array are read from end to end
@@ -183,8 +190,9 @@ void pack_panels(Lane* packed, Source source, std::size_t count, std::size_t k) 
 
 template <int pieces>
 void pack_a(Lane* packed, const Gemm<float>& g, std::size_t i, std::size_t m, std::size_t k0, std::size_t k) {
+    const std::size_t size = PanelA::size(pieces, k);
     pack_panels<pieces, Unit::kRows>(packed, {g.a + i * g.a_row + k0 * g.a_k, g.a_row, g.a_k}, m, k);
-    for (std::size_t r = 0; r < m; r += Unit::kRows, packed += PanelA::size(pieces, k)) {
+    for (std::size_t r = 0; r < m; r += Unit::kRows, packed += size) {
         const bool special = pieces > 1 && has_special<PanelA>(packed, pieces, k);
         Unit::arrange_a(packed, std::size_t(pieces + special) * PanelA::steps(k));
     }
@@ -192,6 +200,32 @@ void pack_a(Lane* packed, const Gemm<float>& g, std::size_t i, std::size_t m, st
 template <int pieces>
 void pack_b(Lane* packed, const Gemm<float>& g, std::size_t j, std::size_t n, std::size_t k0, std::size_t k) {
     pack_panels<pieces, Unit::kColumns>(packed, {g.b + j * g.b_column + k0 * g.b_k, g.b_column, g.b_k}, n, k);
+}
+
+// What several may pack side by side begins at multiples of it: of a panel's columns, of the elements of k of a step of tiles.
+inline constexpr std::size_t kGrain = 32;
+static_assert(kGrain % Unit::kColumns == 0 && kGrain % (Unit::kGroup * Unit::kSteps) == 0 && Unit::kBlock % kGrain == 0);
+
+// All of B: block by block of k its panels. (Panel by panel, those of one block would fall on few sets of L2.)
+TRAINSTEP_INLINE std::size_t panels_of(const Gemm<float>& g) { return (g.n + Unit::kColumns - 1) / Unit::kColumns; }
+TRAINSTEP_INLINE std::size_t place_in_packed(int pieces, const Gemm<float>& g, std::size_t j, std::size_t k0) {
+    return k0 / Unit::kBlock * panels_of(g) * PanelB::size(pieces, Unit::kBlock) +
+           j / Unit::kColumns * PanelB::size(pieces, least(Unit::kBlock, g.k - k0));
+}
+// Columns [n0, n1) and elements [k0, k1) of it, which may lie in several blocks: whether all are finite. (The copies of what is
+// finite are not made, for a block's elements may come from several threads.)
+template <int pieces>
+bool pack_part(Lane* packed, const Gemm<float>& g, std::size_t n0, std::size_t n1, std::size_t k0, std::size_t k1) {
+    bool special = false;
+    for (std::size_t first = k0; first < k1; first += kWidth<float>) {
+        const std::size_t block = first / Unit::kBlock * Unit::kBlock, k = least(Unit::kBlock, g.k - block);
+        for (std::size_t j = n0; j < n1; j += Unit::kColumns) {
+            const Source source{g.b + j * g.b_column + block * g.b_k, g.b_column, g.b_k};
+            special |= pack_steps<pieces, Unit::kColumns>(packed + place_in_packed(pieces, g, j, block), source,
+                                                          least(Unit::kColumns, n1 - j), k, first - block);
+        }
+    }
+    return !special;
 }
 
 // --- terms -------------------------------------------------------------------------------------------------------------------
@@ -226,6 +260,7 @@ void multiply(const Gemm<float>& g, std::size_t m0, std::size_t m1, std::size_t 
     const std::size_t block_k = g.chain ? g.chain : Unit::kBlock, block_n = panels_of_block(pieces, blocks) * columns;
     Lane* const packed_a = scratch;
     Lane* const packed_b = scratch + kBlockRows / rows * PanelA::size(pieces, Unit::kBlock);
+    const auto* const kept = static_cast<const Lane*>(g.packed_b);
     const Unit::Session session;
     const bool relu_backward = g.derivative.kind == ActivationKind::relu;
     for (std::size_t jc = n0; jc < n1; jc += block_n) {
@@ -233,11 +268,12 @@ void multiply(const Gemm<float>& g, std::size_t m0, std::size_t m1, std::size_t 
         for (std::size_t pc = 0; pc < g.k; pc += block_k) {
             const std::size_t kc = least(block_k, g.k - pc), steps = PanelA::steps(kc);
             const bool last_k = pc + kc >= g.k;
-            pack_b<pieces>(packed_b, g, jc, nc, pc, kc);
+            const Lane* const block_b = kept ? kept + place_in_packed(pieces, g, jc, pc) : packed_b;
+            if (!kept) pack_b<pieces>(packed_b, g, jc, nc, pc, kc);
             TermPlaces terms[2][2];
             for (int a = 0; a < 2; ++a)
                 for (int b = 0; b < 2; ++b) terms[a][b] = term_places<pieces>(kc, a == 1, b == 1);
-            const auto is_special = [=]<class Panel>(Lane* panel, Panel) {
+            const auto is_special = [=]<class Panel>(const Lane* panel, Panel) {
                 return pieces > 1 && has_special<Panel>(panel, pieces, kc);
             };
             for (std::size_t ic = m0; ic < m1; ic += kBlockRows) {
@@ -245,9 +281,9 @@ void multiply(const Gemm<float>& g, std::size_t m0, std::size_t m1, std::size_t 
                 pack_a<pieces>(packed_a, g, ic, mc, pc, kc);
                 for (std::size_t jr = 0; jr < nc; jr += columns) {
                     const std::size_t n = least(columns, nc - jr);
-                    Lane* const b = packed_b + jr / columns * PanelB::size(pieces, kc);
+                    const Lane* const b = block_b + jr / columns * PanelB::size(pieces, kc);
                     for (std::size_t ir = 0; ir < mc; ir += rows) {
-                        Lane* const a = packed_a + ir / rows * PanelA::size(pieces, kc);
+                        const Lane* const a = packed_a + ir / rows * PanelA::size(pieces, kc);
                         const std::size_t at = (ic + ir) * g.ldc + jc + jr;
                         const Finish<float> finish{pc > 0 || g.accumulate, last_k && g.bias ? g.bias + jc + jr : nullptr,
                                                    last_k && g.scale ? g.scale + jc + jr : nullptr,
@@ -290,6 +326,26 @@ inline void gemm_pieces(const Gemm<float>& g, std::size_t m0, std::size_t m1, st
             return pieces::multiply<2>(g, m0, m1, n0, n1, blocks, lanes);
         default:
             return pieces::multiply<3>(g, m0, m1, n0, n1, blocks, lanes);
+    }
+}
+
+inline std::size_t packed_pieces(const Gemm<float>& g) {
+    using namespace pieces;
+    const int count = pieces_of(g.precision);
+    const std::size_t rest = g.k % Unit::kBlock;
+    const std::size_t whole = g.k / Unit::kBlock * PanelB::size(count, Unit::kBlock);
+    return panels_of(g) * (whole + (rest ? PanelB::size(count, rest) : 0)) * sizeof(Lane);
+}
+
+inline bool pack_pieces(void* packed, const Gemm<float>& g, std::size_t n0, std::size_t n1, std::size_t k0, std::size_t k1) {
+    auto* const lanes = static_cast<pieces::Lane*>(packed);
+    switch (pieces_of(g.precision)) {
+        case 1:
+            return pieces::pack_part<1>(lanes, g, n0, n1, k0, k1);
+        case 2:
+            return pieces::pack_part<2>(lanes, g, n0, n1, k0, k1);
+        default:
+            return pieces::pack_part<3>(lanes, g, n0, n1, k0, k1);
     }
 }
 

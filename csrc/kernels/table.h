@@ -110,6 +110,12 @@ struct KernelTable {
                         const GemmBlocks& blocks, float* scratch);
     std::size_t (*gemm_pieces_scratch)(const GemmBlocks& blocks);
     std::size_t gemm_pieces_tile_rows, gemm_pieces_tile_columns;
+    // All of B ahead of such products: how many bytes that takes, which must be 0 at first; and columns [n0, n1) and elements [k0,
+    // k1) of it, which begin at multiples of pieces_grain and end there or with B: false where a number is not finite, then it is
+    // not to be used.
+    std::size_t (*packed_pieces)(const Gemm<float>& g);
+    bool (*pack_pieces)(void* packed, const Gemm<float>& g, std::size_t n0, std::size_t n1, std::size_t k0, std::size_t k1);
+    std::size_t pieces_grain;
     double gemm_pieces_rate;        // multiply-adds of pieces in the time of one of float32
     const char* gemm_pieces_units;  // what they are calculated with, for config()
 

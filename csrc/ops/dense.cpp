@@ -132,10 +132,10 @@ void dense_from_chains(T* y, const T* chains, std::size_t apart, const T* b, con
 
 template <class T>
 void dense(Rows<T> y, T* z, Rows<const T> x, const T* w, const T* b, const Activation& f, std::size_t batch, std::size_t in,
-           std::size_t out, Range units, MatmulPrecision precision, const T* scale) {
+           std::size_t out, Range units, WeightProduct how, const T* scale) {
     const bool by_rows = info(f.kind).by_rows;
     Gemm<T> g{};
-    g.precision = precision;
+    g.precision = how.precision, g.packed_b = how.pieces;
     g.c = (z ? z : y.at) + units.begin, g.ldc = y.stride, g.m = batch, g.n = units.end - units.begin, g.k = in;
     g.a = x.at, g.a_row = x.stride, g.a_k = 1;
     g.b = w + units.begin, g.b_k = out, g.b_column = 1;
@@ -168,10 +168,10 @@ void dense_backward_bias(T* db, Rows<const T> dz, bool accumulate, std::size_t b
 
 template <class T>
 void dense_backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const T* w, const Activation& below, std::size_t batch,
-                          std::size_t out, Range units, MatmulPrecision precision) {
+                          std::size_t out, Range units, WeightProduct how) {
     const bool by_rows = info(below.kind).by_rows;
     Gemm<T> g{};
-    g.precision = precision;
+    g.precision = how.precision, g.packed_b = how.pieces;
     g.c = dx.at + units.begin, g.ldc = dx.stride, g.m = batch, g.n = units.end - units.begin, g.k = out;
     g.a = dz.at, g.a_row = dz.stride, g.a_k = 1;
     g.b = w + units.begin * out, g.b_k = 1, g.b_column = out;
@@ -184,14 +184,14 @@ void dense_backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const T
 #define TRAINSTEP_INSTANTIATE(T)                                                                                                  \
     template void product(const Gemm<T>&);                                                                                        \
     template void dense(Rows<T>, T*, Rows<const T>, const T*, const T*, const Activation&, std::size_t, std::size_t, std::size_t, \
-                        Range, MatmulPrecision, const T*);                                                                        \
+                        Range, WeightProduct, const T*);                                                                          \
     template void dense_chain(T*, Rows<const T>, const T*, std::size_t, std::size_t, Range, MatmulPrecision);                     \
     template void dense_from_chains(T*, const T*, std::size_t, const T*, const Activation&, std::size_t, std::size_t,             \
                                     std::size_t);                                                                                 \
     template void dense_backward_weight(Rows<T>, Rows<const T>, Rows<const T>, bool, std::size_t, Range, Range, MatmulPrecision); \
     template void dense_backward_bias(T*, Rows<const T>, bool, std::size_t, Range);                                               \
     template void dense_backward_input(Rows<T>, Rows<const T>, const T*, const T*, const Activation&, std::size_t, std::size_t,   \
-                                       Range, MatmulPrecision);
+                                       Range, WeightProduct);
 TRAINSTEP_INSTANTIATE(float)
 TRAINSTEP_INSTANTIATE(double)
 #undef TRAINSTEP_INSTANTIATE

@@ -17,6 +17,14 @@ struct Rows {
     std::size_t stride;
 };
 
+// How a product with a weight is calculated, and the weight's pieces where they lie ready (weight_pieces.h).
+struct WeightProduct {
+    MatmulPrecision precision;
+    const void* pieces;
+
+    WeightProduct(MatmulPrecision p, const void* ready = nullptr) : precision(p), pieces(ready) {}
+};
+
 // Any product, shared between threads in two dimensions.
 template <class T>
 void product(const Gemm<T>& g);
@@ -30,7 +38,7 @@ MatmulPrecision matmul_precision();
 // precision, here and below: of float alone.
 template <class T>
 void dense(Rows<T> y, T* z, Rows<const T> x, const T* w, const T* b, const Activation& activation, std::size_t batch,
-           std::size_t in, std::size_t out, Range units, MatmulPrecision precision, const T* scale = nullptr);
+           std::size_t in, std::size_t out, Range units, WeightProduct how, const T* scale = nullptr);
 
 // The same in parts, of a layer with few units, not with an activation by rows: chains of the sums over x's columns, each by itself
 // (batch, out), without bias and activation; and then y from all of them, one `apart` elements behind the other. chain_of: x's
@@ -56,6 +64,6 @@ void dense_backward_bias(T* db, Rows<const T> dz, bool accumulate, std::size_t b
 // dx (end to end where below goes by rows). `units`: only these columns of dx.
 template <class T>
 void dense_backward_input(Rows<T> dx, Rows<const T> dz, const T* source, const T* w, const Activation& below, std::size_t batch,
-                          std::size_t out, Range units, MatmulPrecision precision);
+                          std::size_t out, Range units, WeightProduct how);
 
 }  // namespace trainstep

@@ -28,7 +28,8 @@ class DenseLayer final : public Layer<T> {
     }
 
     void forward(Rows<T> y, T* z, Rows<const T> x, const BatchRows& rows, Range units) const override {
-        dense(y, z, x, w_, b_, this->activation, rows.count, this->in, this->out, units, this->precision);
+        dense(y, z, x, w_, b_, this->activation, rows.count, this->in, this->out, units,
+              {this->precision, units.end - units.begin == this->out ? pieces_.of_forward() : nullptr});
     }
     bool folds() const override { return this->activation.kind == ActivationKind::identity; }
     void fold(const Layer<T>& behind) override {
@@ -43,7 +44,8 @@ class DenseLayer final : public Layer<T> {
     }
     void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T>, const T* source, const Activation& below,
                         const BatchRows& rows, Range units) const override {
-        dense_backward_input(dx, dz, source, w_, below, rows.count, this->out, units, this->precision);
+        dense_backward_input(dx, dz, source, w_, below, rows.count, this->out, units,
+                             {this->precision, units.end - units.begin == this->in ? pieces_.of_backward() : nullptr});
     }
     void backward_parameter(std::size_t parameter, Rows<T> g, Rows<const T> dz, Rows<const T> x, bool accumulate, std::size_t batch,
                             Range rows, Range columns) const override {
@@ -64,6 +66,11 @@ class DenseLayer final : public Layer<T> {
         const T* const b = has_bias_ ? chains + last(apart) : nullptr;
         dense_from_chains(y, chains, apart, b, this->activation, rows, this->in, this->out);
     }
+    // A product whose sums are cut into chains packs for itself.
+    WeightPieces* pieces() override {
+        return sizeof(T) == 4 && this->precision != MatmulPrecision::float32 && chain_of(this->in, this->out) == 0 ? &pieces_
+                                                                                                                   : nullptr;
+    }
     double flops() const override { return 2.0 * double(this->in) * double(this->out); }
 
   private:
@@ -71,6 +78,7 @@ class DenseLayer final : public Layer<T> {
 
     bool has_bias_;
     T *w_ = nullptr, *b_ = nullptr;
+    WeightPieces pieces_;
     Arena folded_;  // what the product's columns are multiplied by, and then what is added
 };
 

@@ -9,6 +9,7 @@
 
 #include "kernels/activations.h"
 #include "ops/dense.h"
+#include "ops/weight_pieces.h"
 #include "runtime/parallel.h"
 
 namespace trainstep {
@@ -141,6 +142,9 @@ class Layer {
 
     std::size_t in = 0, out = 0;
     Activation activation{};
+    // Of a layer that multiplies by a weight, its first parameter: where the weight's pieces may be kept from a step to the next.
+    virtual WeightPieces* pieces() { return nullptr; }
+
     MatmulPrecision precision = MatmulPrecision::float32;  // of its products; the program sets it before each pass
 };
 

@@ -207,6 +207,7 @@ void Program<T>::freeze(const std::vector<bool>& frozen) {
 
 template <class T>
 void Program<T>::set_masks(const std::vector<const bool*>& masks) {
+    last_writer = nullptr;
     const bool any = std::any_of(masks.begin(), masks.end(), [](const bool* m) { return m != nullptr; });
     masks_ = Arena(any ? weight_arena_.bytes() : 0);
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
@@ -301,7 +302,14 @@ void Program<T>::use_precision(std::optional<MatmulPrecision> of_caller) {
     if constexpr (sizeof(T) == 4) {
         const MatmulPrecision used = of_caller ? *of_caller : precision().value_or(matmul_precision());
         for (const auto& layer : layers_) layer->precision = used;
+        use_pieces(false);
     }
+}
+
+template <class T>
+void Program<T>::use_pieces(bool on) {
+    for (const auto& layer : layers_)
+        if (WeightPieces* const pieces = layer->pieces()) pieces->use(on, layer->precision);
 }
 
 template <class T>
@@ -333,6 +341,7 @@ void Program<T>::save(Arena& weights, Arena& buffers) const {
 
 template <class T>
 void Program<T>::load(const Arena& weights, const Arena& buffers) {
+    last_writer = nullptr;
     copy_arena(weight_arena_, weights);
     copy_arena(buffer_arena_, buffers);
 }

@@ -98,6 +98,17 @@ class Program {
     // A team's shares of a layer's parameters: along the first dimension of each.
     ParameterShare share_of_parameters(std::size_t layer, Team team) const;
 
+    // Pieces of weights that a trainer keeps from one step to the next (ops/weight_pieces.h); null: the layer has none. use_pieces
+    // holds for the pass that has begun, and is only for who knows that nothing has written to a weight since they were packed.
+    WeightPieces* pieces(std::size_t layer) { return layers_[layer]->pieces(); }
+    bool has_pieces() const {
+        return std::any_of(layers_.begin(), layers_.end(), [](const auto& layer) { return layer->pieces() != nullptr; });
+    }
+    void use_pieces(bool on);
+    MatmulPrecision precision_of(std::size_t layer) const { return layers_[layer]->precision; }
+    bool needs_dx(std::size_t layer) const { return nodes_[layer].input != kX && nodes_[layer].input >= first_trained_; }
+    const void* last_writer = nullptr;  // the trainer that alone has written to parameters since its last step; null: none
+
     // Which parameters are frozen. Below the lowest layer with another, nothing is calculated backward unless dx is wanted.
     void freeze(const std::vector<bool>& frozen);
     // That layer, or layers() where all are frozen.

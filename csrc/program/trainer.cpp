@@ -1,6 +1,7 @@
 #include "program/trainer.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <mutex>
@@ -110,7 +111,14 @@ typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass,
     const std::scoped_lock held(optimizer_->lock);
     for (std::size_t g = 0; pass.rates && g < optimizer_->groups(); ++g)
         if (const double rate = pass.rates[update * optimizer_->groups() + g]; rate == rate) optimizer_->options(g).lr = rate;
-    program_->fused = turn.alone() && fuses(batch.rows);
+    const double ns = double(batch.rows) * program_->ns_per_row() + kUpdateNs * double(program_->parameter_bytes() / sizeof(T));
+    const bool at_once = turn.alone() && rules_.clip_norm == 0;  // of one batch, and no norm of all gradients is wanted
+    const bool in_parts = at_once && optimizer_->updates_in_parts();
+    packs_ = pass.alone && rows.loss && in_parts && ns >= kLargeStep && program_->has_pieces() && rules_.max_norm == 0 &&
+             !program_->has_masks() && fuse_ != FuseUpdate::always;
+    program_->use_pieces(pass.alone && program_->last_writer == this);
+    program_->last_writer = packs_ ? this : nullptr;
+    program_->fused = turn.alone() && !packs_ && fuses(batch.rows);
     if (!program_->fused) program_->keep_gradients();
     constexpr Dtype dtype = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
     for (std::size_t i = 0; i < parameters.size(); ++i) {
@@ -118,11 +126,8 @@ typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass,
         if (places_[i] != kNoPlace)  // any gradient but null will do where none is kept
             optimizer_->place(places_[i], p.weight, p.frozen ? nullptr : program_->fused ? p.weight : p.gradient, dtype);
     }
-    const bool at_once = turn.alone() && rules_.clip_norm == 0;  // of one batch, and no norm of all gradients is wanted
-    const bool in_parts = at_once && optimizer_->updates_in_parts();
     if (at_once) optimizer_->prepare(guarded_);
     const double penalty = this->penalty() * sum.count;  // of the weights before the update, as the loss
-    const double ns = double(batch.rows) * program_->ns_per_row() + kUpdateNs * double(program_->parameter_bytes() / sizeof(T));
     const auto run = [&](Team team) {
         if (team.part == 0 && at_once) optimizer_->begin_prepared_step();  // here, while the work comes to the other threads
         const std::size_t chain = program_->unit_chain();
@@ -196,7 +201,34 @@ void Trainer<T>::train_by_rows(LossRows<T> rows, Team team, bool update) {
         team.parts == 1 && fused ? run_team(threads_for(double(rows.rows) * program_->ns_per_row(layer) / 3), learn_in)
                                  : learn_in(team);
     }
-    if (!in_turn && update) optimizer_->update_all();
+    if (!in_turn && update) packs_ ? update_and_pack() : optimizer_->update_all();
+}
+
+// Updates all parameters; a weight whose pieces are kept some rows at a time, which are packed while they are in cache.
+template <class T>
+void Trainer<T>::update_and_pack() {
+    for (std::size_t layer = 0; layer < program_->layers(); ++layer)
+        for (std::size_t i = program_->first_parameter(layer); i < program_->first_parameter(layer + 1); ++i) {
+            const Parameter<T>& p = program_->parameters()[i];
+            if (p.frozen) continue;
+            const std::size_t columns = p.row(), rows = p.size / columns;
+            WeightPieces* const pieces = i == program_->first_parameter(layer) ? program_->pieces(layer) : nullptr;
+            const std::size_t grain = pieces ? WeightPieces::grain() : 1;
+            if (pieces) {
+                pieces->reserve(rows, columns, program_->precision_of(layer), program_->needs_dx(layer));
+                pieces->forget();
+            }
+            std::atomic<bool> finite{true};
+            parallel_for(rows, grain, kUpdateNs * double(columns), [&](std::size_t begin, std::size_t end) {
+                for (std::size_t r = begin; r < end; r += pieces ? grain : end - begin) {
+                    const Range some{r, pieces ? std::min(r + grain, end) : end};
+                    optimizer_->update(places_[i], columns, some, {0, columns}, p.gradient + r * columns, columns);
+                    if constexpr (sizeof(T) == 4)
+                        if (pieces && !pieces->pack(p.weight, some)) finite = false;
+                }
+            });
+            if (pieces && finite) pieces->are_whole();
+        }
 }
 
 // A thread takes its units of the hidden layer through both directions and updates what belongs to them. Of the other threads it
@@ -442,6 +474,7 @@ void Trainer<T>::begin_fit() {
 
 template <class T>
 void Trainer<T>::fit_epoch(const Data<T>& data, const Pass& pass) {
+    program_->last_writer = nullptr;
     pass_updates_ = unfinished.updates;
     const std::size_t end = pass.drop_last ? data.x.rows / pass.batch_size * pass.batch_size : data.x.rows;
     for (std::size_t first = std::size_t(unfinished.rows); first < end; first += pass.batch_size) {

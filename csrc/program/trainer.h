@@ -77,6 +77,7 @@ struct Pass {
     CallersLoss loss = nullptr;     // where the trainer has none
     void* loss_context = nullptr;
     std::size_t accumulate = 1;  // batches whose gradients make an update
+    bool alone = false;          // nothing but this pass writes to parameters between two of its steps
     bool guarded = false;        // a loss that is not finite ends the pass before its update (Trainer::diverged)
 };
 
@@ -164,6 +165,7 @@ class Trainer {
     double penalty();
     void regularize(const Parameter<T>& p, Rows<T> g, Range rows, Range columns) const;
     void settle();
+    void update_and_pack();
     void train_by_rows(LossRows<T> rows, Team team, bool update);
     void train_by_units(LossRows<T> rows, Team team);
     void fit_part(const Data<T>& data, const Pass& pass, std::size_t first, std::size_t rows, bool updates);
@@ -180,6 +182,7 @@ class Trainer {
     Turn turn_;              // of the batch at hand
     double turn_count_ = 0;  // of the batches whose gradients have been added up
     bool guarded_ = false;   // Pass::guarded of it
+    bool packs_ = false;     // its update leaves the pieces of weights
     std::string diverged_;
     Totals at_update_;               // `unfinished` after the last update, where batches wait for the next
     std::int64_t pass_updates_ = 0;  // unfinished.updates where the pass began, whose rates are the first
