@@ -37,11 +37,11 @@ class Case(NamedTuple):
 
 
 class Check(NamedTuple):
-    """A row of the table: the kernel, the unit of its errors, their bound in float32 and in float64, and its cases."""
+    """A row of the table: the kernel, the unit of its errors, their bound in float32 and in float64 (None: has none), its cases."""
 
     kernel: str
     unit: str
-    bounds: tuple[float, float]
+    bounds: tuple[float, float | None]
     cases: Callable[[np.dtype[Any], np.random.Generator], Iterator[Case]]
 
 
@@ -74,6 +74,8 @@ def checks() -> Iterator[Check]:
     yield Check("clip_by_value_", "exact", (0, 0), partial(_clipping, "clip_by_value_"))
     yield Check("dense", "eps (|x| @ |w|)", (4, 4), _dense)
     yield Check("dense_backward", "eps (|x| @ |w|)", (6, 6), _dense_backward)
+    for name in _core.matmul_precisions[1:]:
+        yield Check(f"dense, {name}", "eps (|x| @ |w|)", (4, None), partial(_dense_of_pieces, name))
     yield Check("philox4x32", "exact", (0, 0), _philox)
     yield Check("random_uniform", "ULP", (0.5, 0.5), _random_uniform)
     yield Check("random_normal", "eps", (2, 8), _random_normal)
@@ -89,7 +91,10 @@ def checks() -> Iterator[Check]:
 def run_checks() -> list[SelftestRow]:
     """Run all checks on this level, in float32 and float64."""
     return [
-        _run(check, np.dtype(dtype), bound) for check in checks() for dtype, bound in zip(("f4", "f8"), check.bounds, strict=True)
+        _run(check, np.dtype(dtype), bound)
+        for check in checks()
+        for dtype, bound in zip(("f4", "f8"), check.bounds, strict=True)
+        if bound is not None
     ]
 
 
@@ -554,6 +559,15 @@ def _dense_backward(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[
             dz = dz + _slope_scale(name, dy)
         scale = (dz @ np.abs(w64).T, np.abs(x64).T @ dz, dz.sum(axis=0))
         yield Case(what, partial(ops.dense_backward, dy, x, w, y, activation), exact, scale)
+
+
+def _dense_of_pieces(precision: str, dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Case]:
+    def products(module: Any, x: Array, w: Array, b: Array, dy: Array) -> Results:
+        return [module.dense(x, w, b, precision=precision), *module.dense_backward(dy, x, w, precision=precision)[:2]]
+
+    for what, _, arrays in _dense_problems(dtype, rng):
+        x, w, b, dy = (np.abs(a).astype(np.float64) for a in arrays)
+        yield Case(what, partial(products, ops, *arrays), products(reference, *arrays), [x @ w + b, dy @ w.T, x.T @ dy])
 
 
 # Random123's known answers for ten rounds: counter, key, result.
