@@ -22,7 +22,8 @@ VECTOR_BYTES = {"generic": 16, "avx2": 32, "avx512": 64, "neon": 16}
 
 def vector_width(dtype: object) -> int:
     """The number of elements in a vector of the level under test."""
-    return VECTOR_BYTES[ts.config()["isa"]] // np.dtype(dtype).itemsize
+    config = ts.config()
+    return VECTOR_BYTES[config["isa_base"][config["isa"]]] // np.dtype(dtype).itemsize
 
 
 def straddling_sizes(dtype: object, grain: int = 4096) -> list[int]:
