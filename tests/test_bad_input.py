@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import trainstep as ts
-from trainstep import _core, init, nn, ops, optim
+from trainstep import _core, init, nn, ops, optim, reference
 
 from .activation_rules import functions
 from .helpers import Array, Dlpack, untouched
@@ -202,9 +202,32 @@ DENSE: Table = {
     "activation is bytes": (lambda s: ops.dense(s.x, s.w, activation=b"relu"), TypeError, "dense: activation bytes"),
     "activation is no UTF-8": (lambda s: ops.dense(s.x, s.w, activation="\ud800"), ValueError, "activation '\\ud800' relu"),
     "activation of two lines": (lambda s: ops.dense(s.x, s.w, activation="a\nb"), ValueError, "dense: activation 'a\\nb' relu"),
+    "unknown precision": (
+        lambda s: ops.dense(s.x, s.w, precision="tf32"),
+        ValueError,
+        "dense: precision 'tf32' float32, bf16_x6, bf16_x3, bf16 highest high medium",
+    ),
+    "precision is empty": (lambda s: ops.dense(s.x, s.w, precision=""), ValueError, "dense: precision '' bf16_x3"),
+    "precision is a number": (lambda s: ops.dense(s.x, s.w, precision=3), TypeError, "dense: precision int"),
+    "precision is no UTF-8": (lambda s: ops.dense(s.x, s.w, precision="\ud800"), ValueError, "precision '\\ud800' bf16"),
+    "precision of pieces in float64": (
+        lambda s: ops.dense(s.x64, s.w64, precision="high"),
+        ValueError,
+        "dense: precision 'bf16_x3' 'float32' float64",
+    ),
 }
 
 BACKWARD: Table = {
+    "unknown precision": (
+        lambda s: ops.dense_backward(s.dy, s.x, s.w, precision="lowest"),
+        ValueError,
+        "dense_backward: precision 'lowest' bf16_x3",
+    ),
+    "precision of pieces in float64": (
+        lambda s: ops.dense_backward(s.y64, s.x64, s.w64, precision="bf16"),
+        ValueError,
+        "dense_backward: precision 'bf16' 'float32' float64",
+    ),
     "y is missing": (lambda s: ops.dense_backward(s.dy, s.x, s.w, None, "tanh"), ValueError, "dense_backward: y None tanh"),
     "dy of wrong shape": (lambda s: ops.dense_backward(s.x, s.x, s.w), ValueError, "dense_backward: dy (4, 3) (4, 5)"),
     "w of wrong shape": (lambda s: ops.dense_backward(s.dy, s.x, s.y), ValueError, "dense_backward: w (4, 5) (3, any)"),
@@ -1059,6 +1082,19 @@ NN: Table = {
     ),
     "no layers": (lambda s: nn.Sequential(), ValueError, "Sequential: layer"),
     "layer is a string": (lambda s: nn.Sequential("relu"), TypeError, "Sequential: layer 0 str"),
+    "unknown precision": (
+        lambda s: nn.Sequential(nn.Dense(3, 4), precision="bf16x3"),
+        ValueError,
+        "Sequential: precision 'bf16x3' bf16_x3 highest",
+    ),
+    "precision is a number": (lambda s: nn.Sequential(nn.Dense(3, 4), precision=16), TypeError, "Sequential: precision int"),
+    "precision of pieces in float64": (
+        lambda s: nn.Sequential(nn.Dense(3, 4), dtype="float64", precision="medium"),
+        ValueError,
+        "Sequential: precision 'bf16' 'float32' float64",
+    ),
+    "precision that is set is a number": (lambda s: setattr(s.model, "precision", 1), TypeError, "Sequential: precision int"),
+    "precision that is set is none": (lambda s: setattr(s.model, "precision", "x"), ValueError, "Sequential: precision 'x' bf16"),
     "layers in a list": (lambda s: nn.Sequential([nn.Dense(1, 1)]), TypeError, "Sequential: layer 0 list"),
     "layers do not fit": (lambda s: nn.Sequential(nn.Dense(3, 4), nn.Dense(5, 6)), ValueError, "layer 1 5 4"),
     "dtype int": (lambda s: nn.Sequential(nn.Dense(3, 4), dtype=int), TypeError, "Sequential: dtype int64"),
@@ -1205,6 +1241,21 @@ def test_backward(dy: Any, exception: type[Exception], words: str) -> None:
 
 
 TRAINER: Table = {
+    "unknown precision": (
+        lambda s: ts.Trainer(nn.Sequential(nn.Dense(3, 5)), precision="x"),
+        ValueError,
+        "Trainer: precision 'x' bf16",
+    ),
+    "precision is a dtype": (
+        lambda s: ts.Trainer(nn.Sequential(nn.Dense(3, 5)), precision=np.float32),
+        TypeError,
+        "Trainer: precision type",
+    ),
+    "precision of pieces in float64": (
+        lambda s: ts.Trainer(nn.Sequential(nn.Dense(3, 5), dtype="float64"), optimizer=optim.SGD(lr=0.1), precision="bf16_x6"),
+        ValueError,
+        "Trainer: precision 'bf16_x6' 'float32' float64",
+    ),
     "unknown loss": (lambda s: ts.Trainer(nn.Sequential(nn.Dense(3, 5)), loss="nll"), ValueError, "Trainer: loss 'nll' mse"),
     "loss is None": (lambda s: ts.Trainer(nn.Sequential(nn.Dense(3, 5)), loss=None), ValueError, "Trainer: loss None"),
     "model is a layer": (lambda s: ts.Trainer(nn.Dense(3, 5)), TypeError, "Trainer: model Dense"),
@@ -1487,3 +1538,33 @@ def test_history(arguments: Any, values: Any, words: str) -> None:
         history.append(*arguments, **values)
     assert all(word in str(caught.value) for word in words.split())
     assert (history.epoch, history.history) == ([1], {"loss": [2.0]})
+
+
+@pytest.mark.parametrize(("precision", "exception"), [("float16", ValueError), ("", ValueError), (None, TypeError), (1, TypeError)])
+def test_precision_of_the_process(precision: Any, exception: type[Exception]) -> None:
+    with pytest.raises(exception, match="^set_matmul_precision: precision is "):
+        ts.set_matmul_precision(precision)
+    assert ts.get_matmul_precision() == "float32"
+
+
+def test_precision_of_the_reference() -> None:
+    x, w = of((4, 3)), of((3, 5))
+    calls: dict[str, Callable[[str, Any], Any]] = {
+        "dense": lambda p, t: reference.dense(x.astype(t), w.astype(t), precision=p),
+        "dense_backward": lambda p, t: reference.dense_backward(of((4, 5), t), x.astype(t), w.astype(t), precision=p),
+        "matmul": lambda p, t: reference.matmul(x.astype(t), w.astype(t), p),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"^{name}: precision is 'x', wanted one of float32, bf16_x6"):
+            call("x", np.float32)
+        with pytest.raises(ValueError, match=f"^{name}: precision is 'bf16', wanted 'float32' with float64 arrays"):
+            call("medium", np.float64)
+    with pytest.raises(ValueError, match="matmul: a has shape"):
+        reference.matmul(x, x)
+    with pytest.raises(TypeError, match="matmul: b has dtype float64"):
+        reference.matmul(x, w.astype(np.float64))
+    with pytest.raises(TypeError, match="split_bfloat16: x has dtype float64"):
+        reference.split_bfloat16(x.astype(np.float64), 2)
+    for pieces in (0, 4, 1.5):
+        with pytest.raises(ValueError, match="split_bfloat16: pieces is"):
+            reference.split_bfloat16(x, pieces)

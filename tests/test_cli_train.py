@@ -63,6 +63,8 @@ OPTIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "dropout": (["--dropout", "0.5"], {"dropout": 0.5}),
     "residual": (["--residual"], {"residual": True}),
     "dtype": (["--dtype", "float64"], {"dtype": "float64"}),
+    "precision": (["--precision", "bf16"], {"precision": "bf16"}),
+    "precision by its other name": (["--precision", "high"], {"precision": "bf16_x3"}),
     "batch size": (["--batch-size", "16"], {"batch_size": 16}),
     "batch size by the root": (["--batch-size", "sqrt"], {"batch_size": 15}),  # of 240 rows
     "accumulate": (["--accumulate", "2"], {"accumulate": 2}),
@@ -237,11 +239,14 @@ def test_what_is_not_as_by_default_is_said(capsys: Capture) -> None:
         "0.1",
         "--max-norm",
         "3",
+        "--precision",
+        "medium",
     ]
     assert main(["train", *SMALL[:-2], *options]) == 0
     assert (
-        "network 3-8-8-3, silu, batch norm, dropout 0.1, residual, 147 parameters; Adam, weight decay 0.1, l2 0.001, clip norm 1, "
-        "max norm 3, label smoothing 0.1, lr 0.005 cosine after a warm-up of 1 epochs, batch 32, 3 epochs, seed 0\n"
+        "network 3-8-8-3, silu, batch norm, dropout 0.1, residual, 147 parameters, products in bf16; Adam, weight decay 0.1, "
+        "l2 0.001, clip norm 1, max norm 3, label smoothing 0.1, lr 0.005 cosine after a warm-up of 1 epochs, batch 32, 3 epochs, "
+        "seed 0\n"
     ) in capsys.readouterr().out
 
 
@@ -265,6 +270,8 @@ def test_a_progress_bar_is_for_terminals(capsys: Capture, monkeypatch: pytest.Mo
         (["--dropout", "x"], "--dropout: 'x' is not a number"),
         (["--residual", "--hidden", "8,4"], "--residual: of the hidden layers 8,4 none is as wide as the one before"),
         (["--dtype", "float16"], "--dtype: invalid choice: 'float16'"),
+        (["--precision", "tf32"], "--precision: precision is 'tf32', expected one of float32, bf16_x6, bf16_x3, bf16, highest"),
+        (["--precision", "high", "--dtype", "float64"], "--precision: bf16_x3 is for float32, not for float64"),
         (["--batch-size", "root"], "--batch-size: 'root' is not a whole number of 1 or more"),
         (["--validation", "1"], "--validation: '1' is not a number between 0 and 1"),
         (["--validation", "0"], "--validation: '0' is not a number between 0 and 1"),
