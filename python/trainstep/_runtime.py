@@ -75,16 +75,19 @@ def set_matmul_precision(precision: str) -> None:
     """Set how the products of float32 matrices are calculated where a call, a model or a trainer does not say so.
 
     A number in float32 is the sum of up to three pieces in bfloat16, which has fewer digits, and which many CPUs multiply faster.
-    So a product can be calculated from the pieces. Weights, gradients, optimizer states and sums are float32 in all of them; of a
-    product of two numbers the relative error is at most
+    So a product can be calculated from the pieces. Weights, gradients, optimizer states and sums are float32 in all of them. What
+    is left out of a product of two numbers is, relative to it, at most
 
-    | ``float32``   2^-24, from the numbers as they are; also called ``"highest"``
-    | ``bf16_x6``   about 2^-23, from three pieces of each and six products
-    | ``bf16_x3``   about 2^-16, from two pieces of each and three products; also called ``"high"``
-    | ``bf16``      about 2^-8, from one piece of each; also called ``"medium"``
+    | ``float32``   nothing: the numbers as they are; also called ``"highest"``
+    | ``bf16_x6``   2^-23, from three pieces of each and six products
+    | ``bf16_x3``   3 * 2^-16, from two pieces of each and three products; also called ``"high"``
+    | ``bf16``      2^-7, from one piece of each; also called ``"medium"``
+
+    and then sums are rounded as in float32. `reference.matmul` is the definition of each.
 
     ``config()["bf16_products"]`` tells what they are calculated with. float32 arithmetic is exact and slower than float32's own
-    products; AVX-512 BF16 takes pieces below 2^-126 for 0. float64 products are not touched by it.
+    products; AVX-512 BF16 and AMX take pieces below 2^-126 for 0, so that an infinity times such a number is NaN. float64 products
+    are not touched by it.
 
     It holds for the whole process, and for what begins after it: each call of `ops` and each pass of a model over a batch. It is in
     no file: a run that must go on in the same bits says its precision to `Trainer` or `nn.Sequential`.
