@@ -146,7 +146,7 @@ def test_training_goes_as_in_float32(mode: str, widths: tuple[int, ...]) -> None
     np.testing.assert_allclose(mine, plain, rtol={"bf16": 0.03, "bf16_x3": 1e-3, "bf16_x6": 1e-4}[mode])
 
 
-@pytest.mark.parametrize("widths", [(20, 64, 5), (20, 48, 33, 5), (20, 520, 513, 5)], ids=str)
+@pytest.mark.parametrize("widths", [(20, 64, 5), (20, 48, 33, 5), (20, 40, 513, 5)], ids=str)
 @pytest.mark.parametrize("options", [{}, {"fuse_update": True}, {"clip_norm": 1.0}], ids=str)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_step_has_the_same_bits_on_any_number_of_threads(
