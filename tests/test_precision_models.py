@@ -260,6 +260,60 @@ def test_nothing_that_happens_between_steps_is_missed(mode: str, event: str) -> 
     assert bits(one) == bits(two)
 
 
+# So large that the update leaves the pieces of weights for the next step; no width is a multiple of what they are packed by.
+LARGE = (20, 523, 531, 5)
+
+
+def steps(model: nn.Sequential, x: Array, epochs: int) -> None:
+    trainer = sgd(model)
+    for _ in range(epochs):
+        for i in range(0, len(x), 32):
+            trainer.step(x[i : i + 32], Y[i : i + 32])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_pieces_that_an_update_leaves_are_those_of_the_weights(mode: str, threads: int) -> None:
+    """fit takes what the update has packed; step packs the weights as it finds them."""
+    one, two = net(mode, LARGE), net(mode, LARGE)
+    sgd(one).fit(X, Y, epochs=2, batch_size=32, shuffle=False)
+    steps(two, X, epochs=2)
+    assert bits(one) == bits(two)
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_pieces_of_other_weights_are_not_taken(event: str) -> None:
+    one = net("bf16_x3", LARGE)
+    trainer = sgd(one)
+
+    def happen(epoch: int, values: dict[str, float]) -> None:
+        if epoch == 1:
+            EVENTS[event](trainer)
+
+    # No hook for steps: between those of an epoch nothing else runs.
+    trainer.fit(X, Y, epochs=2, batch_size=32, shuffle=False, callbacks=[ts.callbacks.LambdaCallback(on_epoch_end=happen)])
+    two = net("bf16_x3", LARGE)
+    trainer = sgd(two)
+    trainer.fit(X, Y, epochs=1, batch_size=32, shuffle=False)
+    EVENTS[event](trainer)
+    assert_same_bits(two(X), copy.deepcopy(two)(X))
+    two = copy.deepcopy(two)
+    steps(two, X, epochs=1)
+    assert bits(one) == bits(two)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_weight_that_is_infinite_is_packed_by_each_step(mode: str) -> None:
+    """A unit at -inf, which relu leaves at 0: its pieces would make NaN of the others' small terms."""
+    x = np.abs(X) + np.float32(0.1)
+    models = [net(mode, LARGE, "relu") for _ in range(2)]
+    for model in models:
+        model.parameters()["0.weight"][:, 7] = -np.inf
+    history = sgd(models[0]).fit(x, Y, epochs=2, batch_size=32, shuffle=False)
+    assert np.isfinite(history.history["loss"]).all()
+    steps(models[1], x, epochs=2)
+    assert bits(models[0]) == bits(models[1])
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_writes_count_in_every_call_that_follows(mode: str) -> None:
     model = net(mode)
