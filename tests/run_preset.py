@@ -21,6 +21,8 @@ PROGRAMS = [
     "test_nn.py",
     "test_layers.py",
     "test_norm_layers.py",
+    "test_precision.py",
+    "test_precision_models.py",
     "test_regularization.py",
     "test_trainer.py",
     "test_fit.py",

@@ -1,11 +1,11 @@
 // How a float32 product is calculated: from the numbers as they are, or from bf16 pieces that they are cut into.
 //
-// bfloat16 has float32's exponent and 8 bits of its significand, so that x = x1 + x2 + x3 exactly but for what is below 2^-24 of x:
-// x1 is x rounded to nearest, ties to even, x2 what is left of it, rounded alike, and x3 what is left then. A product of pieces is
-// exact in float32; sums are float32's.
-//   bf16      a1 b1                                        error of a product of two numbers: 2^-8
-//   bf16_x3   a2 b1 + a1 b2 + a1 b1                        2^-16
-//   bf16_x6   a3 b1 + a2 b2 + a1 b3 + a2 b1 + a1 b2 + a1 b1    2^-24, float32's own
+// bfloat16 has float32's exponent and 8 bits of its significand, so that x = x1 + x2 + x3: x1 is x rounded to nearest, ties to
+// even, x2 what is left of it, rounded alike, and x3 what is left then. A product of pieces is exact in float32; sums are
+// float32's. What is left out of a product of two numbers is at most, of that product:
+//   bf16      a1 b1                                            2^-7
+//   bf16_x3   a2 b1 + a1 b2 + a1 b1                            3 * 2^-16
+//   bf16_x6   a3 b1 + a2 b2 + a1 b3 + a2 b1 + a1 b2 + a1 b1    2^-23
 // Small terms are added first.
 #pragma once
 
