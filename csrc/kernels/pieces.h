@@ -261,7 +261,7 @@ void multiply(const Gemm<float>& g, std::size_t m0, std::size_t m1, std::size_t 
     Lane* const packed_a = scratch;
     Lane* const packed_b = scratch + kBlockRows / rows * PanelA::size(pieces, Unit::kBlock);
     const auto* const kept = static_cast<const Lane*>(g.packed_b);
-    const Unit::Session session;
+    Unit::begin();
     const bool relu_backward = g.derivative.kind == ActivationKind::relu;
     for (std::size_t jc = n0; jc < n1; jc += block_n) {
         const std::size_t nc = least(block_n, n1 - jc);
@@ -298,6 +298,7 @@ void multiply(const Gemm<float>& g, std::size_t m0, std::size_t m1, std::size_t 
             }
         }
     }
+    Unit::end();
 }
 
 }  // namespace trainstep::TRAINSTEP_ISA::pieces

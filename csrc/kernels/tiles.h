@@ -16,16 +16,12 @@ struct alignas(64) Shape {
     std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
-// While one of these lives, this thread has tiles; afterwards a switch to another thread has nothing of them to save.
-struct Session {
-    Session() {
-        const Shape shape;
-        asm volatile("ldtilecfg\t%0" ::"m"(shape));
-    }
-    ~Session() { asm volatile("tilerelease"); }
-    Session(const Session&) = delete;
-    Session& operator=(const Session&) = delete;
-};
+// Between these calls this thread has tiles; outside a switch to another thread has nothing of them to save.
+inline void begin() {
+    const Shape shape;
+    asm volatile("ldtilecfg\t%0" ::"m"(shape));
+}
+inline void end() { asm volatile("tilerelease"); }
 
 template <int tile>
 TRAINSTEP_INLINE void zero() {
@@ -53,12 +49,8 @@ struct Registers {
 };
 inline thread_local Registers registers{};
 
-struct Session {
-    Session() { registers.configured = true; }
-    ~Session() { registers = {}; }
-    Session(const Session&) = delete;
-    Session& operator=(const Session&) = delete;
-};
+inline void begin() { registers.configured = true; }
+inline void end() { registers = {}; }
 
 inline auto& tile_at(int tile) {
     if (!registers.configured) __builtin_trap();

@@ -33,9 +33,10 @@ struct Unit {
     static constexpr double kRate = 10;         // multiply-adds in the time of one of float32 (reasoned: 16 of peak)
     static constexpr const char* kName = "bf16 tiles (AMX)";
     using Lane = std::uint32_t;
-    using Session = tiles::Session;
-
     static constexpr std::size_t kTile = 16 * 16;  // lanes
+
+    static void begin() { tiles::begin(); }
+    static void end() { tiles::end(); }
 
     // steps x 32 rows become tiles: 16 steps of the first 16 rows, of the other 16, of the next 16 steps, and so on.
     static void arrange_a(Lane* panel, std::size_t steps) {
@@ -105,68 +106,60 @@ struct Lanes {
 #endif
 
 // With a tile of C in vector registers, as gemm.h's micro-kernel.
+template <int rows, int vectors>
+void multiply_tile(float* c, std::size_t ldc, const Lanes::Lane* a, const Lanes::Lane* b, std::size_t steps,
+                   const TermPlaces& terms, Tail<float> tail, bool partial, const Finish<float>& finish) {
+    constexpr int width = kWidth<float>, columns = int(kTileColumns<float>);
+    F32 acc[rows][vectors] = {};
+    for (int r = 0; r < rows; ++r)
+        for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + r * ldc + v * width);
+    for (int t = 0; t < terms.count; ++t) {
+        const Lanes::Lane *at = a + terms.a[t], *bt = b + terms.b[t];
+        for (std::size_t s = steps; s > 0; --s, at += kTileRows, bt += columns) {
+            F32 bv[vectors];
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; ++v) bv[v] = load(reinterpret_cast<const float*>(bt) + v * width);
+#pragma GCC unroll 16
+            for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 8
+                for (int v = 0; v < vectors; ++v) acc[r][v] = Lanes::multiply_add(at[r], bv[v], acc[r][v]);
+            }
+        }
+    }
+    finish_tile<float, rows, vectors>(acc, c, ldc, tail, partial, finish);
+}
+
+using TileKernel = void (*)(float* c, std::size_t ldc, const Lanes::Lane* a, const Lanes::Lane* b, std::size_t steps,
+                            const TermPlaces& terms, Tail<float> tail, bool partial, const Finish<float>& finish);
+
+// entries[vectors - 1][rows - 1]
+struct TileKernels {
+    TileKernel entries[kTileVectors][kTileRows];
+};
+template <int... row>
+constexpr TileKernels tile_kernels(std::integer_sequence<int, row...>) {
+    static_assert(kTileVectors == 2);
+    return {{{multiply_tile<row + 1, 1>...}, {multiply_tile<row + 1, 2>...}}};
+}
+inline constexpr TileKernels kTileKernels = tile_kernels(std::make_integer_sequence<int, kTileRows>{});
+
 struct Unit : Lanes {
     static constexpr int kSteps = 1, kRows = kTileRows, kColumns = int(kTileColumns<float>);
     static constexpr std::size_t kBlock = 256;
-    struct Session {
-        Session() {}
-    };
 
+    static void begin() {}
+    static void end() {}
     static void arrange_a(Lane*, std::size_t) {}
 
-    template <int rows, int vectors>
-    static void multiply_tile(float* c, std::size_t ldc, const Lane* a, const Lane* b, std::size_t steps, const TermPlaces& terms,
-                              Tail<float> tail, bool partial, const Finish<float>& finish) {
-        constexpr int width = kWidth<float>;
-        F32 acc[rows][vectors] = {};
-        for (int r = 0; r < rows; ++r)
-            for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + r * ldc + v * width);
-        for (int t = 0; t < terms.count; ++t) {
-            const Lane *at = a + terms.a[t], *bt = b + terms.b[t];
-            for (std::size_t s = steps; s > 0; --s, at += kRows, bt += kColumns) {
-                F32 bv[vectors];
-#pragma GCC unroll 8
-                for (int v = 0; v < vectors; ++v) bv[v] = load(reinterpret_cast<const float*>(bt) + v * width);
-#pragma GCC unroll 16
-                for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 8
-                    for (int v = 0; v < vectors; ++v) acc[r][v] = multiply_add(at[r], bv[v], acc[r][v]);
-                }
-            }
-        }
-        finish_tile<float, rows, vectors>(acc, c, ldc, tail, partial, finish);
+    static TRAINSTEP_INLINE void multiply(float* c, std::size_t ldc, const Lane* a, const Lane* b, std::size_t steps,
+                                          const TermPlaces& terms, std::size_t rows, std::size_t columns,
+                                          const Finish<float>& finish) {
+        constexpr std::size_t width = kWidth<float>;
+        const std::size_t last = (columns - 1) % width + 1;
+        kTileKernels.entries[(columns - 1) / width][rows - 1](c, ldc, a, b, steps, terms, Tail<float>{std::ptrdiff_t(last)},
+                                                              last < width, finish);
     }
-
-    using TileKernel = void (*)(float* c, std::size_t ldc, const Lane* a, const Lane* b, std::size_t steps, const TermPlaces& terms,
-                                Tail<float> tail, bool partial, const Finish<float>& finish);
-
-    // entries[vectors - 1][rows - 1]
-    struct TileKernels {
-        TileKernel entries[kTileVectors][kRows];
-
-        constexpr TileKernels() : entries{} { fill(std::make_integer_sequence<int, kRows>{}); }
-
-      private:
-        template <int... row>
-        constexpr void fill(std::integer_sequence<int, row...>) {
-            static_assert(kTileVectors == 2);
-            ((entries[0][row] = multiply_tile<row + 1, 1>, entries[1][row] = multiply_tile<row + 1, 2>), ...);
-        }
-    };
-
-    static void multiply(float* c, std::size_t ldc, const Lane* a, const Lane* b, std::size_t steps, const TermPlaces& terms,
-                         std::size_t rows, std::size_t columns, const Finish<float>& finish);
 };
-
-inline constexpr Unit::TileKernels kPieceKernels{};
-
-TRAINSTEP_INLINE void Unit::multiply(float* c, std::size_t ldc, const Lane* a, const Lane* b, std::size_t steps,
-                                     const TermPlaces& terms, std::size_t rows, std::size_t columns, const Finish<float>& finish) {
-    constexpr std::size_t width = kWidth<float>;
-    const std::size_t last = (columns - 1) % width + 1;
-    kPieceKernels.entries[(columns - 1) / width][rows - 1](c, ldc, a, b, steps, terms, Tail<float>{std::ptrdiff_t(last)},
-                                                           last < width, finish);
-}
 
 #endif
 
