@@ -10,6 +10,7 @@ from typing import Any
 
 from trainstep.bench import roofline
 from trainstep.bench.harness import Case, Options, available_cpus, failed, header, report, run, write
+from trainstep.bench.precision import FLOAT32, PRECISIONS, precision_list
 
 HERE = Path(__file__).resolve().parent
 PEER_PYTHON = HERE / ".venv-peers" / "bin" / "python"
@@ -39,6 +40,17 @@ def argument_parser(description: str, peers: Sequence[str], threads: Sequence[in
     parser.add_argument("--quick", action="store_true", help="measure the roofline in a second: to try things out")
     parser.set_defaults(known=list(peers))
     return parser
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names precisions."""
+    known = f"beside {FLOAT32}, which is always measured, and with the peers' own; of {','.join(PRECISIONS)}"
+    parser.add_argument("--precision", type=precision_list, default=[FLOAT32], help=f"of trainstep's products, {known}")
+
+
+def lower(given: argparse.Namespace) -> bool:
+    """Tell whether other precisions than float32 are compared."""
+    return any(precision != FLOAT32 for precision in given.precision)
 
 
 def parse(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Options]:

@@ -61,8 +61,10 @@ def draw_ratios(data: dict[str, Any]) -> Figure:
     axes = figure.subplots()
     for i, peer in enumerate(peers):
         at = [(y + 0.4 - step * (i + 0.5), of[peer]) for y, (_, of) in enumerate(rows) if peer in of]
-        axes.hlines([y for y, _ in at], [r[1] for _, r in at], [r[2] for _, r in at], color=COLOURS[i], linewidth=1.5)
-        axes.plot([r[0] for _, r in at], [y for y, _ in at], "o", color=COLOURS[i], markersize=5, label=peer.replace("_", " "))
+        again, colour = divmod(i, len(COLOURS))
+        look = {"color": COLOURS[colour], "marker": "osD^"[again % 4], "linestyle": "none", "markersize": 5}
+        axes.hlines([y for y, _ in at], [r[1] for _, r in at], [r[2] for _, r in at], color=COLOURS[colour], linewidth=1.5)
+        axes.plot([r[0] for _, r in at], [y for y, _ in at], **look, label=peer.replace("_", " "))
     axes.axvline(1, color=OURS, linewidth=1.5, label=BASELINE)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(PLAIN)

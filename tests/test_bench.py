@@ -14,11 +14,27 @@ import pytest
 
 import trainstep as ts
 from trainstep import _core, reference
-from trainstep.bench import calls, dense, fit, harness, layers, optimizers, predict, roofline, suite, text, train_step, worker
+from trainstep.bench import (
+    accuracy,
+    calls,
+    dense,
+    fit,
+    harness,
+    layers,
+    optimizers,
+    precision,
+    predict,
+    roofline,
+    suite,
+    text,
+    train_step,
+    worker,
+)
 from trainstep.bench.peers import numpy as numpy_peer
 from trainstep.bench.peers import trainstep as trainstep_peer
 from trainstep.bench.tasks import (
     DenseProblem,
+    DenseTask,
     FitProblem,
     LayerProblem,
     LayerTask,
@@ -205,7 +221,83 @@ def test_contenders_make_the_products(peer: Any, kind: str, tmp_path: Path) -> N
     contender = peer(DenseProblem.load(case.problem), "default", 1)
     assert contender.losses(1) == pytest.approx(case.reference, rel=case.rtol)
     contender.results[-1][...] = 0  # and the number shows it where a result is not made
-    assert contender.scalar(None) != pytest.approx(case.reference[0], rel=case.rtol)
+    assert contender.scalar(None) == 2
+    contender.results[-1][...] = math.nan
+    assert not case.loss_range[0] <= contender.scalar(None) <= case.loss_range[1]
+
+
+def bfloat16(a: Any) -> Any:
+    """Round float32 to the nearest bfloat16; the halves that random numbers never meet would go up."""
+    return ((a.view(np.uint32) + np.uint32(0x8000)) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+class GivenProducts(DenseTask):
+    """A contender whose result is x @ w as some pieces of bfloat16 give it, exactly but for rounding at the end."""
+
+    def __init__(self, problem: DenseProblem, pieces: int) -> None:
+        super().__init__(problem, "default", 1)
+        kept = []
+        for rest in (problem.x, problem.w):
+            total = np.zeros(rest.shape)
+            for _ in range(pieces):
+                total += bfloat16(rest)
+                rest = rest - bfloat16(rest)
+            kept.append(total)
+        self.results = [(kept[0] @ kept[1]).astype(np.float32)]
+
+    def forward(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("pieces", "limit", "passes"), [(3, "bf16_x6", ()), (2, "bf16_x3", ("bf16_x6",)), (1, "bf16", ("bf16_x3",))]
+)
+def test_products_of_fewer_pieces_are_told_apart(pieces: int, limit: str, passes: tuple[str, ...], tmp_path: Path) -> None:
+    case = dense.make_case("64x128x48", "forward", tmp_path)
+    error = GivenProducts(DenseProblem.load(case.problem), pieces).scalar(None) - 1
+    assert 0 < error <= dense.LIMITS[limit]
+    assert all(error > dense.LIMITS[stricter] for stricter in passes)
+    assert (error <= case.rtol) == (pieces == 3), "float32's own limit lets no other precision pass but six products"
+
+
+def test_precisions_are_variants_with_limits_of_their_own(tmp_path: Path) -> None:
+    case = dense.make_case("8x16x4", "dw_dx", tmp_path, ["float32", "bf16_x3", "bf16"])
+    assert {name: v.rtol for name, v in case.variants.items()} == {
+        "trainstep:bf16_x3": 1e-5,
+        "trainstep:bf16": 5e-3,
+        "torch_eager:bf16": 5e-3,
+    }
+    assert case.variants["trainstep:bf16"].bytes == case.bytes == 2 * case.variants["torch_eager:bf16"].bytes
+    assert case.variants["trainstep:bf16_x3"].loss_range == (1, 1 + 1e-5)
+    assert dense.make_case("8x16x4", "dw_dx", tmp_path, ["float32"]).variants == {}
+    net = train_step.Net.parse("4-8-3:6")
+    assert set(train_step.make_case(net, tmp_path, ["bf16_x6", "float32"]).variants) == {"trainstep:bf16_x6"}
+    lower = train_step.make_case(net, tmp_path, precision.PRECISIONS)
+    assert lower.rtol == lower.variants["trainstep:bf16_x6"].rtol == train_step.RTOL
+    assert {"trainstep:bf16", "torch_eager:medium", "torch_eager:autocast", "torch_compile:autocast"} <= set(lower.variants)
+    assert precision.precision_list("bf16,float32") == ["bf16", "float32"]
+    with pytest.raises(argparse.ArgumentTypeError, match="'bf17' is not one of float32, bf16_x6, bf16_x3, bf16"):
+        precision.precision_list("bf16,bf17")
+
+
+@pytest.mark.parametrize("name", precision.PRECISIONS[1:])
+@pytest.mark.parametrize("kind", dense.KINDS)
+def test_products_in_every_precision(name: str, kind: str, tmp_path: Path) -> None:
+    case = dense.make_case("40x70x33", kind, tmp_path, [name])
+    contender = trainstep_peer.TrainstepDense(DenseProblem.load(case.problem), name, 1)
+    error = contender.losses(1)[0] - 1
+    assert error <= dense.LIMITS[name]
+    assert (error > dense.LIMITS["float32"]) == (name != "bf16_x6"), "the variant reaches the product"
+
+
+@pytest.mark.parametrize("name", precision.PRECISIONS[1:])
+def test_steps_in_every_precision(name: str, tmp_path: Path) -> None:
+    case = train_step.make_case(train_step.Net.parse("70-40-10:64"), tmp_path, [name])
+    problem = TrainProblem.load(case.problem)
+    limit = case.variants[f"trainstep:{name}"].rtol
+    plain = trainstep_peer.TrainstepStep(problem, "default", 1).losses(len(case.reference))
+    losses = trainstep_peer.TrainstepStep(problem, name, 1).losses(len(case.reference))
+    assert harness.relative_error(losses, case.reference) < limit
+    assert losses != plain, "the variant reaches the trainer"
 
 
 @pytest.mark.parametrize("peer", [trainstep_peer.TrainstepPredict, numpy_peer.NumpyPredict])
@@ -512,20 +604,86 @@ def test_a_peer_that_is_missing_is_skipped_and_one_that_dies_is_reported(monkeyp
 
 
 def test_variants_are_contenders_with_a_tolerance_and_bytes_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    variants = {f"{peer}:other": harness.Variant(rtol, 7.0) for peer, rtol in (("trainstep", 1.0), ("numpy", 1.0), ("absent", 1.0))}
+    variants = {name: harness.Variant(1.0, 7.0) for name in ("trainstep:bf16_x6", "numpy:other", "absent:other")}
     case = replace(small_case(tmp_path), rtol=0.0, flops=0, bare_loop=True, variants=variants)
     options = replace(QUICK, peers=["trainstep", "numpy"])
     entry = run_quickly(monkeypatch, case, options)
     rows = {row["peer"]: row for row in entry["rows"]}
-    assert set(rows) == {"trainstep", "numpy", "trainstep:other", "numpy:other"}
+    assert set(rows) == {"trainstep", "numpy", "trainstep:bf16_x6", "numpy:other"}
     assert rows["trainstep"]["status"] == rows["numpy"]["status"] == "rejected"
-    for name in ("trainstep:other", "numpy:other"):
+    for name in ("trainstep:bf16_x6", "numpy:other"):
         assert rows[name]["status"] == "timed", rows[name]["reason"]
         assert rows[name]["gbytes_per_second"] == pytest.approx(7e-9 / rows[name]["seconds"]["median"])
         assert rows[name]["roofline"]["stream_peak"] == pytest.approx(np.median(entry["bare_loop_rates"]))
     printed = harness.table(entry)
     assert "of a bare loop" in printed
     assert "GFLOP/s" not in printed
+
+
+def test_a_variant_may_have_a_range_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    variants = {
+        f"trainstep:{name}": harness.Variant(1.0, 7.0, loss_range) for name, loss_range in (("bf16_x6", None), ("bf16", (-1, 0)))
+    }
+    entry = run_quickly(monkeypatch, replace(small_case(tmp_path), variants=variants), replace(QUICK, peers=["trainstep"]))
+    statuses = {row["peer"]: (row["status"], row["reason"]) for row in entry["rows"]}
+    assert statuses["trainstep"][0] == statuses["trainstep:bf16_x6"][0] == "timed"
+    assert statuses["trainstep:bf16"][0] == "rejected"
+    assert "after a timed block, outside -1 to 0" in statuses["trainstep:bf16"][1]
+
+
+class Ways(DenseTask):
+    """A peer with two ways of its own, and the same two of a variant."""
+
+    variants = ("slow", "quick")
+
+    def __init__(self, problem: Any, variant: str, threads: int) -> None:
+        self.problem, self.variant = problem, variant
+
+    @classmethod
+    def ways(cls, variant: str) -> tuple[str, ...]:
+        return tuple(f"{variant} {way}".strip() for way in cls.variants)
+
+    def reset(self) -> None: ...
+
+    def step(self) -> None: ...
+
+    def scalar(self, result: None) -> float:
+        return 0.0
+
+
+def test_a_worker_keeps_the_fastest_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    problem = dense.make_case("2x3x4", "forward", tmp_path).problem
+    monkeypatch.setattr(worker.Worker, "_try", staticmethod(lambda peer: 2.0 if peer.variant.endswith("slow") else 1.0))
+    asked = worker.Worker(Ways, 1)
+    assert asked.setup(problem) == {"variant": "quick", "variant_seconds": {"slow": 2.0, "quick": 1.0}}
+    assert asked.setup(problem, "low")["variant"] == "quick"
+    assert asked.peer.variant == "low quick"
+    alone = worker.Worker(numpy_peer.NumpyDense, 1)
+    assert alone.setup(problem) == alone.setup(problem, "low") == {"variant": "default"}
+
+
+def test_cold_calls_take_no_longer_than_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = worker.Worker(Ways, 1)
+    asked.peer = Ways(None, "", 1)
+    for each, count in ((0.0, 7), (1e-3, 2), (1.0, 1)):
+        monkeypatch.setattr(asked, "_cold_call", lambda idle, each=each: each)
+        assert len(asked.block(calls=1, seconds=2e-3, cold=7, idle_seconds=0)["cold_seconds"]) == count
+
+
+def test_the_summary_of_precisions_names_the_fastest_of_each_kind() -> None:
+    def row(peer: str, microseconds: float) -> dict[str, Any]:
+        blocks = [[1e-6 * microseconds] * 3, [2e-6 * microseconds] * 2]
+        return {"peer": peer, "status": "timed", "samples": blocks, "gflops": 1 / microseconds, "loss_error": 1e-7}
+
+    times = {"torch:low": 1, "trainstep:bf16": 2, "torch:lower": 3, "torch": 4, "trainstep": 6, "numpy": 8}
+    rows = [row(peer, t) for peer, t in times.items()] + [{"peer": "trainstep:bf16_x3", "status": "rejected"}]
+    lines = precision.summary([{"name": "a", "threads": 2, "rows": rows}]).splitlines()[4:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [c[:2] for c in cells] == [["a, 2 threads", "float32"], ["a, 2 threads", "bf16"]]
+    assert cells[0][4:] == ["1.00 (1.00 to 1.00)", "torch 0.67 (0.67 to 0.67)", "torch:low 0.17 (0.17 to 0.17)"]
+    assert cells[1][4:] == ["3.00 (3.00 to 3.00)", "torch 2.00 (2.00 to 2.00)", "torch:low 0.50 (0.50 to 0.50)"]
+    alone = precision.summary([{"name": "a", "threads": 2, "rows": rows[1:2]}])
+    assert [cell.strip() for cell in alone.splitlines()[4].strip("|").split("|")][4:] == ["-", "-", "-"]
 
 
 def test_a_peer_runs_without_the_compiled_core() -> None:
@@ -550,3 +708,55 @@ def test_a_difference_is_relative_to_the_largest_number() -> None:
     assert calls.difference(None, [1.0]) == calls.difference([1.0], None) == 0
     assert calls.difference([1.0], [1.0, 2.0]) == math.inf
     assert not calls.difference([math.nan], [1.0]) <= 1
+
+
+# --- training runs ---------------------------------------------------------------------------------------------------------------
+
+
+def test_runs_in_every_precision(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = [accuracy.digits(epochs=1), accuracy.regression(rows=400, epochs=1)]
+    assert [len(p.train[0]) + len(p.test[0]) for p in problems] == [1797, 500]
+    small = [replace(problem, sizes=(problem.sizes[0], 16, problem.sizes[-1])) for problem in problems]
+    data = accuracy.run(small, ["bf16", "bf16_x6"], [0, 1])
+    for problem in data["problems"]:
+        runs = problem["runs"]
+        assert list(runs) == ["float32", "bf16", "bf16_x6"], "float32 is always there to compare with"
+        assert all(math.isfinite(value) for of in runs.values() for run in of for value in run.values())
+        assert runs["float32"][0] != runs["float32"][1], "seeds differ"
+        assert runs["float32"] != runs["bf16"], "precisions differ"
+        for run, plain in zip(runs["bf16_x6"], runs["float32"], strict=True):
+            assert run["loss"] == pytest.approx(plain["loss"], rel=1e-4)
+    printed = accuracy.report(data)
+    assert "### digits, 64-16-10: 1,437 rows, tested on 360, batch 64, 1 epochs" in printed
+    assert "digits: bf16_x6" in capsys.readouterr().err
+    assert json.loads(json.dumps(data)) == data
+
+
+def test_mnist_is_read(tmp_path: Path) -> None:
+    images = np.full((3, 28, 28), 255, np.uint8)
+    np.savez(
+        tmp_path / "m.npz", x_train=images, y_train=np.arange(3, dtype=np.uint8), x_test=images[:1], y_test=np.zeros(1, np.uint8)
+    )
+    problem = accuracy.mnist(tmp_path / "m.npz")
+    assert problem.train[0].shape == (3, 784)
+    assert (problem.train[0] == 1).all()
+    assert problem.train[0].dtype == np.float32
+    assert problem.test[1].dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("name", "accuracy_", "loss", "against"),
+    [
+        ("bf16", 0.9812, 0.0509, ["-0.09 points", "1.0180"]),
+        ("bf16", 0.9810, 0.0511, ["-0.11 points, **over 0.1 points worse**", "1.0220, **over 2% worse**"]),
+        ("bf16", 0.9900, 0.0400, ["+0.79 points", "0.8000"]),
+        ("bf16_x3", 0.9900, 0.0501, ["+0.79 points, **outside the seeds' spread**", "1.0020"]),
+        ("bf16_x6", 0.9821, math.nan, ["+0.00 points", "nan, **over 2% worse**, **outside the seeds' spread**"]),
+    ],
+)
+def test_what_is_too_far_from_float32_is_marked(name: str, accuracy_: float, loss: float, against: list[str]) -> None:
+    plain = [{"accuracy": 0.9820, "loss": 0.049}, {"accuracy": 0.9822, "loss": 0.051}]
+    runs = {"float32": plain, name: [{"accuracy": accuracy_, "loss": loss}]}
+    assert list(accuracy.cells(runs, "float32", "accuracy")) == ["98.21 (98.20 to 98.22)", ""]
+    assert list(accuracy.cells(runs, "float32", "loss")) == ["0.05000 (0.04900 to 0.05100)", ""]
+    assert [list(accuracy.cells(runs, name, measure))[1] for measure in ("accuracy", "loss")] == against

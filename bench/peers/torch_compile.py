@@ -12,32 +12,30 @@ from collections.abc import Callable
 
 import torch
 
-from peers.torch_eager import forward_loss, make_parameters, torch_versions
-from trainstep.bench.tasks import TrainProblem, TrainStep
+from peers.torch_eager import TorchStep, make_parameters
+from trainstep.bench.tasks import TrainProblem
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
 
-class CompiledStep(TrainStep):
+class CompiledStep(TorchStep):
     """One full graph from Inductor, called from Python or through its C++ wrapper."""
 
     variants = ("python_wrapper", "cpp_wrapper")
 
     def __init__(self, problem: TrainProblem, variant: str, threads: int) -> None:
-        """Set the threads, which Inductor bakes into its code, and wrap the step."""
+        """Wrap the step; Inductor bakes the threads into its code."""
         super().__init__(problem, variant, threads)
-        torch.set_num_threads(threads)
         torch.set_grad_enabled(False)  # torch.func.grad works regardless; nothing here is meant for autograd
-        options = {"cpp_wrapper": variant == "cpp_wrapper"}
+        options = {"cpp_wrapper": self.variant == "cpp_wrapper"}
         self.compiled = torch.compile(self._make_step(problem), fullgraph=True, dynamic=False, options=options)
         self.reset()
         self.step()
 
-    @staticmethod
-    def _make_step(problem: TrainProblem) -> Callable[..., torch.Tensor]:
+    def _make_step(self, problem: TrainProblem) -> Callable[..., torch.Tensor]:
         """Return the function to compile: it updates parameters and state in place and returns the loss."""
         lr, adam = problem.lr, problem.optimizer == "adam"
-        grad_and_loss = torch.func.grad_and_value(forward_loss)
+        grad_and_loss = torch.func.grad_and_value(self.forward_loss)
 
         def train_step(
             parameters: list[torch.Tensor],
@@ -74,11 +72,6 @@ class CompiledStep(TrainStep):
     def step(self) -> torch.Tensor:
         """Do one step; the loss stays a tensor."""
         return self.compiled(*self.arguments, *next(self.batches))
-
-    @staticmethod
-    def versions() -> dict[str, str]:
-        """Return PyTorch's version and instruction set."""
-        return torch_versions()
 
 
 TASKS = {"train_step": CompiledStep}

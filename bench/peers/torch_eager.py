@@ -47,16 +47,31 @@ def torch_versions() -> dict[str, str]:
     return {"torch": torch.__version__, "isa": torch.backends.cpu.get_cpu_capability()}
 
 
-class EagerStep(TrainStep):
+class TorchStep(TrainStep):
+    """A step that also comes at a lower precision, each of its variants: as "medium VARIANT" and "autocast VARIANT"."""
+
+    versions = staticmethod(torch_versions)
+
+    def __init__(self, problem: TrainProblem, variant: str, threads: int) -> None:
+        """Set threads and precision: "medium" allows products of float32 in bfloat16, autocast casts what goes into them."""
+        super().__init__(problem, variant, threads)
+        torch.set_num_threads(threads)
+        precision, _, self.variant = variant.rpartition(" ")
+        torch.set_float32_matmul_precision("medium" if precision == "medium" else "highest")
+        self.forward_loss = forward_loss
+        if precision == "autocast":
+            self.forward_loss = torch.autocast("cpu", torch.bfloat16)(forward_loss)
+
+    @classmethod
+    def ways(cls, variant: str) -> tuple[str, ...]:
+        """Return all variants, at the precision that was asked for."""
+        return tuple(f"{variant} {way}".strip() for way in cls.variants)
+
+
+class EagerStep(TorchStep):
     """Autograd and `torch.optim`'s Adam or SGD with `fused=True`; gradients dropped between steps, or kept and zeroed."""
 
     variants = ("set_to_none", "zero_in_place")
-
-    def __init__(self, problem: TrainProblem, variant: str, threads: int) -> None:
-        """Set the threads and wrap the batch."""
-        super().__init__(problem, variant, threads)
-        torch.set_num_threads(threads)
-        self.set_to_none = variant == "set_to_none"
 
     def reset(self) -> None:
         """Make parameters and optimizer anew."""
@@ -67,20 +82,15 @@ class EagerStep(TrainStep):
 
     def step(self) -> torch.Tensor:
         """Do one step; the loss stays a tensor."""
-        self.optimizer.zero_grad(set_to_none=self.set_to_none)
-        loss = forward_loss(self.parameters, *next(self.batches))
+        self.optimizer.zero_grad(set_to_none=self.variant == "set_to_none")
+        loss = self.forward_loss(self.parameters, *next(self.batches))
         loss.backward()
         self.optimizer.step()
         return loss.detach()
 
-    @staticmethod
-    def versions() -> dict[str, str]:
-        """Return PyTorch's version and instruction set."""
-        return torch_versions()
-
 
 class EagerDense(DenseTask):
-    """`torch.mm` and `torch.sum` with `out=`: no autograd, and the tensors share the arrays' memory."""
+    """`torch.mm` and `torch.sum` with `out=`, no autograd; the variant "bf16" has operands and results that are bfloat16."""
 
     versions = staticmethod(torch_versions)
 
@@ -89,8 +99,18 @@ class EagerDense(DenseTask):
         super().__init__(problem, variant, threads)
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)
-        self.x, self.w, self.dy = (torch.from_numpy(a) for a in (problem.x, problem.w, problem.dy))
-        self.out = [torch.from_numpy(r) for r in self.results]
+        dtype = torch.bfloat16 if variant == "bf16" else torch.float32
+        self.x, self.w, self.dy = (torch.from_numpy(a).to(dtype) for a in (problem.x, problem.w, problem.dy))
+        self.out = [torch.zeros(e.shape, dtype=dtype) for e in problem.exact]
+
+    def reset(self) -> None:
+        """Forget the last results."""
+        for out in self.out:
+            out.zero_()
+
+    def made(self) -> list[Array]:
+        """Return the results as arrays, of float32: NumPy has no bfloat16."""
+        return [out.float().numpy() for out in self.out]
 
     def forward(self) -> None:
         """Make y."""

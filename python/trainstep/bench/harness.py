@@ -47,6 +47,7 @@ class Variant(NamedTuple):
 
     rtol: float
     bytes: float
+    loss_range: tuple[float, float] | None = None  # where it is not the case's
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Options:
     threads: Sequence[int]
     seconds: float = 0.3
     blocks: int = 7
-    cold_calls: int = 10  # after each block
+    cold_calls: int = 10  # after each block; fewer where they take longer than the block
     warm_seconds: float = 0.5
     peer_python: Path = Path(sys.executable)
     peer_folder: Path = HERE  # whose peers/ has those that are not in this folder's
@@ -103,14 +104,6 @@ class Result:
     def quartiles(self) -> tuple[float, float, float]:
         """Return the lower quartile, the median and the upper quartile of seconds per call."""
         return tuple(np.percentile(np.concatenate(self.blocks), (25, 50, 75)).tolist())
-
-    def ratio_to(self, baseline: Result | None) -> tuple[float, float, float]:
-        """Return the median, lowest and highest ratio to the baseline, block by block, so that drift cancels."""
-        if baseline is None:
-            return (math.nan,) * 3
-        pairs = zip(self.blocks, baseline.blocks, strict=True)
-        ratios = [float(np.median(mine) / np.median(base)) for mine, base in pairs]
-        return float(np.median(ratios)), min(ratios), max(ratios)
 
 
 class ContenderError(Exception):
@@ -219,7 +212,8 @@ def time_block(contender: Contender, case: Case, options: Options) -> None:
     )
     result.blocks.append(answer["seconds"])
     result.cold += answer["cold_seconds"]
-    low, high = case.loss_range
+    own = case.variants[result.peer].loss_range if contender.variant else None
+    low, high = own or case.loss_range
     if not low <= answer["loss"] <= high:
         result.stop("rejected", f"result {answer['loss']:.4g} after a timed block, outside {low:.4g} to {high:.4g}")
 
@@ -321,6 +315,12 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def ratio_of(blocks: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Return the median, lowest and highest ratio to the baseline, block by block, so that drift cancels."""
+    ratios = [float(np.median(mine) / np.median(base)) for mine, base in zip(blocks, baseline, strict=True)]
+    return {"median": float(np.median(ratios)), "lowest": min(ratios), "highest": max(ratios)}
+
+
 def summary(case: Case, results: list[Result]) -> dict[str, Any]:
     """Turn one case into what the JSON file holds and the table is printed from."""
     baseline = next((r for r in results if r.peer == BASELINE and r.status == "timed"), None)
@@ -338,7 +338,6 @@ def row(case: Case, result: Result, baseline: Result | None) -> dict[str, Any]:
         return head
     low, median, high = result.quartiles()
     moved = case.variants[result.peer].bytes if result.peer in case.variants else case.bytes
-    ratio, least, most = result.ratio_to(baseline)
     return head | {
         "loss_error": result.loss_error,
         "calls_per_sample": result.calls,
@@ -346,7 +345,7 @@ def row(case: Case, result: Result, baseline: Result | None) -> dict[str, Any]:
         "bytes": moved,
         "gflops": case.flops / median / 1e9,
         "gbytes_per_second": moved / median / 1e9,
-        "ratio": None if math.isnan(ratio) else {"median": ratio, "lowest": least, "highest": most},
+        "ratio": ratio_of(result.blocks, baseline.blocks) if baseline else None,
         "cold_seconds": float(np.median(result.cold)) if result.cold else None,
         "samples": result.blocks,
         "cold_samples": result.cold,
@@ -371,6 +370,7 @@ COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("GB/s", lambda r: digits(r["gbytes_per_second"])),
     ("of the roofline", lambda r: roofline.share_text(r["roofline"])),
     ("of a bare loop", lambda r: roofline.share_text(r["roofline"])),
+    ("off float64", lambda r: f"{r['loss_error']:.1e}"),
     (f"times {BASELINE}'s (range)", ratio_text),
     ("cold call, us", lambda r: digits(r["cold_seconds"] * 1e6) if r["cold_samples"] else "-"),
 )

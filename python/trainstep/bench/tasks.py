@@ -85,6 +85,14 @@ class Task:
         """Take the problem, compile what has to be compiled; `reset` is called before the first step."""
         self.problem = problem
 
+    @classmethod
+    def ways(cls, variant: str) -> tuple[str, ...]:
+        """Return the variants to try: all of `variants`, or of a contender "PEER:VARIANT" that one.
+
+        A peer may try several ways of a variant; each then begins with its name and a space.
+        """
+        return (variant,) if variant else cls.variants
+
     @staticmethod
     def lacks(problem: Any) -> str:
         """Say why the peer cannot do this problem and is skipped; nothing where it can."""
@@ -229,30 +237,33 @@ class DenseProblem:
     """One product of a dense layer: x float32 (M, K), w (K, N), dy (M, N), and which of the results are made.
 
     forward: y = x @ w. dw: x.T @ dy and the sum db of dy's rows, the backward of a first layer. dw_dx: these and dy @ w.T, the
-    backward of any other. `probes` has an array of each result's shape, in this order, that sums it up to one number.
+    backward of any other. `exact` has the results of float64, in this order.
     """
 
     kind: str
     x: Array
     w: Array
     dy: Array
-    probes: list[Array]
+    exact: list[Array]
 
     @staticmethod
     def load(path: str) -> DenseProblem:
         """Read the file that `save` wrote."""
         with np.load(path) as data:
-            probes = [data[f"probe{i}"] for i in range(len(data.files) - 4)]
-            return DenseProblem(str(data["kind"]), data["x"], data["w"], data["dy"], probes)
+            exact = [data[f"exact{i}"] for i in range(len(data.files) - 4)]
+            return DenseProblem(str(data["kind"]), data["x"], data["w"], data["dy"], exact)
 
     def save(self, path: str) -> None:
         """Write the arrays."""
-        probes: dict[str, Any] = {f"probe{i}": p for i, p in enumerate(self.probes)}
-        np.savez(path, kind=np.array(self.kind), x=self.x, w=self.w, dy=self.dy, **probes)
+        exact: dict[str, Any] = {f"exact{i}": e for i, e in enumerate(self.exact)}
+        np.savez(path, kind=np.array(self.kind), x=self.x, w=self.w, dy=self.dy, **exact)
 
 
 class DenseTask(Task):
-    """A product into arrays made beforehand, `results`; its number is the sum of results times probes in float64."""
+    """A product into arrays made beforehand, `results`; its number is 1 + the largest ||result - exact|| / ||exact|| of them.
+
+    ||.|| is the Frobenius norm, the root of the sum of squares.
+    """
 
     problem_type = DenseProblem
     problem: DenseProblem
@@ -260,7 +271,7 @@ class DenseTask(Task):
     def __init__(self, problem: DenseProblem, variant: str, threads: int) -> None:
         """Make room for the results, and let `step` be the method for the problem's kind."""
         super().__init__(problem, variant, threads)
-        self.results = [np.zeros(p.shape, np.float32) for p in problem.probes]
+        self.results = [np.zeros(e.shape, np.float32) for e in problem.exact]
         self.step = getattr(self, problem.kind)  # type: ignore[method-assign]
 
     def reset(self) -> None:
@@ -269,8 +280,14 @@ class DenseTask(Task):
             result[...] = 0
 
     def scalar(self, result: Any) -> float:
-        """Sum the results up."""
-        return sum(float((r.astype(np.float64) * p).sum()) for r, p in zip(self.results, self.problem.probes, strict=True))
+        """Measure the results."""
+        norm = np.linalg.norm
+        errors = [norm(made - exact) / norm(exact) for made, exact in zip(self.made(), self.problem.exact, strict=True)]
+        return 1 + float(np.max(errors))  # NaN where one is
+
+    def made(self) -> list[Array]:
+        """Return the results as arrays."""
+        return self.results
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,23 @@ from pathlib import Path
 
 import numpy as np
 
-from trainstep.bench.harness import Case
+from trainstep.bench.harness import Case, Variant
+from trainstep.bench.precision import FLOAT32
 from trainstep.bench.tasks import Array, TrainProblem
 
 TITLE = "One training step"
 NETS = ("4-16-3:32", "64-64-10:64", "784-128-10:64", "784-512-512-10:128", "64-64-10:1:sgd")
 LARGE_NETS = ("784-2048-2048-10:256", "4096-4096-4096-10:1024")
+# Where products in other precisions than float32 are compared.
+PRECISION_NETS = ("784-512-512-10:128", *LARGE_NETS)
 RATES = {"adam": 1e-3, "sgd": 1e-2}  # by optimizer
 # What an optimizer moves for a float32 parameter, w, g and states, and the mix of loads and stores that is most like it.
 PARAMETER_BYTES = {"adam": (28, 16, "adam"), "sgd": (12, 8, "update")}  # moved, held, mix
 SEED = 2024
 RTOL = 2e-5  # set from what float32 costs here: see "How a contender is checked" in README.md
+# By trainstep's precisions, set likewise; and PyTorch's ways to products in bfloat16.
+RTOLS = {"bf16_x6": RTOL, "bf16_x3": 1e-3, "bf16": 5e-2}
+LOWER_PEERS = {"bf16": ("torch_eager:medium", "torch_eager:autocast", "torch_compile:medium", "torch_compile:autocast")}
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,8 @@ def loss_and_gradients(parameters: list[Array], x: Array, y: Array) -> tuple[flo
     return float(-log_p[rows, y].mean()), gradients
 
 
-def make_case(net: Net, folder: Path) -> Case:
-    """Turn a net into a case; large nets are checked on fewer steps."""
+def make_case(net: Net, folder: Path, precisions: Sequence[str] = ()) -> Case:
+    """Turn a net into a case, with lower precisions as variants; large nets are checked on fewer steps."""
     problem = make_problem(net)
     path = str(folder / f"{net.name.replace(', ', '-')}.npz")
     problem.save(path)
@@ -134,6 +140,9 @@ def make_case(net: Net, folder: Path) -> Case:
     loss_range = (math.log(2) * (0.999 if len(problem.x) == 1 else 0.5), max(reference) * 1.5)
     moved, held, stream = PARAMETER_BYTES[net.optimizer]
     activations = 4.0 * net.batch * sum(net.sizes)
+    must_move = moved * net.parameters + activations
+    lower = [p for p in precisions if p != FLOAT32]
+    variants = {name: Variant(RTOLS[p], must_move) for p in lower for name in (f"trainstep:{p}", *LOWER_PEERS.get(p, ()))}
     return Case(
         net.name,
         path,
@@ -141,15 +150,16 @@ def make_case(net: Net, folder: Path) -> Case:
         RTOL,
         loss_range,
         flops=net.flops,
-        bytes=moved * net.parameters + activations,
+        bytes=must_move,
         stream=stream,
         working_set=held * net.parameters + activations,
+        variants=variants,
     )
 
 
-def make_cases(nets: Sequence[Net], folder: str) -> list[Case]:
+def make_cases(nets: Sequence[Net], folder: str, precisions: Sequence[str] = ()) -> list[Case]:
     """Make the cases, with their files in `folder`."""
-    return [make_case(net, Path(folder)) for net in nets]
+    return [make_case(net, Path(folder), precisions) for net in nets]
 
 
 def net_list(text: str) -> list[str]:

@@ -63,22 +63,19 @@ class Worker:
         self.peer_class, self.threads = peer_class, threads
 
     def setup(self, problem: str, variant: str = "") -> dict[str, Any]:
-        """Build every variant of the peer on the problem file and keep the fastest, or build only the one that was asked for."""
+        """Build the peer on the problem file in every way there is, or in those of the variant asked for, and keep the fastest."""
         loaded = self.peer_class.problem_type.load(problem)
         reason = self.peer_class.lacks(loaded)
         if reason:
             return {"skip": reason}
-        if variant:
-            self.peer = self.peer_class(loaded, variant, self.threads)
-            return {"variant": "default"}  # the contender's name has it already
-        made = {v: self.peer_class(loaded, v, self.threads) for v in self.peer_class.variants}
-        self.peer = next(iter(made.values()))
+        made = {way: self.peer_class(loaded, way, self.threads) for way in self.peer_class.ways(variant)}
         if len(made) == 1:
-            return {"variant": next(iter(made))}
-        seconds = {v: self._try(peer) for v, peer in made.items()}
-        variant = min(seconds, key=seconds.__getitem__)
-        self.peer = made[variant]
-        return {"variant": variant, "variant_seconds": seconds}
+            ((way, self.peer),) = made.items()
+            return {"variant": "default" if variant else way}  # a contender's name has its variant already
+        seconds = {way: self._try(peer) for way, peer in made.items()}
+        way = min(seconds, key=seconds.__getitem__)
+        self.peer = made[way]
+        return {"variant": way.removeprefix(variant).strip(), "variant_seconds": seconds}
 
     @staticmethod
     def _try(peer: Any) -> float:
@@ -96,7 +93,10 @@ class Worker:
         return {"calls": max(1, round(sample_seconds / run_for(self.peer, sample_seconds)))}
 
     def block(self, calls: int, seconds: float, cold: int, idle_seconds: float) -> dict[str, Any]:
-        """Time one turn from the initial state: runs of `calls` calls for `seconds`, then `cold` calls after idling."""
+        """Time one turn from the initial state: runs of `calls` calls for `seconds`, then calls after idling.
+
+        Those are `cold` in number, or as many as take `seconds`.
+        """
         self.peer.reset()
         gc.collect()
         gc.disable()
@@ -105,7 +105,9 @@ class Worker:
         while sum(samples) < seconds:
             elapsed, loss = run_calls(self.peer, calls)
             samples.append(elapsed)
-        colds = [self._cold_call(idle_seconds) for _ in range(cold)]
+        colds: list[float] = []
+        while len(colds) < cold and sum(colds) < seconds:
+            colds.append(self._cold_call(idle_seconds))
         gc.enable()
         return {"seconds": [t / calls for t in samples], "cold_seconds": colds, "loss": self.peer.scalar(loss)}
 

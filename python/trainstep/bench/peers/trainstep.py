@@ -15,6 +15,7 @@ from trainstep.bench.tasks import (
     Array,
     Call,
     CallTask,
+    DenseProblem,
     DenseTask,
     FitTask,
     LayerProblem,
@@ -34,18 +35,19 @@ FIT_STEPS = 1000  # steps in the `fit` that is divided by them
 
 
 class TrainstepStep(TrainStep):
-    """`Trainer.step` on a `Sequential` of `Dense`."""
+    """`Trainer.step` on a `Sequential` of `Dense`; a variant is the trainer's `precision`."""
 
     def __init__(self, problem: TrainProblem, variant: str, threads: int) -> None:
         """Build the network; its threads come from TRAINSTEP_NUM_THREADS."""
         super().__init__(problem, variant, threads)
+        self.options: dict[str, Any] = {} if variant == "default" else {"precision": variant}
         self.model = network(problem.sizes)
 
     def reset(self) -> None:
         """Write the initial weights through the views, which are not kept: a live view forbids cached forms."""
         fill(self.model, self.problem.weights, self.problem.biases)
         optimizer = OPTIMIZERS[self.problem.optimizer](lr=self.problem.lr)
-        self.trainer = ts.Trainer(self.model, loss="softmax_cross_entropy", optimizer=optimizer)
+        self.trainer = ts.Trainer(self.model, loss="softmax_cross_entropy", optimizer=optimizer, **self.options)
         self.rewind()
 
     def step(self) -> float:
@@ -106,23 +108,31 @@ class TrainstepPredict(PredictTask):
 
 
 class TrainstepDense(DenseTask):
-    """`ops.dense` and `ops.dense_backward`."""
+    """`ops.dense` and `ops.dense_backward`; a variant is their `precision`."""
 
     versions = staticmethod(TrainstepStep.versions)
 
+    def __init__(self, problem: DenseProblem, variant: str, threads: int) -> None:
+        """Add the variant to the functions' arguments."""
+        super().__init__(problem, variant, threads)
+        functions: list[Callable[..., Any]] = [ts.ops.dense, ts.ops.dense_backward]
+        if variant != "default":
+            functions = [partial(function, precision=variant) for function in functions]
+        self.dense, self.dense_backward = functions
+
     def forward(self) -> None:
         """Make y."""
-        ts.ops.dense(self.problem.x, self.problem.w, out=self.results[0])
+        self.dense(self.problem.x, self.problem.w, out=self.results[0])
 
     def dw(self) -> None:
         """Make dw and db."""
         out = (None, self.results[0], self.results[1])
-        ts.ops.dense_backward(self.problem.dy, self.problem.x, self.problem.w, need_dx=False, out=out)
+        self.dense_backward(self.problem.dy, self.problem.x, self.problem.w, need_dx=False, out=out)
 
     def dw_dx(self) -> None:
         """Make dw, db and dx."""
         dw, db, dx = self.results
-        ts.ops.dense_backward(self.problem.dy, self.problem.x, self.problem.w, out=(dx, dw, db))
+        self.dense_backward(self.problem.dy, self.problem.x, self.problem.w, out=(dx, dw, db))
 
 
 class TrainstepOptimizer(OptimizerTask):
