@@ -143,15 +143,17 @@ py::object backward(Program<T>& program, py::handle dy_in, bool need_dx, bool ac
     program.use_precision();
     program.backward_from(data<T>(dy), dx_to, watched);
     program.fused = false;
-    for (std::size_t layer = program.layers(); layer-- > 0;)
+    for (std::size_t layer = program.layers(); layer-- > 0;) {
+        const ParameterShare all = program.share_of_parameters(layer, {0, 1});
+        program.backward_columns(layer, program.factors(layer), all.elements);
         for (std::size_t i = program.first_parameter(layer); i < program.first_parameter(layer + 1); ++i) {
             if (program.parameters()[i].frozen) continue;
             const std::vector<std::size_t>& shape = program.parameters()[i].shape;
-            const ParameterShare all = program.share_of_parameters(layer, {0, 1});
             const Range rows = all.rows_of(shape), columns = all.columns_of(shape);
             program.backward_parameter(layer, i, program.gradient_at(i, rows, columns), program.factors(layer), accumulate, rows,
                                        columns);
         }
+    }
     program.end_backward();
     held.unlock();
     return dx;

@@ -188,12 +188,12 @@ void layer_norm_backward(T* dx, const T* dy, const T* x, const T* mean, const T*
     }
 }
 
-// dgamma = sum over the rows of dy * x^, dbeta = that of dy, for the columns [n0, n1); with accumulate added to what is there.
-// Either may be null. Rows of dy and x begin dy_stride and x_stride elements apart.
+// dgamma = sum over the rows of dy * x^, dbeta = that of dy, for the columns [n0, n1). Rows of dy and x begin dy_stride and
+// x_stride elements apart.
 template <class T>
 void layer_norm_backward_parameters(T* dgamma, T* dbeta, const T* dy, std::size_t dy_stride, const T* x, std::size_t x_stride,
                                     const T* mean, const T* mean_low, const T* inv_std, std::size_t rows, std::size_t n0,
-                                    std::size_t n1, bool accumulate) {
+                                    std::size_t n1) {
     column_sums<T>(
         rows, n0, n1,
         [=](Sums<T>& sums, std::size_t r, std::size_t j, auto part) __attribute__((always_inline)) {
@@ -204,11 +204,8 @@ void layer_norm_backward_parameters(T* dgamma, T* dbeta, const T* dy, std::size_
             sums.second = sums.second + d;
         },
         [=](std::size_t j, auto part, Wide<T> along, Wide<T> sum) __attribute__((always_inline)) {
-            const auto deliver = [=](T* to, Wide<T> value) __attribute__((always_inline)) {
-                put<T>(to, part, rounded(accumulate ? wide(get<T>(to, part)) + value : value));
-            };
-            if (dgamma) deliver(dgamma + j, along);
-            if (dbeta) deliver(dbeta + j, sum);
+            put<T>(dgamma + j, part, rounded(along));
+            put<T>(dbeta + j, part, rounded(sum));
         });
 }
 

@@ -64,7 +64,7 @@ struct Kernels {
                                 std::size_t rows, std::size_t columns);
     void (*layer_norm_backward_parameters)(T* dgamma, T* dbeta, const T* dy, std::size_t dy_stride, const T* x,
                                            std::size_t x_stride, const T* mean, const T* mean_low, const T* inv_std,
-                                           std::size_t rows, std::size_t n0, std::size_t n1, bool accumulate);
+                                           std::size_t rows, std::size_t n0, std::size_t n1);
     void (*batch_statistics)(const BatchNorm<T>& batch, std::size_t n0, std::size_t n1);
     void (*running_statistics)(const BatchNorm<T>& batch, std::size_t n0, std::size_t n1);
     void (*batch_norm)(const BatchNorm<T>& batch, std::size_t r0, std::size_t r1, std::size_t n0, std::size_t n1);

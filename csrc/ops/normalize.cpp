@@ -40,8 +40,7 @@ void layer_norm_backward(T* dx, T* dgamma, T* dbeta, const T* dy, const T* x, co
             k.layer_norm_backward(dx + at, dy + at, x + at, mean + r.begin, mean_low ? mean_low + r.begin : nullptr,
                                   inv_std + r.begin, gamma, r.end - r.begin, columns);
         if (c.begin < c.end)
-            k.layer_norm_backward_parameters(dgamma, dbeta, dy, columns, x, columns, mean, mean_low, inv_std, rows, c.begin, c.end,
-                                             false);
+            k.layer_norm_backward_parameters(dgamma, dbeta, dy, columns, x, columns, mean, mean_low, inv_std, rows, c.begin, c.end);
     });
 }
 
@@ -91,11 +90,11 @@ void for_columns(Range some, double ns_per_column, F body) {
 }  // namespace
 
 template <class T>
-void layer_norm_backward_gamma(T* dgamma, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std,
-                               std::size_t rows, std::size_t columns, Range some, bool accumulate) {
+void layer_norm_backward_parameters(T* dgamma, T* dbeta, const T* dy, const T* x, const T* mean, const T* mean_low,
+                                    const T* inv_std, std::size_t rows, std::size_t columns, Range some) {
     const auto kernel = kernels().of<T>().layer_norm_backward_parameters;
     for_columns<T>(some, kNsPerElementOfSums * double(rows), [=](std::size_t begin, std::size_t end) {
-        kernel(dgamma, nullptr, dy, columns, x, columns, mean, mean_low, inv_std, rows, begin, end, accumulate);
+        kernel(dgamma, dbeta, dy, columns, x, columns, mean, mean_low, inv_std, rows, begin, end);
     });
 }
 
@@ -129,20 +128,20 @@ void batch_norm_backward_rows(const BatchNormBackward<T>& batch, std::size_t row
                  [&](std::size_t begin, std::size_t end) { kernels().of<T>().batch_norm_backward(batch, begin, end, 0, columns); });
 }
 
-#define TRAINSTEP_INSTANTIATE(T)                                                                                                   \
-    template void layer_norm(T*, T*, T*, T*, const T*, const T*, const T*, std::size_t, std::size_t, double);                      \
-    template void layer_norm_backward(T*, T*, T*, const T*, const T*, const T*, const T*, const T*, const T*, std::size_t,         \
-                                      std::size_t);                                                                                \
-    template void layer_norm_backward_input(T*, const T*, const T*, const T*, const T*, const T*, const T*, std::size_t,           \
-                                            std::size_t);                                                                          \
-    template void layer_norm_backward_gamma(T*, const T*, const T*, const T*, const T*, const T*, std::size_t, std::size_t, Range, \
-                                            bool);                                                                                 \
-    template void batch_norm(const BatchNorm<T>&, bool, std::size_t);                                                              \
-    template void batch_norm_backward(const BatchNormBackward<T>&, std::size_t);                                                   \
-    template void batch_statistics(const BatchNorm<T>&, Range);                                                                    \
-    template void running_statistics(const BatchNorm<T>&, Range);                                                                  \
-    template void batch_norm_rows(const BatchNorm<T>&, std::size_t);                                                               \
-    template void batch_norm_backward_parameters(const BatchNormBackward<T>&, Range);                                              \
+#define TRAINSTEP_INSTANTIATE(T)                                                                                           \
+    template void layer_norm(T*, T*, T*, T*, const T*, const T*, const T*, std::size_t, std::size_t, double);              \
+    template void layer_norm_backward(T*, T*, T*, const T*, const T*, const T*, const T*, const T*, const T*, std::size_t, \
+                                      std::size_t);                                                                        \
+    template void layer_norm_backward_input(T*, const T*, const T*, const T*, const T*, const T*, const T*, std::size_t,   \
+                                            std::size_t);                                                                  \
+    template void layer_norm_backward_parameters(T*, T*, const T*, const T*, const T*, const T*, const T*, std::size_t,    \
+                                                 std::size_t, Range);                                                      \
+    template void batch_norm(const BatchNorm<T>&, bool, std::size_t);                                                      \
+    template void batch_norm_backward(const BatchNormBackward<T>&, std::size_t);                                           \
+    template void batch_statistics(const BatchNorm<T>&, Range);                                                            \
+    template void running_statistics(const BatchNorm<T>&, Range);                                                          \
+    template void batch_norm_rows(const BatchNorm<T>&, std::size_t);                                                       \
+    template void batch_norm_backward_parameters(const BatchNormBackward<T>&, Range);                                      \
     template void batch_norm_backward_rows(const BatchNormBackward<T>&, std::size_t, std::size_t);
 TRAINSTEP_INSTANTIATE(float)
 TRAINSTEP_INSTANTIATE(double)

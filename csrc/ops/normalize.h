@@ -20,13 +20,13 @@ template <class T>
 void layer_norm_backward(T* dx, T* dgamma, T* dbeta, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std,
                          const T* gamma, std::size_t rows, std::size_t columns);
 
-// Its parts: dx; and the gradient of gamma, of the columns `some`, with accumulate added to what is there.
+// Its parts: dx; and the gradients of gamma and beta, of the columns `some`.
 template <class T>
 void layer_norm_backward_input(T* dx, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std, const T* gamma,
                                std::size_t rows, std::size_t columns);
 template <class T>
-void layer_norm_backward_gamma(T* dgamma, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std,
-                               std::size_t rows, std::size_t columns, Range some, bool accumulate);
+void layer_norm_backward_parameters(T* dgamma, T* dbeta, const T* dy, const T* x, const T* mean, const T* mean_low,
+                                    const T* inv_std, std::size_t rows, std::size_t columns, Range some);
 
 // The same for each column: in training with the statistics of the batch, which move the running ones; otherwise with the running
 // ones.

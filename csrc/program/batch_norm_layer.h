@@ -65,9 +65,7 @@ class BatchNormLayer final : public Layer<T> {
     }
     void backward_parameter(std::size_t parameter, Rows<T> g, Rows<const T>, Rows<const T>, bool accumulate, std::size_t, Range,
                             Range columns) const override {
-        const T* const gradient = column(parameter == 0 ? kDgamma : kDbeta);
-        for (std::size_t j = columns.begin; j < columns.end; ++j)
-            g.at[j - columns.begin] = accumulate ? g.at[j - columns.begin] + gradient[j] : gradient[j];
+        this->deliver(g.at, column(parameter == 0 ? kDgamma : kDbeta), columns, accumulate);
     }
     double flops() const override { return 16.0 * double(this->in); }  // 0.2 ns an element forward, 0.4 backward
 

@@ -77,6 +77,9 @@ class Layer {
     virtual void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T> x, const T* source, const Activation& below,
                                 const BatchRows& rows, Range units) const = 0;
 
+    // Comes before backward_parameter of vectors: what they have in common, of these columns, in one pass over dz and x.
+    virtual void backward_columns([[maybe_unused]] Rows<const T> dz, [[maybe_unused]] Rows<const T> x,
+                                  [[maybe_unused]] std::size_t batch, [[maybe_unused]] Range columns) {}
     // The gradient of rows and columns of a parameter from all rows of dz and x, the first element of them at g.at; with accumulate
     // it is added to what is there. A vector is one row.
     virtual void backward_parameter(std::size_t parameter, Rows<T> g, Rows<const T> dz, Rows<const T> x, bool accumulate,
@@ -146,6 +149,12 @@ class Layer {
     virtual WeightPieces* pieces() { return nullptr; }
 
     MatmulPrecision precision = MatmulPrecision::float32;  // of its products; the program sets it before each pass
+
+  protected:
+    // backward_parameter of a vector whose gradient is there.
+    static void deliver(T* g, const T* gradient, Range columns, bool accumulate) {
+        for (std::size_t j = columns.begin; j < columns.end; ++j, ++g) *g = accumulate ? *g + gradient[j] : gradient[j];
+    }
 };
 
 // The one list of layers: makes a layer from its description. Throws std::invalid_argument for a kind that does not exist.

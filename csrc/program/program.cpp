@@ -538,6 +538,14 @@ void Program<T>::backward_output(T* dy, const T* source, std::size_t rows) const
 }
 
 template <class T>
+void Program<T>::backward_columns(std::size_t layer, const Factors& factors, Range columns) {
+    const auto first = parameters_.begin() + std::ptrdiff_t(first_parameter(layer)),
+               end = parameters_.begin() + std::ptrdiff_t(first_parameter(layer + 1));
+    if (std::any_of(first, end, [](const Parameter<T>& p) { return !p.frozen; }))
+        layers_[layer]->backward_columns(factors.dz, factors.x, batch_, columns);
+}
+
+template <class T>
 void Program<T>::backward_units(const T* dz, Range units) {
     layers_[1]->backward_input(units_in(gradients_[0], units), Rows<const T>{dz, out()}, {}, units_in(source_of(0), units).at,
                                layers_[0]->activation, of_pass({0, batch_}), units);

@@ -80,6 +80,8 @@ class Program {
     // g.at.
     struct Factors {
         Rows<const T> x, dz;
+    // Before it, backward_columns for all columns of vectors that it will be called for.
+    void backward_columns(std::size_t layer, const Factors& factors, Range columns);
     };
     void backward_parameter(std::size_t layer, std::size_t i, Rows<T> g, const Factors& factors, bool accumulate, Range rows,
                             Range columns);

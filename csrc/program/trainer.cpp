@@ -260,6 +260,7 @@ void Trainer<T>::train_by_units(LossRows<T> rows, Team team) {
 // The gradients of a share of a layer's parameters, and with `update` at once what they do to that share.
 template <class T>
 void Trainer<T>::learn(std::size_t layer, const Factors& factors, const ParameterShare& share, bool update) {
+    program_->backward_columns(layer, factors, share.elements);
     for (std::size_t i = program_->first_parameter(layer); i < program_->first_parameter(layer + 1); ++i) {
         const Parameter<T>& p = program_->parameters()[i];
         if (p.frozen) continue;
