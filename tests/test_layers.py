@@ -1,6 +1,7 @@
 """Activations inside networks: as part of a dense layer, behind one, and by themselves; dropout; and frozen parameters."""
 
 import copy
+import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -302,6 +303,25 @@ def test_dropout_in_a_net_is_the_formulas(f: str, rng: np.random.Generator) -> N
         (dx, (dz @ p["1.weight"].T) * m0),
     ):
         assert_within(got, expected, 1e-11 * (1 + abs(expected).max()))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=IDS)
+@pytest.mark.parametrize("columns", [1, 37, 1200])
+def test_what_an_activation_keeps(activation: Activation, columns: int, dtype: Any, rng: np.random.Generator) -> None:
+    """Backward gives what the formula does on x and y, whatever the caller has written to his since; more rows than a block."""
+    name = activation.name
+    parameter = getattr(activation, _core.activation_parameters[name][0]) if name in _core.activation_parameters else None
+    x, dy = normal(rng, dtype, 75, columns) * 3, normal(rng, dtype, 75, columns)
+    special = np.array([0.0, -0.0, 1.0, -1.0, 3.0, -3.0, 1e-30, -200.0, 200.0, np.inf, -np.inf, np.nan])
+    if name not in _core.activations_by_rows:
+        x.ravel()[:: x.size // special.size][: special.size] = special
+    model = Sequential(dataclasses.replace(activation, features=columns), dtype=dtype)
+    y = model.forward(x, training=True)
+    np.testing.assert_array_equal(y, _core.activation(name, x, None, parameter))
+    expected = _core.activation_backward(name, dy, x if name in _core.activations_of_input else y, None, parameter)
+    x[...], y[...] = np.nan, np.nan
+    for _ in range(2):
+        np.testing.assert_array_equal(model.backward(dy), expected)
 
 
 @pytest.mark.parametrize("sizes", [(64, 64, 10), (20, 100, 60, 10)], ids=str)

@@ -97,7 +97,7 @@ py::array predict(Program<T>& program, py::handle x_in, py::handle out) {
     return y;
 }
 
-// Forward that keeps what backward needs, a copy of x included where it does.
+// Forward that keeps what backward needs.
 template <class T>
 py::array forward(Program<T>& program, py::handle x_in, bool watched) {
     py::object x;
@@ -108,9 +108,9 @@ py::array forward(Program<T>& program, py::handle x_in, bool watched) {
     const std::lock_guard held(program.lock);
     constexpr InputDtype own = sizeof(T) == 4 ? InputDtype::float32_ : InputDtype::float64_;
     const T* input = static_cast<const T*>(t.data);
-    if (t.dtype != own || program.keeps_x()) {
+    if (t.dtype != own) {
         T* const buffer = program.input_buffer(t.rows);
-        t.dtype == own ? copy(buffer, input, t.rows * program.in()) : gather_rows(buffer, t, nullptr, 0, t.rows);
+        gather_rows(buffer, t, nullptr, 0, t.rows);
         input = buffer;
     }
     program.use_precision();

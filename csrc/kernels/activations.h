@@ -4,26 +4,28 @@
 // whose output does not tell, backward(dy, x).
 #pragma once
 
+#include <cstdint>
+
 #include "kernels/lists.h"
 
 // name, then what is not as in ActivationInfo.
-#define TRAINSTEP_ACTIVATIONS(X)                                   \
-    X(identity)                                                    \
-    X(relu)                                                        \
-    X(sigmoid)                                                     \
-    X(tanh)                                                        \
-    X(leaky_relu, .parameter = "negative_slope", .standard = 0.01) \
-    X(elu, .parameter = "alpha", .standard = 1)                    \
-    X(selu)                                                        \
-    X(softplus)                                                    \
-    X(hardtanh)                                                    \
-    X(hardsigmoid)                                                 \
-    X(gelu, .of_input = true)                                      \
-    X(gelu_tanh, .of_input = true)                                 \
-    X(silu, .of_input = true)                                      \
-    X(hardswish, .of_input = true)                                 \
-    X(mish, .of_input = true)                                      \
-    X(softmax, .by_rows = true)                                    \
+#define TRAINSTEP_ACTIVATIONS(X)                                                      \
+    X(identity)                                                                       \
+    X(relu, .two_sided = true)                                                        \
+    X(sigmoid)                                                                        \
+    X(tanh)                                                                           \
+    X(leaky_relu, .two_sided = true, .parameter = "negative_slope", .standard = 0.01) \
+    X(elu, .parameter = "alpha", .standard = 1)                                       \
+    X(selu)                                                                           \
+    X(softplus)                                                                       \
+    X(hardtanh, .two_sided = true)                                                    \
+    X(hardsigmoid)                                                                    \
+    X(gelu, .of_input = true)                                                         \
+    X(gelu_tanh, .of_input = true)                                                    \
+    X(silu, .of_input = true)                                                         \
+    X(hardswish, .of_input = true)                                                    \
+    X(mish, .of_input = true)                                                         \
+    X(softmax, .by_rows = true)                                                       \
     X(log_softmax, .by_rows = true)
 
 namespace trainstep {
@@ -32,6 +34,7 @@ TRAINSTEP_FAMILY(ActivationKind, TRAINSTEP_ACTIVATIONS)
 struct ActivationInfo {
     bool of_input = false;            // backward takes x, not y
     bool by_rows = false;             // an element depends on all of its row
+    bool two_sided = false;           // f' has two values, and side(y), 0 or 1, has the same as y
     const char* parameter = nullptr;  // what its one number is called, at least 0, where it has one
     double standard = 0;              // and what it is unless it is given
 };
@@ -47,6 +50,7 @@ static constexpr const ActivationInfo& info(ActivationKind kind) { return activa
 struct Activation {
     ActivationKind kind = ActivationKind::identity;
     double parameter = 0;
+    bool of_slope = false;  // backward takes f'(x) itself, which forward has kept
 };
 
 // Kernels of an activation: n elements of any array, or one row of n elements of those that go by rows. dx may be dy, y may be x.
@@ -55,6 +59,14 @@ template <class T>
 using ActivationForward = void (*)(T* y, const T* x, std::size_t n, T parameter);
 template <class T>
 using ActivationBackward = void (*)(T* dx, const T* dy, const T* source, std::size_t n, T parameter);
+// y = f(x) and slope = f'(x), of those whose backward takes x: most of what one costs is the other's as well.
+template <class T>
+using ActivationSlope = void (*)(T* y, T* slope, const T* x, std::size_t n, T parameter);
+// sides = side(y), a byte each, and backward from them, of those that are two-sided.
+template <class T>
+using ActivationSides = void (*)(std::uint8_t* sides, const T* y, std::size_t n);
+template <class T>
+using BackwardOfSides = void (*)(T* dx, const T* dy, const std::uint8_t* sides, std::size_t n, T parameter);
 
 }  // namespace trainstep
 
@@ -75,6 +87,12 @@ struct identity {  // y = x;  dx = dy
     }
 };
 
+// 1 above 0, also of NaN.
+template <class T>
+TRAINSTEP_INLINE Vec<T> is_above_0(Vec<T> y) {
+    return y <= zero<T>() ? zero<T>() : set1<T>(T(1));
+}
+
 struct relu {  // y = max(x, 0), NaN for NaN;  dx = dy where y > 0, else 0; a NaN in y goes through
     template <class T>
     static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T = {}) {
@@ -83,6 +101,10 @@ struct relu {  // y = max(x, 0), NaN for NaN;  dx = dy where y > 0, else 0; a Na
     template <class T>
     static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y, T = {}) {
         return y <= zero<T>() ? zero<T>() : dy;
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> side(Vec<T> y) {
+        return is_above_0<T>(y);
     }
 };
 
@@ -116,6 +138,10 @@ struct leaky_relu {  // y = x where x > 0, else slope * x;  dx = dy, or slope * 
     template <class T>
     static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y, T slope) {
         return y <= zero<T>() ? slope * dy : dy;
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> side(Vec<T> y) {
+        return is_above_0<T>(y);
     }
 };
 
@@ -165,6 +191,10 @@ struct hardtanh {  // y = min(max(x, -1), 1);  dx = dy where -1 < y < 1, else 0;
     template <class T>
     static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y, T) {
         return abs(y) >= set1<T>(T(1)) ? zero<T>() : dy;
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> side(Vec<T> y) {
+        return abs(y) >= set1<T>(T(1)) ? set1<T>(T(1)) : zero<T>();
     }
 };
 
@@ -239,7 +269,7 @@ struct Logistic {
     Vec<T> value, slope;
 
     TRAINSTEP_INLINE explicit Logistic(Vec<T> x) {
-        const Vec<T> smaller = TRAINSTEP_ISA::sigmoid(-abs(x)), larger = T(1) - smaller;
+        const Vec<T> smaller = TRAINSTEP_ISA::sigmoid(copysign(x, set1<T>(T(-1)))), larger = T(1) - smaller;
         value = x < zero<T>() ? smaller : larger;
         slope = smaller * larger;
     }
@@ -322,16 +352,16 @@ TRAINSTEP_INLINE Vec<T> row_max(const T* x, std::size_t n) {
     return set1<T>(reduce_max<T>(most));
 }
 
-// The sum of f(x_j, y_j) over a row. Sums of 64 vectors are added up, so that the rounding error hardly grows with the row: of one
+// The sum of f(j, part) over a row. Sums of 64 vectors are added up, so that the rounding error hardly grows with the row: of one
 // running sum, 60,000 equal terms were off by 250 eps.
 template <class T, class F>
-TRAINSTEP_INLINE Vec<T> row_sum(const T* x, const T* y, std::size_t n, F f) {
+TRAINSTEP_INLINE Vec<T> row_sum(std::size_t n, F f) {
     constexpr std::size_t kBlock = 64 * kWidth<T>;
     Vec<T> sum = zero<T>();
     for (std::size_t i = 0; i < n; i += kBlock) {
         Vec<T> part_sum = zero<T>();
         for_each_vector<T>(n - i < kBlock ? n - i : kBlock, [&](std::size_t j, auto part) __attribute__((always_inline)) {
-            part_sum = part_sum + or_else<T>(f(get<T>(x + i + j, part), get<T>(y + i + j, part)), part, zero<T>());
+            part_sum = part_sum + or_else<T>(f(i + j, part), part, zero<T>());
         });
         sum = sum + part_sum;
     }
@@ -342,13 +372,17 @@ struct softmax {  // y_j = exp(x_j - max x) / sum_k exp(x_k - max x);  dx = y * 
     template <class T>
     static void forward_row(T* y, const T* x, std::size_t n, T) {
         const Vec<T> most = row_max<T>(x, n);
-        map<T>(y, x, n, [=](Vec<T> v) __attribute__((always_inline)) { return exp(v - most); });
-        const Vec<T> sum = row_sum<T>(y, y, n, [](Vec<T> v, Vec<T>) __attribute__((always_inline)) { return v; });
+        const Vec<T> sum = row_sum<T>(n, [=](std::size_t j, auto part) __attribute__((always_inline)) {
+            const Vec<T> e = exp(get<T>(x + j, part) - most);
+            put<T>(y + j, part, e);
+            return e;
+        });
         map<T>(y, y, n, [=](Vec<T> v) __attribute__((always_inline)) { return v / sum; });
     }
     template <class T>
     static void backward_row(T* dx, const T* dy, const T* y, std::size_t n, T) {
-        const Vec<T> sum = row_sum<T>(dy, y, n, [](Vec<T> d, Vec<T> v) __attribute__((always_inline)) { return d * v; });
+        const Vec<T> sum = row_sum<T>(
+            n, [=](std::size_t j, auto part) __attribute__((always_inline)) { return get<T>(dy + j, part) * get<T>(y + j, part); });
         zip<T>(dx, dy, y, n, [=](Vec<T> d, Vec<T> v) __attribute__((always_inline)) { return v * (d - sum); });
     }
 };
@@ -357,13 +391,14 @@ struct log_softmax {  // y_j = (x_j - max x) - log(sum_k exp(x_k - max x));  dx 
     template <class T>
     static void forward_row(T* y, const T* x, std::size_t n, T) {
         const Vec<T> most = row_max<T>(x, n);
-        const Vec<T> log_sum =
-            log(row_sum<T>(x, x, n, [=](Vec<T> v, Vec<T>) __attribute__((always_inline)) { return exp(v - most); }));
+        const Vec<T> log_sum = log(row_sum<T>(
+            n, [=](std::size_t j, auto part) __attribute__((always_inline)) { return exp(get<T>(x + j, part) - most); }));
         map<T>(y, x, n, [=](Vec<T> v) __attribute__((always_inline)) { return (v - most) - log_sum; });
     }
     template <class T>
     static void backward_row(T* dx, const T* dy, const T* y, std::size_t n, T) {
-        const Vec<T> sum = row_sum<T>(dy, dy, n, [](Vec<T> d, Vec<T>) __attribute__((always_inline)) { return d; });
+        const Vec<T> sum =
+            row_sum<T>(n, [=](std::size_t j, auto part) __attribute__((always_inline)) { return get<T>(dy + j, part); });
         zip<T>(dx, dy, y, n, [=](Vec<T> d, Vec<T> v) __attribute__((always_inline)) { return d - exp(v) * sum; });
     }
 };

@@ -7,8 +7,9 @@ namespace trainstep::TRAINSTEP_ISA {
 
 namespace {
 
-template <class T, class Formula>
-void fill_activation(Kernels<T>& k, int kind) {
+template <class T, class Formula, ActivationKind which>
+void fill_activation(Kernels<T>& k) {
+    constexpr int kind = int(which);
     if constexpr (requires { Formula::template forward_row<T>; }) {
         k.activation[kind] = Formula::template forward_row<T>;
         k.activation_backward[kind] = Formula::template backward_row<T>;
@@ -22,6 +23,28 @@ void fill_activation(Kernels<T>& k, int kind) {
             });
         };
     }
+    if constexpr (info(which).of_input) {
+        k.activation_slope[kind] = [](T* y, T* slope, const T* x, std::size_t n, T parameter) {
+            for_each_vector<T>(n, [=](std::size_t i, auto part) __attribute__((always_inline)) {
+                const Vec<T> v = get<T>(x + i, part);
+                put<T>(y + i, part, Formula::template forward<T>(v, parameter));
+                put<T>(slope + i, part, Formula::template backward<T>(set1<T>(T(1)), v, parameter));
+            });
+        };
+    }
+    if constexpr (info(which).two_sided) {
+        k.activation_sides[kind] = [](std::uint8_t* sides, const T* y, std::size_t n) {
+            for_each_vector<T>(n, [=](std::size_t i, auto part) __attribute__((always_inline)) {
+                put_bytes<T>(sides + i, part, n - i, Formula::template side<T>(get<T>(y + i, part)));
+            });
+        };
+        k.backward_of_sides[kind] = [](T* dx, const T* dy, const std::uint8_t* sides, std::size_t n, T parameter) {
+            for_each_vector<T>(n, [=](std::size_t i, auto part) __attribute__((always_inline)) {
+                put<T>(dx + i, part,
+                       Formula::template backward<T>(get<T>(dy + i, part), get_bytes<T>(sides + i, part, n - i), parameter));
+            });
+        };
+    }
 }
 
 template <class T>
@@ -32,9 +55,12 @@ void fill(Kernels<T>& k) {
     };
     TRAINSTEP_VMATH_FUNCTIONS(TRAINSTEP_VMATH)
 #undef TRAINSTEP_VMATH
-#define TRAINSTEP_ACTIVATION(name, ...) fill_activation<T, activations::name>(k, int(ActivationKind::name));
+#define TRAINSTEP_ACTIVATION(name, ...) fill_activation<T, activations::name, ActivationKind::name>(k);
     TRAINSTEP_ACTIVATIONS(TRAINSTEP_ACTIVATION)
 #undef TRAINSTEP_ACTIVATION
+    k.backward_of_slope = [](T* dx, const T* dy, const T* slope, std::size_t n, T) {
+        zip<T>(dx, dy, slope, n, [](Vec<T> d, Vec<T> s) __attribute__((always_inline)) { return d * s; });
+    };
     k.sum = [](T* y, const T* a, const T* b, std::size_t n) {
         zip<T>(y, a, b, n, [](Vec<T> u, Vec<T> v) __attribute__((always_inline)) { return u + v; });
     };

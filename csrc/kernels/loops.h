@@ -2,6 +2,8 @@
 // else.
 #pragma once
 
+#include <type_traits>  // types only, no code
+
 #include "kernels/simd.h"
 
 namespace trainstep::TRAINSTEP_ISA {
@@ -25,6 +27,24 @@ TRAINSTEP_INLINE void put(T* p, Full, Vec<T> v) {
 template <class T>
 TRAINSTEP_INLINE void put(T* p, Tail<T> tail, Vec<T> v) {
     store_partial(p, tail, v);
+}
+
+// Whole numbers from 0 to 127 as bytes; `left` of them are there from p on.
+template <class T, class Part>
+TRAINSTEP_INLINE void put_bytes(std::uint8_t* p, Part, std::size_t left, Vec<T> v) {
+    typedef std::uint8_t Bytes __attribute__((vector_size(kWidth<T>)));
+    const Bytes bytes = __builtin_convertvector(__builtin_convertvector(v, IVec<T>), Bytes);
+    __builtin_memcpy(p, &bytes, std::is_same_v<Part, Full> ? sizeof bytes : left);
+}
+template <class T>
+TRAINSTEP_INLINE Vec<T> get_bytes(const std::uint8_t* p, Full, std::size_t) {
+    return __builtin_convertvector(widen_bytes(p, IVec<T>{}), Vec<T>);
+}
+template <class T>
+TRAINSTEP_INLINE Vec<T> get_bytes(const std::uint8_t* p, Tail<T>, std::size_t left) {
+    std::uint8_t bytes[kWidth<T>] = {};
+    __builtin_memcpy(bytes, p, left);
+    return get_bytes<T>(bytes, Full{}, 0);
 }
 
 // The lanes that hold elements, and `rest` in the others.

@@ -183,6 +183,27 @@ TRAINSTEP_INLINE F32 keep_first(F32 v, Tail<float> t, F32 rest) { return lane_in
 TRAINSTEP_INLINE F64 keep_first(F64 v, Tail<double> t, F64 rest) { return lane_index<double>() < iset1<double>(t.n) ? v : rest; }
 #endif
 
+// A byte for each lane as a number from 0 to 255.
+#if defined(__AVX512F__)
+TRAINSTEP_INLINE I32 widen_bytes(const std::uint8_t* p, I32) {
+    return (I32)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128((const __m128i*)p));
+}
+TRAINSTEP_INLINE I64 widen_bytes(const std::uint8_t* p, I64) {
+    return (I64)_mm512_maskz_cvtepu8_epi64(0xff, _mm_loadl_epi64((const __m128i*)p));
+}
+#elif defined(__AVX2__)
+TRAINSTEP_INLINE I32 widen_bytes(const std::uint8_t* p, I32) {
+    return (I32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p));
+}
+TRAINSTEP_INLINE I64 widen_bytes(const std::uint8_t* p, I64) { return (I64)_mm256_cvtepu8_epi64(_mm_loadu_si32(p)); }
+#else
+template <class Integers>
+TRAINSTEP_INLINE Integers widen_bytes(const std::uint8_t* p, Integers v) {
+    for (std::size_t i = 0; i < sizeof v / sizeof v[0]; ++i) v[i] = p[i];
+    return v;
+}
+#endif
+
 // --- arithmetic that has no operator (the maskz forms with a full mask: g++ 12 warns of its own plain ones, PR 105593) -------
 
 // a * b + c, rounded once where the level has FMA and twice where it has not (generic on x86-64).

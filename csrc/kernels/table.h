@@ -30,6 +30,11 @@ struct Kernels {
     Map vmath[kVmathFunctionCount];  // y = f(x)
     ActivationForward<T> activation[kActivationKindCount];
     ActivationBackward<T> activation_backward[kActivationKindCount];
+    ActivationSlope<T> activation_slope[kActivationKindCount];  // null of those whose backward takes y
+    ActivationBackward<T> backward_of_slope;                    // dx = dy * source, whichever activation it is the slope of
+
+    ActivationSides<T> activation_sides[kActivationKindCount];  // null of those that are not two-sided
+    BackwardOfSides<T> backward_of_sides[kActivationKindCount];
 
     void (*sum)(T* y, const T* a, const T* b, std::size_t n);  // y = a + b
 

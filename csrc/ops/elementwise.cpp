@@ -24,7 +24,8 @@ ActivationCall<T> activation_call(const Activation& f) {
 }
 template <class T>
 DerivativeCall<T> derivative_call(const Activation& f) {
-    return {f.kind, T(f.parameter), kernels().of<T>().activation_backward[int(f.kind)]};
+    const Kernels<T>& k = kernels().of<T>();
+    return {f.kind, T(f.parameter), f.of_slope ? k.backward_of_slope : k.activation_backward[int(f.kind)]};
 }
 
 namespace {
@@ -48,10 +49,32 @@ void activation(const Activation& f, T* y, const T* x, std::size_t rows, std::si
 }
 
 template <class T>
+void activation_with_slope(const Activation& f, T* y, T* slope, const T* x, std::size_t n) {
+    const auto kernel = kernels().of<T>().activation_slope[int(f.kind)];
+    parallel_for(n, kGrain, kNsPerElement, [=](std::size_t begin, std::size_t end) {
+        kernel(y + begin, slope + begin, x + begin, end - begin, T(f.parameter));
+    });
+}
+
+template <class T>
 void activation_backward(const Activation& f, T* dx, const T* dy, const T* source, std::size_t rows, std::size_t columns) {
     const DerivativeCall<T> call = derivative_call<T>(f);
     for_rows_or_elements(f.kind, rows, columns,
                          [=](std::size_t at, std::size_t n) { call.kernel(dx + at, dy + at, source + at, n, call.parameter); });
+}
+
+template <class T>
+void activation_sides(const Activation& f, std::uint8_t* sides, const T* y, std::size_t n) {
+    const auto kernel = kernels().of<T>().activation_sides[int(f.kind)];
+    parallel_for(n, kGrain, kNsPerSum, [=](std::size_t begin, std::size_t end) { kernel(sides + begin, y + begin, end - begin); });
+}
+
+template <class T>
+void backward_of_sides(const Activation& f, T* dx, const T* dy, const std::uint8_t* sides, std::size_t n) {
+    const auto kernel = kernels().of<T>().backward_of_sides[int(f.kind)];
+    parallel_for(n, kGrain, kNsPerSum, [=](std::size_t begin, std::size_t end) {
+        kernel(dx + begin, dy + begin, sides + begin, end - begin, T(f.parameter));
+    });
 }
 
 template <class T>
@@ -88,10 +111,13 @@ template void copy(double*, const double*, std::size_t);
 template void sum(float*, const float*, const float*, std::size_t);
 template void sum(double*, const double*, const double*, std::size_t);
 template void map(Kernels<double>::Map, double*, const double*, std::size_t);
-#define TRAINSTEP_INSTANTIATE(T)                                                         \
-    template ActivationCall<T> activation_call<T>(const Activation&);                    \
-    template DerivativeCall<T> derivative_call<T>(const Activation&);                    \
-    template void activation(const Activation&, T*, const T*, std::size_t, std::size_t); \
+#define TRAINSTEP_INSTANTIATE(T)                                                                        \
+    template ActivationCall<T> activation_call<T>(const Activation&);                                   \
+    template DerivativeCall<T> derivative_call<T>(const Activation&);                                   \
+    template void activation(const Activation&, T*, const T*, std::size_t, std::size_t);                \
+    template void activation_with_slope(const Activation&, T*, T*, const T*, std::size_t);              \
+    template void activation_sides(const Activation&, std::uint8_t*, const T*, std::size_t);            \
+    template void backward_of_sides(const Activation&, T*, const T*, const std::uint8_t*, std::size_t); \
     template void activation_backward(const Activation&, T*, const T*, const T*, std::size_t, std::size_t);
 TRAINSTEP_INSTANTIATE(float)
 TRAINSTEP_INSTANTIATE(double)

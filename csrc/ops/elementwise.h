@@ -17,12 +17,23 @@ ActivationCall<T> activation_call(const Activation& f);
 template <class T>
 DerivativeCall<T> derivative_call(const Activation& f);
 
-// y = f(x), and dx = dy * f'(x) from x or y, as info(f.kind) has it. y may be x, dx may be dy. (rows, columns); where f does not go
-// by rows, only their product counts.
+// y = f(x), and dx = dy * f'(x) from x, y or the slope itself, as info(f.kind) and f.of_slope have it. y may be x, dx may be dy.
+// (rows, columns); where f does not go by rows, only their product counts.
 template <class T>
 void activation(const Activation& f, T* y, const T* x, std::size_t rows, std::size_t columns);
 template <class T>
 void activation_backward(const Activation& f, T* dx, const T* dy, const T* source, std::size_t rows, std::size_t columns);
+
+// y = f(x) and slope = f'(x), n elements; of activations whose backward takes x.
+template <class T>
+void activation_with_slope(const Activation& f, T* y, T* slope, const T* x, std::size_t n);
+
+// Of activations whose derivative has two values: a byte for each of n elements of y, which tells it, and dx = dy * f'(x) from
+// them.
+template <class T>
+void activation_sides(const Activation& f, std::uint8_t* sides, const T* y, std::size_t n);
+template <class T>
+void backward_of_sides(const Activation& f, T* dx, const T* dy, const std::uint8_t* sides, std::size_t n);
 
 template <class T>
 void copy(T* y, const T* x, std::size_t n);

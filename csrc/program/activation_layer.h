@@ -1,4 +1,5 @@
-// Activation: y = f(x), where no layer before it can take f along.
+// Activation: y = f(x), where no layer before it can take f along. Where y does not tell f'(x), forward keeps that, for it has just
+// calculated most of it.
 #pragma once
 
 #include "ops/elementwise.h"
@@ -11,13 +12,17 @@ class ActivationLayer final : public Layer<T> {
   public:
     explicit ActivationLayer(const LayerSpec& spec) {
         this->in = spec.in, this->out = spec.out, this->activation = spec.activation;
+        this->activation.of_slope = this->keeps_z();
     }
 
     std::vector<ArraySpec> parameters() const override { return {}; }
     void place(const std::vector<T*>&, const std::vector<T*>&) override {}
 
-    void forward(Rows<T> y, T*, Rows<const T> x, const BatchRows& rows, Range) const override {
-        trainstep::activation(this->activation, y.at, x.at, rows.count, this->in);
+    void forward(Rows<T> y, T* slope, Rows<const T> x, const BatchRows& rows, Range) const override {
+        if (slope && rows.training)
+            activation_with_slope(this->activation, y.at, slope, x.at, rows.count * this->in);
+        else
+            trainstep::activation(this->activation, y.at, x.at, rows.count, this->in);
     }
     void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T>, const T* source, const Activation& below,
                         const BatchRows& rows, Range) const override {

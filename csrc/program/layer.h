@@ -67,8 +67,8 @@ class Layer {
     virtual void reserve([[maybe_unused]] std::size_t batch) {}
 
     // Each row of y follows from the same row of x alone (but see sees_batch), so that threads can take rows each for themselves.
-    // z: where what the activation is applied to stays, laid out as y; null where it need not. `units`: only these columns of y;
-    // all of them where the layer has no units.
+    // z: where what the activation is applied to stays, laid out as y, or with activation.of_slope its derivative there; null where
+    // it need not. `units`: only these columns of y; all of them where the layer has no units.
     virtual void forward(Rows<T> y, T* z, Rows<const T> x, const BatchRows& rows, Range units) const = 0;
 
     // dz: the gradient with respect to what the layer's activation is applied to. dx = the gradient with respect to x times the
@@ -133,12 +133,12 @@ class Layer {
     // Whether y is x where it is no pass of training.
     virtual bool only_trains() const { return false; }
 
-    // Whether the layer is its activation and nothing else: then x is what that is applied to.
+    // Whether the layer is its activation and nothing else.
     virtual bool is_activation() const { return false; }
     // Whether anything on the way back is taken from x.
-    virtual bool keeps_x() const { return !is_activation() || info(activation.kind).of_input; }
+    virtual bool keeps_x() const { return !is_activation(); }
     // Whether the derivative of the activation is taken from an array of its own, z.
-    bool keeps_z() const { return info(activation.kind).of_input && !is_activation(); }
+    bool keeps_z() const { return info(activation.kind).of_input; }
 
     // Flops of one row of forward, for the cost model.
     virtual double flops() const = 0;

@@ -36,7 +36,9 @@ template <class T>
 constexpr double kFlopsPerNs = 320.0 / sizeof(T);
 
 constexpr std::size_t kPredictRows = 512;  // a block of predict: enough for the products, few enough for the cache
-constexpr double kSharedProducts = 1e6;    // ns of such a block on one thread, from which on its products are shared (reasoned)
+constexpr std::size_t kBlockBytes =
+    64 << 10;                            // of x, in a block of rows that stays in L2 (with 16 KiB relu of 1024 x 1024 is slower)
+constexpr double kSharedProducts = 1e6;  // ns of such a block on one thread, from which on its products are shared (reasoned)
 
 template <class T>
 Rows<T> from(Rows<T> rows, std::size_t first) {
@@ -352,26 +354,44 @@ void Program<T>::approach(Arena& weights, Arena& buffers, double rate) const {
     trainstep::approach(buffers.template as<T>(), buffer_arena_.template as<T>(), buffer_arena_.bytes() / sizeof(T), rate);
 }
 
+// Rows go through the layers `block` at a time, from one layer that sees the whole batch to the next; done(rows, first, end): these
+// have been through the layers [first, end).
 template <class T>
-void Program<T>::forward(Range rows, Team team) {
-    const BatchRows mine = of_pass(rows);
-    for (std::size_t i = 0; i < layers_.size(); ++i) {
-        const Node& node = nodes_[i];
-        if (training_ && layers_[i]->sees_batch()) {
+template <class F>
+void Program<T>::forward_in_blocks(Range rows, std::size_t block, Team team, F done) {
+    const auto meets_at = [this](std::size_t i) { return training_ && layers_[i]->sees_batch(); };
+    for (std::size_t first = 0, end = 0; first < layers_.size(); first = end) {
+        if (meets_at(first)) {
             team.barrier();
-            layers_[i]->forward_batch(input_of(i), batch_, share_of(layers_[i]->in, kLine<T>, team));
+            layers_[first]->forward_batch(input_of(first), batch_, share_of(layers_[first]->in, kLine<T>, team));
             team.barrier();
         }
-        if (mine.count == 0) continue;
-        const Rows<const T> x = from(input_of(i), rows.begin);
-        const Rows<T> y = from(outputs_[i], rows.begin);
-        if (node.past != kNone)
-            layers_[i]->forward_sum(y, x, from(output_of(node.past), rows.begin), mine);
-        else if (!training_ && node.folded != kNone)
-            layers_[i]->forward_folded(from(outputs_[node.folded], rows.begin), x, mine);
-        else if (training_ || !node.is_folded)
-            layers_[i]->forward(y, z_[i] ? z_[i] + rows.begin * y.stride : nullptr, x, mine, {0, layers_[i]->out});
+        do ++end;
+        while (end < layers_.size() && !meets_at(end));
+        for (std::size_t r = rows.begin; r < rows.end; r += block) {
+            const Range some{r, std::min(r + block, rows.end)};
+            for (std::size_t i = first; i < end; ++i) forward_layer(i, of_pass(some));
+            done(some, first, end);
+        }
     }
+}
+
+template <class T>
+void Program<T>::forward_layer(std::size_t i, const BatchRows& rows) {
+    const Node& node = nodes_[i];
+    const Rows<const T> x = from(input_of(i), rows.first);
+    const Rows<T> y = from(outputs_[i], rows.first);
+    if (node.past != kNone)
+        layers_[i]->forward_sum(y, x, from(output_of(node.past), rows.first), rows);
+    else if (!training_ && node.folded != kNone)
+        layers_[i]->forward_folded(from(outputs_[node.folded], rows.first), x, rows);
+    else if (training_ || !node.is_folded)
+        layers_[i]->forward(y, z_[i] ? z_[i] + rows.first * y.stride : nullptr, x, rows, {0, layers_[i]->out});
+}
+
+template <class T>
+void Program<T>::forward(Range rows, Team team) {
+    forward_in_blocks(rows, std::max<std::size_t>(rows.end - rows.begin, 1), team, [](Range, std::size_t, std::size_t) {});
 }
 
 template <class T>
@@ -421,21 +441,29 @@ void Program<T>::backward_inputs(T* dx, Range rows, Team team) {
     backward_layers(dx, rows, team);
 }
 
-template <class T>
-bool Program<T>::keeps_x() const {
-    return std::any_of(x_readers_.begin(), x_readers_.end(), [this](std::size_t i) { return layers_[i]->keeps_x(); });
-}
-
-// What backward takes from the last output stays in the workspace; else only the caller has it.
+// x, and what backward takes from the last output, are copied while they are in the cache: the caller may write to his.
 template <class T>
 void Program<T>::forward_to(T* y, bool watched) {
+    const bool keeps_x =
+        x_ != input_ && std::any_of(x_readers_.begin(), x_readers_.end(), [this](std::size_t i) { return layers_[i]->keeps_x(); });
     const Rows<T> own = outputs_.back();
     const Activation& f = layers_.back()->activation;
-    const bool kept = watched || (!is_identity(f) && !info(f.kind).of_input);
-    if (!kept) outputs_.back() = {y, out()};
-    forward({0, batch_});
+    const bool keeps_y = watched || (!is_identity(f) && !info(f.kind).of_input);
+    sides_ = keeps_y && !watched && info(f.kind).two_sided ? reinterpret_cast<std::uint8_t*>(own.at) : nullptr;
+    outputs_.back() = {y, out()};
+    // A product packs its weight once for all rows, and is shared in its own way.
+    const bool has_products = std::any_of(parameters_.begin(), parameters_.end(), [](const auto& p) { return p.shape.size() > 1; });
+    const std::size_t block = has_products ? batch_ : std::clamp<std::size_t>(kBlockBytes / (in() * sizeof(T)), 1, batch_);
+    run_team(has_products ? 1 : threads_for(double(batch_) * ns_per_row_ / 3), [&](Team team) {
+        forward_in_blocks(share_of(batch_, 1, team), block, team, [&](Range rows, std::size_t first, std::size_t end) {
+            const std::size_t n = rows.end - rows.begin, at = rows.begin * out();
+            if (first == 0 && keeps_x) copy(input_ + rows.begin * in(), x_ + rows.begin * in(), n * in());
+            if (end < layers_.size() || !keeps_y) return;
+            sides_ ? activation_sides(f, sides_ + at, y + at, n * out()) : copy(own.at + at, y + at, n * out());
+        });
+    });
     outputs_.back() = own;
-    if (kept) copy(y, own.at, batch_ * out());
+    if (keeps_x) x_ = input_;
 }
 
 // dy, and dx where the first layer passes its gradient on, are for once the places of gradients, so that nothing is copied.
@@ -452,6 +480,8 @@ void Program<T>::backward_from(const T* dy, T* dx, bool watched) {
             if (shares_gradient(i)) gradients_[i] = gradients_[nodes_[i].readers[0]];
     } else if (identity) {
         copy(gradients_[last].at, dy, batch_ * out());
+    } else if (sides_) {
+        backward_of_sides(layers_[last]->activation, gradients_[last].at, dy, sides_, batch_ * out());
     } else {
         activation_backward(layers_[last]->activation, gradients_[last].at, dy, source_of(last).at, batch_, out());
     }
@@ -508,6 +538,14 @@ void Program<T>::backward_to(std::size_t below, std::size_t i, Rows<T> dx, const
 }
 
 template <class T>
+void Program<T>::backward_columns(std::size_t layer, const Factors& factors, Range columns) {
+    const auto first = parameters_.begin() + std::ptrdiff_t(first_parameter(layer)),
+               end = parameters_.begin() + std::ptrdiff_t(first_parameter(layer + 1));
+    if (std::any_of(first, end, [](const Parameter<T>& p) { return !p.frozen; }))
+        layers_[layer]->backward_columns(factors.dz, factors.x, batch_, columns);
+}
+
+template <class T>
 void Program<T>::backward_parameter(std::size_t layer, std::size_t i, Rows<T> g, const Factors& factors, bool accumulate,
                                     Range rows, Range columns) {
     layers_[layer]->backward_parameter(i - first_parameter_[layer], g, factors.dz, factors.x, accumulate, batch_, rows, columns);
@@ -535,14 +573,6 @@ template <class T>
 void Program<T>::backward_output(T* dy, const T* source, std::size_t rows) const {
     const Layer<T>& last = *layers_.back();
     if (!is_identity(last.activation)) activation_backward(last.activation, dy, dy, source, rows, last.out);
-}
-
-template <class T>
-void Program<T>::backward_columns(std::size_t layer, const Factors& factors, Range columns) {
-    const auto first = parameters_.begin() + std::ptrdiff_t(first_parameter(layer)),
-               end = parameters_.begin() + std::ptrdiff_t(first_parameter(layer + 1));
-    if (std::any_of(first, end, [](const Parameter<T>& p) { return !p.frozen; }))
-        layers_[layer]->backward_columns(factors.dz, factors.x, batch_, columns);
 }
 
 template <class T>

@@ -69,9 +69,8 @@ class Program {
     void take_back();  // what forward has done to buffers
     void forward(Range rows, Team team = {0, 1});
     void backward_inputs(T* dx, Range rows, Team team = {0, 1});  // dx (batch, in), or null where it is not wanted
-    // The same of a whole batch, from and to arrays of the caller's: forward_to after begin, of which x must live until then only
-    // where keeps_x() is false; end_backward when the parameters' gradients are there. watched: what passed() shows is kept.
-    bool keeps_x() const;
+    // The same of a whole batch, from and to arrays of the caller's, which are his again afterwards: forward_to after begin;
+    // end_backward when the parameters' gradients are there. watched: what passed() shows is kept.
     void forward_to(T* y, bool watched);
     void backward_from(const T* dy, T* dx, bool watched);
     void end_backward() { std::copy(own_gradients_.begin(), own_gradients_.end(), gradients_.begin()); }
@@ -80,9 +79,9 @@ class Program {
     // g.at.
     struct Factors {
         Rows<const T> x, dz;
+    };
     // Before it, backward_columns for all columns of vectors that it will be called for.
     void backward_columns(std::size_t layer, const Factors& factors, Range columns);
-    };
     void backward_parameter(std::size_t layer, std::size_t i, Rows<T> g, const Factors& factors, bool accumulate, Range rows,
                             Range columns);
     Factors factors(std::size_t layer) const { return {input_of(layer), gradient_of(layer)}; }
@@ -222,6 +221,9 @@ class Program {
     bool shares_gradient(std::size_t layer) const;
     bool only_passes(std::size_t layer) const { return layers_[layer]->only_trains() && layer + 1 < layers_.size(); }
     std::size_t source_in_inference(std::size_t layer) const;
+    void forward_layer(std::size_t layer, const BatchRows& rows);
+    template <class F>
+    void forward_in_blocks(Range rows, std::size_t block, Team team, F done);
     void backward_layers(T* dx, Range rows, Team team);
     void backward_to(std::size_t below, std::size_t layer, Rows<T> dx, const BatchRows& rows);
 
@@ -246,7 +248,6 @@ class Program {
     // What a layer's activation takes its derivative from, laid out as its output.
     Rows<const T> source_of(std::size_t layer) const {
         if (layers_[layer]->keeps_z()) return {z_[layer], outputs_[layer].stride};
-        if (info(layers_[layer]->activation.kind).of_input) return input_of(layer);
         return {outputs_[layer].at, outputs_[layer].stride};
     }
 
@@ -270,6 +271,7 @@ class Program {
     std::vector<Rows<T>> outputs_;        // one per layer: (rows, layer.out)
     std::vector<Rows<T>> gradients_;      // dz of each layer, of the same shape
     std::vector<Rows<T>> own_gradients_;  // the same where none of them is an array of the caller's
+    std::uint8_t* sides_ = nullptr;       // what forward_to has kept in place of the last output; else null
     std::vector<T*> dx_;   // of a layer whose input others read too, and which is not the last to add to its gradient
     std::vector<T*> z_;    // what the activation of a layer that keeps it was applied to, laid out alike; else null
     T* chains_ = nullptr;  // (chains(), rows, out), apart from each other
