@@ -19,7 +19,8 @@ Gemm<float> operand(const float* w, std::size_t in, std::size_t out, MatmulPreci
 std::size_t WeightPieces::grain() { return kernels().pieces_grain; }
 
 void WeightPieces::reserve(std::size_t in, std::size_t out, MatmulPrecision precision, bool backward) {
-    if (in == in_ && out == out_ && precision == precision_ && backward == backward_.bytes() > 0) return;
+    const bool has_backward = backward_.bytes() > 0;
+    if (in == in_ && out == out_ && precision == precision_ && backward == has_backward) return;
     forget();
     in_ = in, out_ = out, precision_ = precision;
     const auto bytes = [&](bool transposed) { return kernels().packed_pieces(operand(nullptr, in, out, precision, transposed)); };
