@@ -18,7 +18,7 @@ namespace trainstep {
 TRAINSTEP_FAMILY(MatmulPrecision, TRAINSTEP_PRECISIONS)
 
 inline constexpr int kMostPieces = 3;
-inline constexpr int kPieces[] = {
+static constexpr int kPieces[] = {
 #define TRAINSTEP_PIECES(name, pieces, alias) pieces,
     TRAINSTEP_PRECISIONS(TRAINSTEP_PIECES)
 #undef TRAINSTEP_PIECES
@@ -28,5 +28,5 @@ inline constexpr std::string_view kMatmulPrecisionAliases[] = {
     TRAINSTEP_PRECISIONS(TRAINSTEP_ALIAS)
 #undef TRAINSTEP_ALIAS
 };
-constexpr int pieces_of(MatmulPrecision precision) { return kPieces[int(precision)]; }
+static constexpr int pieces_of(MatmulPrecision precision) { return kPieces[int(precision)]; }
 }  // namespace trainstep
