@@ -72,19 +72,19 @@ void store(void* to, std::size_t row_bytes) {
 // denormal numbers count as 0.
 template <int c, int a, int b>
 void multiply_add() {
-    const auto number = [](std::uint32_t bits) { return __builtin_bit_cast(float, bits & 0x7f800000 ? bits : bits & 0x80000000); };
-    const auto flushed = [=](float x) { return number(__builtin_bit_cast(std::uint32_t, x)); };
-    for (int m = 0; m < 16; ++m)
-        for (int n = 0; n < 16; ++n) {
-            float even = 0, odd = 0;
-            for (int k = 0; k < 16; ++k) {
-                const std::uint32_t x = tile_at(a)[m][k], y = tile_at(b)[k][n];
-                even = flushed(__builtin_fmaf(number(x << 16), number(y << 16), even));
-                odd = flushed(__builtin_fmaf(number(x & 0xffff0000), number(y & 0xffff0000), odd));
-            }
-            std::uint32_t& sum = tile_at(c)[m][n];
-            sum = __builtin_bit_cast(std::uint32_t, flushed(__builtin_bit_cast(float, sum) + flushed(even + odd)));
+    typedef UVec<float> U32;
+    const auto flushed = [](F32 x) { return (F32)((U32)x & ((U32)(((U32)x & 0x7f800000) != 0) | 0x80000000)); };
+    const auto row = [](std::uint32_t* at) { return (U32)TRAINSTEP_ISA::load(reinterpret_cast<float*>(at)); };
+    for (int m = 0; m < 16; ++m) {
+        F32 even{}, odd{};
+        for (int k = 0; k < 16; ++k) {
+            const U32 x = U32{} + tile_at(a)[m][k], y = row(tile_at(b)[k]);
+            even = flushed(fma(flushed((F32)(x << 16)), flushed((F32)(y << 16)), even));
+            odd = flushed(fma(flushed((F32)(x & 0xffff0000)), flushed((F32)(y & 0xffff0000)), odd));
         }
+        auto* const sum = reinterpret_cast<float*>(tile_at(c)[m]);
+        TRAINSTEP_ISA::store<float>(sum, flushed(TRAINSTEP_ISA::load(sum) + flushed(even + odd)));
+    }
 }
 
 #endif
