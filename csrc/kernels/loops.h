@@ -29,12 +29,13 @@ TRAINSTEP_INLINE void put(T* p, Tail<T> tail, Vec<T> v) {
     store_partial(p, tail, v);
 }
 
-// Whole numbers from 0 to 127 as bytes; `left` of them are there from p on.
+// Whole numbers from 0 to 127 as bytes; `left` of them are there from p on (fewer than a vector in a tail, which
+// the remainder lets the compiler know).
 template <class T, class Part>
 TRAINSTEP_INLINE void put_bytes(std::uint8_t* p, Part, std::size_t left, Vec<T> v) {
     typedef std::uint8_t Bytes __attribute__((vector_size(kWidth<T>)));
     const Bytes bytes = __builtin_convertvector(__builtin_convertvector(v, IVec<T>), Bytes);
-    __builtin_memcpy(p, &bytes, std::is_same_v<Part, Full> ? sizeof bytes : left);
+    __builtin_memcpy(p, &bytes, std::is_same_v<Part, Full> ? sizeof bytes : left % kWidth<T>);
 }
 template <class T>
 TRAINSTEP_INLINE Vec<T> get_bytes(const std::uint8_t* p, Full, std::size_t) {
@@ -43,7 +44,7 @@ TRAINSTEP_INLINE Vec<T> get_bytes(const std::uint8_t* p, Full, std::size_t) {
 template <class T>
 TRAINSTEP_INLINE Vec<T> get_bytes(const std::uint8_t* p, Tail<T>, std::size_t left) {
     std::uint8_t bytes[kWidth<T>] = {};
-    __builtin_memcpy(bytes, p, left);
+    __builtin_memcpy(bytes, p, left % kWidth<T>);
     return get_bytes<T>(bytes, Full{}, 0);
 }
 
