@@ -7,11 +7,19 @@ namespace trainstep {
 
 namespace {
 
-// beta^t by squaring: no library call, so the same bits on every system.
-double power(double beta, std::int64_t t) {
-    double result = 1;
-    for (; t > 0; t >>= 1, beta *= beta)
-        if (t & 1) result *= beta;
+// beta1^t and beta2^t by squaring: no library call, so the same bits on every system; together, for either is a chain of products
+// that the processor waits for. What is below kNothing counts as 0: nobody adds it to anything so small.
+struct Powers {
+    double of_beta1, of_beta2;
+};
+constexpr double kNothing = 0x1p-200;
+Powers powers(double beta1, double beta2, std::int64_t t) {
+    Powers result{1, 1};
+    for (; t > 0; t >>= 1, beta1 *= beta1, beta2 *= beta2) {
+        if (beta1 < kNothing && beta2 < kNothing) return {0, 0};
+        result.of_beta1 *= t & 1 ? beta1 : 1;
+        result.of_beta2 *= t & 1 ? beta2 : 1;
+    }
     return result;
 }
 
@@ -23,7 +31,7 @@ double nadam_momentum(const OptimizerOptions& o, std::int64_t t) {
 // Liu et al. (ICLR 2020), algorithm 2: the length of the approximated simple moving average, and from it the rectification; 0 where
 // the variance is not bounded.
 double rectification(double beta2, std::int64_t t) {
-    const double power2 = power(beta2, t), longest = 2 / (1 - beta2) - 1;
+    const double power2 = powers(beta2, beta2, t).of_beta2, longest = 2 / (1 - beta2) - 1;
     const double length = longest - 2 * double(t) * power2 / (1 - power2);
     if (length <= 5) return 0;
     return std::sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length));
@@ -43,7 +51,8 @@ StepTerms next_step(OptimizerKind kind, const OptimizerOptions& o, StepScalars& 
     else if (kind != lamb && kind != lars)  // their decay is a part of the direction
         terms.coupled = o.weight_decay;
     const bool corrects = o.bias_correction && (kind == adam || kind == adamax || kind == nadam || kind == radam || kind == lamb);
-    const double bias1 = corrects ? 1 - power(o.beta1, t) : 1, bias2 = corrects ? 1 - power(o.beta2, t) : 1;
+    const Powers decayed = corrects ? powers(o.beta1, o.beta2, t) : Powers{0, 0};
+    const double bias1 = 1 - decayed.of_beta1, bias2 = 1 - decayed.of_beta2;
     terms.correction1 = 1 / bias1;
     terms.correction2 = 1 / bias2;
     terms.step_size = o.lr / bias1;
