@@ -64,7 +64,14 @@ std::string supported_names() {
     return names;
 }
 
+void select(const IsaLevel& level) {
+    selected = &level;
+    selected_kernels = &level.table();
+}
+
 }  // namespace
+
+const KernelTable* selected_kernels = nullptr;
 
 const std::vector<IsaLevel>& isa_levels() {
 #define TRAINSTEP_LEVEL(name, flags, base) {#name, flags, #base, supported::name, name::kernel_table},
@@ -81,15 +88,17 @@ void select_isa() {
             if (!level.supported())
                 throw std::invalid_argument("TRAINSTEP_ISA=" + std::string(wanted) +
                                             ": this CPU does not support it; it supports " + supported_names());
-            selected = &level;
+            select(level);
             reason = "TRAINSTEP_ISA=" + std::string(wanted);
             return;
         }
         throw std::invalid_argument("TRAINSTEP_ISA=" + std::string(wanted) + ": no such level; this CPU supports " +
                                     supported_names());
     }
+    const IsaLevel* widest = nullptr;
     for (const IsaLevel& level : isa_levels())
-        if (level.supported()) selected = &level;
+        if (level.supported()) widest = &level;
+    select(*widest);  // generic is there everywhere
     reason = "the widest level that this CPU supports";
 #if defined(__x86_64__)
     if (supported::avx512_bf16() && supported::cpu_has_tiles() && !supported::may_use_tiles())
@@ -99,6 +108,5 @@ void select_isa() {
 
 const IsaLevel& selected_isa() { return *selected; }
 const std::string& selected_isa_reason() { return reason; }
-const KernelTable& kernels() { return selected->table(); }
 
 }  // namespace trainstep

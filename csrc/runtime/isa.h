@@ -27,6 +27,7 @@ const IsaLevel& selected_isa();
 const std::string& selected_isa_reason();
 
 // The table of the selected level: the one pointer between the formulas and their compiled forms.
-const KernelTable& kernels();
+extern const KernelTable* selected_kernels;
+inline const KernelTable& kernels() { return *selected_kernels; }
 
 }  // namespace trainstep
