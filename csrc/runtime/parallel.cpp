@@ -122,10 +122,20 @@ bool shares_always() { return always_shared.load(std::memory_order_relaxed); }
 void run_team(int threads, TeamBody body, void* context) { run_on_workers(threads, body, context); }
 
 void* thread_scratch(Scratch use, std::size_t bytes) {
-    thread_local Arena buffers[3];
-    Arena& buffer = buffers[int(use)];
-    if (buffer.bytes() < bytes) buffer = Arena(bytes);
-    return buffer.data();
+    struct Place {
+        void* data;
+        std::size_t bytes;
+    };
+    thread_local constinit Place places[3] = {};  // of the buffers, without what a destructor needs at each access
+    Place& place = places[int(use)];
+    if (place.bytes < bytes) {
+        thread_local Arena buffers[3];
+        Arena& buffer = buffers[int(use)];
+        place = {};
+        buffer = Arena(bytes);
+        place = {buffer.data(), bytes};
+    }
+    return place.data;
 }
 
 }  // namespace trainstep
