@@ -236,13 +236,13 @@ class EagerLayer(LayerTask):
 
     def backward(self) -> None:
         """Go forward and backward, gradients into `.grad`."""
-        for leaf in self.leaves:
-            leaf.grad = None
+        self.reset()
         self.y = self.formula(*self.arguments)
         self.y.backward(self.dy)
 
     def autograd_grad(self) -> None:
         """Go forward and backward, gradients as results."""
+        self.y, self.gradients = None, ()
         self.y = self.formula(*self.arguments)
         self.gradients = torch.autograd.grad(self.y, self.leaves, self.dy)
 

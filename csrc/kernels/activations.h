@@ -19,7 +19,7 @@
     X(selu)                                                                           \
     X(softplus)                                                                       \
     X(hardtanh, .two_sided = true)                                                    \
-    X(hardsigmoid)                                                                    \
+    X(hardsigmoid, .two_sided = true)                                                 \
     X(gelu, .of_input = true)                                                         \
     X(gelu_tanh, .of_input = true)                                                    \
     X(silu, .of_input = true)                                                         \
@@ -34,9 +34,12 @@ TRAINSTEP_FAMILY(ActivationKind, TRAINSTEP_ACTIVATIONS)
 struct ActivationInfo {
     bool of_input = false;            // backward takes x, not y
     bool by_rows = false;             // an element depends on all of its row
-    bool two_sided = false;           // f' has two values, and side(y), 0 or 1, has the same as y
+    bool two_sided = false;           // f' has two values, and that of side(y), 0, 1/2 or 1, is that of y
     const char* parameter = nullptr;  // what its one number is called, at least 0, where it has one
     double standard = 0;              // and what it is unless it is given
+
+    // Whether a slope for each element is what backward takes best: not where a bit says as much.
+    constexpr bool has_slope() const { return !by_rows && !two_sided; }
 };
 // Not inline: a copy in each file, since symbols of the same name in the files of two ISA levels would merge.
 namespace activation_info {
@@ -59,12 +62,13 @@ template <class T>
 using ActivationForward = void (*)(T* y, const T* x, std::size_t n, T parameter);
 template <class T>
 using ActivationBackward = void (*)(T* dx, const T* dy, const T* source, std::size_t n, T parameter);
-// y = f(x) and slope = f'(x), of those whose backward takes x: most of what one costs is the other's as well.
+// y = f(x) and slope = f'(x), of those that have a slope for each element: most of what one costs is the other's as well.
 template <class T>
 using ActivationSlope = void (*)(T* y, T* slope, const T* x, std::size_t n, T parameter);
-// sides = side(y), a byte each, and backward from them, of those that are two-sided.
+// y = f(x), or with x null what is there already, and sides = 2 * side(y), a byte each; and backward from them. Of those that are
+// two-sided.
 template <class T>
-using ActivationSides = void (*)(std::uint8_t* sides, const T* y, std::size_t n);
+using ActivationSides = void (*)(T* y, std::uint8_t* sides, const T* x, std::size_t n, T parameter);
 template <class T>
 using BackwardOfSides = void (*)(T* dx, const T* dy, const std::uint8_t* sides, std::size_t n, T parameter);
 
@@ -198,15 +202,32 @@ struct hardtanh {  // y = min(max(x, -1), 1);  dx = dy where -1 < y < 1, else 0;
     }
 };
 
+// x / 6, rounded as the division is (but for denormals), which takes ten times as long: 1 / 6 is 1 + 2^-bits times what it is cut
+// off to after a mantissa's bits, and from below no infinity meets its opposite.
+template <class T>
+TRAINSTEP_INLINE Vec<T> sixth(Vec<T> x) {
+    constexpr T cut = sizeof(T) == 4 ? T(0x1.555554p-3) : T(0x1.5555555555555p-3), rest = T(sizeof(T) == 4 ? 0x1p-24 : 0x1p-54);
+    return kHasFma ? fma(x, set1<T>(cut), x * (cut * rest)) : x / T(6);
+}
+
 struct hardsigmoid {  // y = min(max(x + 3, 0), 6) / 6;  dx = dy / 6 where 0 < y < 1, else 0; a NaN in y goes through
     template <class T>
     static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
-        return min(set1<T>(T(6)), max(zero<T>(), x + T(3))) / T(6);
+        return sixth<T>(min(set1<T>(T(6)), max(zero<T>(), x + T(3))));
+    }
+    // v, but 0 where y is 0 or 1.
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> between(Vec<T> y, Vec<T> v) {
+        const Vec<T> above_0 = y <= zero<T>() ? zero<T>() : v;
+        return y >= set1<T>(T(1)) ? zero<T>() : above_0;
     }
     template <class T>
     static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y, T) {
-        const Vec<T> slope = dy / T(6), at_most_0 = y <= zero<T>() ? zero<T>() : slope;
-        return y >= set1<T>(T(1)) ? zero<T>() : at_most_0;
+        return between<T>(y, sixth<T>(dy));
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> side(Vec<T> y) {
+        return between<T>(y, set1<T>(T(0.5)));
     }
 };
 
@@ -315,7 +336,7 @@ struct hardswish {  // y = x * hardsigmoid(x);  dx = 0 up to -3, dy * (x / 3 + 1
     }
     template <class T>
     static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> x, T) {
-        const Vec<T> from_left = x <= set1<T>(T(-3)) ? zero<T>() : dy * (x / T(3) + T(0.5));
+        const Vec<T> from_left = x <= set1<T>(T(-3)) ? zero<T>() : dy * (T(2) * sixth<T>(x) + T(0.5));
         return x >= set1<T>(T(3)) ? dy : from_left;
     }
 };
@@ -377,7 +398,14 @@ struct softmax {  // y_j = exp(x_j - max x) / sum_k exp(x_k - max x);  dx = y * 
             put<T>(y + j, part, e);
             return e;
         });
-        map<T>(y, y, n, [=](Vec<T> v) __attribute__((always_inline)) { return v / sum; });
+        // The quotient as the division rounds it (but for denormals), from the inverse and what is left over, in a third of the
+        // time.
+        const Vec<T> inverse = T(1) / sum;
+        map<T>(y, y, n, [=](Vec<T> v) __attribute__((always_inline)) {
+            if constexpr (!kHasFma) return v / sum;
+            const Vec<T> about = v * inverse;
+            return fma(fma(-about, sum, v), inverse, about);
+        });
     }
     template <class T>
     static void backward_row(T* dx, const T* dy, const T* y, std::size_t n, T) {

@@ -23,25 +23,27 @@ void fill_activation(Kernels<T>& k) {
             });
         };
     }
-    if constexpr (info(which).of_input) {
+    if constexpr (info(which).has_slope()) {
         k.activation_slope[kind] = [](T* y, T* slope, const T* x, std::size_t n, T parameter) {
             for_each_vector<T>(n, [=](std::size_t i, auto part) __attribute__((always_inline)) {
-                const Vec<T> v = get<T>(x + i, part);
-                put<T>(y + i, part, Formula::template forward<T>(v, parameter));
-                put<T>(slope + i, part, Formula::template backward<T>(set1<T>(T(1)), v, parameter));
+                const Vec<T> v = get<T>(x + i, part), f = Formula::template forward<T>(v, parameter);
+                put<T>(y + i, part, f);
+                put<T>(slope + i, part, Formula::template backward<T>(set1<T>(T(1)), info(which).of_input ? v : f, parameter));
             });
         };
     }
     if constexpr (info(which).two_sided) {
-        k.activation_sides[kind] = [](std::uint8_t* sides, const T* y, std::size_t n) {
+        k.activation_sides[kind] = [](T* y, std::uint8_t* sides, const T* x, std::size_t n, T parameter) {
             for_each_vector<T>(n, [=](std::size_t i, auto part) __attribute__((always_inline)) {
-                put_bytes<T>(sides + i, part, n - i, Formula::template side<T>(get<T>(y + i, part)));
+                Vec<T> v = get<T>((x ? x : y) + i, part);
+                if (x) put<T>(y + i, part, v = Formula::template forward<T>(v, parameter));
+                put_bytes<T>(sides + i, part, n - i, T(2) * Formula::template side<T>(v));
             });
         };
         k.backward_of_sides[kind] = [](T* dx, const T* dy, const std::uint8_t* sides, std::size_t n, T parameter) {
             for_each_vector<T>(n, [=](std::size_t i, auto part) __attribute__((always_inline)) {
-                put<T>(dx + i, part,
-                       Formula::template backward<T>(get<T>(dy + i, part), get_bytes<T>(sides + i, part, n - i), parameter));
+                const Vec<T> side = T(0.5) * get_bytes<T>(sides + i, part, n - i);
+                put<T>(dx + i, part, Formula::template backward<T>(get<T>(dy + i, part), side, parameter));
             });
         };
     }

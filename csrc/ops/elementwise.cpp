@@ -64,9 +64,11 @@ void activation_backward(const Activation& f, T* dx, const T* dy, const T* sourc
 }
 
 template <class T>
-void activation_sides(const Activation& f, std::uint8_t* sides, const T* y, std::size_t n) {
+void activation_sides(const Activation& f, T* y, std::uint8_t* sides, const T* x, std::size_t n) {
     const auto kernel = kernels().of<T>().activation_sides[int(f.kind)];
-    parallel_for(n, kGrain, kNsPerSum, [=](std::size_t begin, std::size_t end) { kernel(sides + begin, y + begin, end - begin); });
+    parallel_for(n, kGrain, kNsPerSum, [=](std::size_t begin, std::size_t end) {
+        kernel(y + begin, sides + begin, x ? x + begin : nullptr, end - begin, T(f.parameter));
+    });
 }
 
 template <class T>
@@ -116,7 +118,7 @@ template void map(Kernels<double>::Map, double*, const double*, std::size_t);
     template DerivativeCall<T> derivative_call<T>(const Activation&);                                   \
     template void activation(const Activation&, T*, const T*, std::size_t, std::size_t);                \
     template void activation_with_slope(const Activation&, T*, T*, const T*, std::size_t);              \
-    template void activation_sides(const Activation&, std::uint8_t*, const T*, std::size_t);            \
+    template void activation_sides(const Activation&, T*, std::uint8_t*, const T*, std::size_t);        \
     template void backward_of_sides(const Activation&, T*, const T*, const std::uint8_t*, std::size_t); \
     template void activation_backward(const Activation&, T*, const T*, const T*, std::size_t, std::size_t);
 TRAINSTEP_INSTANTIATE(float)

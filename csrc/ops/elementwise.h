@@ -24,14 +24,14 @@ void activation(const Activation& f, T* y, const T* x, std::size_t rows, std::si
 template <class T>
 void activation_backward(const Activation& f, T* dx, const T* dy, const T* source, std::size_t rows, std::size_t columns);
 
-// y = f(x) and slope = f'(x), n elements; of activations whose backward takes x.
+// y = f(x) and slope = f'(x), n elements; of activations that have a slope for each element.
 template <class T>
 void activation_with_slope(const Activation& f, T* y, T* slope, const T* x, std::size_t n);
 
-// Of activations whose derivative has two values: a byte for each of n elements of y, which tells it, and dx = dy * f'(x) from
-// them.
+// Of activations whose derivative has two values: y = f(x), or with x null what is there already, and a byte for each of its n
+// elements, which tells the derivative; and dx = dy * f'(x) from them.
 template <class T>
-void activation_sides(const Activation& f, std::uint8_t* sides, const T* y, std::size_t n);
+void activation_sides(const Activation& f, T* y, std::uint8_t* sides, const T* x, std::size_t n);
 template <class T>
 void backward_of_sides(const Activation& f, T* dx, const T* dy, const std::uint8_t* sides, std::size_t n);
 

@@ -1,5 +1,5 @@
-// Activation: y = f(x), where no layer before it can take f along. Where y does not tell f'(x), forward keeps that, for it has just
-// calculated most of it.
+// Activation: y = f(x), where no layer before it can take f along. Forward keeps f'(x), most of which it has just calculated, where
+// a byte would not do (see Program::forward_to).
 #pragma once
 
 #include "ops/elementwise.h"
@@ -12,7 +12,7 @@ class ActivationLayer final : public Layer<T> {
   public:
     explicit ActivationLayer(const LayerSpec& spec) {
         this->in = spec.in, this->out = spec.out, this->activation = spec.activation;
-        this->activation.of_slope = this->keeps_z();
+        this->activation.of_slope = spec.activation.kind != ActivationKind::identity && info(spec.activation.kind).has_slope();
     }
 
     std::vector<ArraySpec> parameters() const override { return {}; }

@@ -138,7 +138,7 @@ class Layer {
     // Whether anything on the way back is taken from x.
     virtual bool keeps_x() const { return !is_activation(); }
     // Whether the derivative of the activation is taken from an array of its own, z.
-    bool keeps_z() const { return info(activation.kind).of_input; }
+    bool keeps_z() const { return info(activation.kind).of_input || activation.of_slope; }
 
     // Flops of one row of forward, for the cost model.
     virtual double flops() const = 0;

@@ -293,7 +293,7 @@ bool Program<T>::owns(const void* first, const void* last) const {
 template <class T>
 void Program<T>::begin(const T* x, std::size_t batch, bool training) {
     reserve(batch);
-    x_ = x, batch_ = batch, training_ = training;
+    x_ = x, batch_ = batch, training_ = training, sides_ = nullptr;
     if (!training) return begin_inference();
     for (const Drawing& d : drawing_) d.layer->draw(d.seed, passes_);
     ++passes_;
@@ -385,6 +385,8 @@ void Program<T>::forward_layer(std::size_t i, const BatchRows& rows) {
         layers_[i]->forward_sum(y, x, from(output_of(node.past), rows.first), rows);
     else if (!training_ && node.folded != kNone)
         layers_[i]->forward_folded(from(outputs_[node.folded], rows.first), x, rows);
+    else if (sides_ && i + 1 == layers_.size() && layers_[i]->is_activation())
+        activation_sides(layers_[i]->activation, y.at, sides_ + rows.first * out(), x.at, rows.count * out());
     else if (training_ || !node.is_folded)
         layers_[i]->forward(y, z_[i] ? z_[i] + rows.first * y.stride : nullptr, x, rows, {0, layers_[i]->out});
 }
@@ -448,7 +450,7 @@ void Program<T>::forward_to(T* y, bool watched) {
         x_ != input_ && std::any_of(x_readers_.begin(), x_readers_.end(), [this](std::size_t i) { return layers_[i]->keeps_x(); });
     const Rows<T> own = outputs_.back();
     const Activation& f = layers_.back()->activation;
-    const bool keeps_y = watched || (!is_identity(f) && !info(f.kind).of_input);
+    const bool keeps_y = watched || (!is_identity(f) && !layers_.back()->keeps_z());
     sides_ = keeps_y && !watched && info(f.kind).two_sided ? reinterpret_cast<std::uint8_t*>(own.at) : nullptr;
     outputs_.back() = {y, out()};
     // A product packs its weight once for all rows, and is shared in its own way.
@@ -459,7 +461,10 @@ void Program<T>::forward_to(T* y, bool watched) {
             const std::size_t n = rows.end - rows.begin, at = rows.begin * out();
             if (first == 0 && keeps_x) copy(input_ + rows.begin * in(), x_ + rows.begin * in(), n * in());
             if (end < layers_.size() || !keeps_y) return;
-            sides_ ? activation_sides(f, sides_ + at, y + at, n * out()) : copy(own.at + at, y + at, n * out());
+            if (!sides_)
+                copy(own.at + at, y + at, n * out());
+            else if (!layers_.back()->is_activation())
+                activation_sides<T>(f, y + at, sides_ + at, nullptr, n * out());
         });
     });
     outputs_.back() = own;

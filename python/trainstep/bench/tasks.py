@@ -423,7 +423,7 @@ class LayerProblem:
 class LayerTask(Task):
     """A layer forward, as in training, and backward to dx and its parameters' gradients; or a loss and its gradient.
 
-    `step` keeps what it made until the next step makes it anew, as a loop over batches does, and `results` gives it.
+    `step` first drops what the last one made, so that every contender has the same arrays alive; `results` gives what it made.
     """
 
     problem_type = LayerProblem

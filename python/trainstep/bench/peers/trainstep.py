@@ -183,11 +183,13 @@ class TrainstepLayer(LayerTask):
 
     def layer(self) -> None:
         """Go forward and backward."""
+        self.y = self.dx = None
         self.y = self.model.forward(self.x, training=True)
         self.dx = self.model.backward(self.dy)
 
     def loss(self) -> None:
         """Make the loss and its gradient."""
+        self.y = self.dx = None
         self.y, self.dx = self.function(self.x, self.target)
 
     def results(self) -> list[Array]:
