@@ -52,6 +52,7 @@ struct ProductKernel {
     std::size_t (*scratch)(const GemmBlocks& blocks);
     std::size_t tile_rows, tile_columns;
     double products;
+    bool whole_shares;  // rather than in pieces of columns: each would pack all of its rows of A
 };
 template <class T>
 ProductKernel<T> product_kernel(const Gemm<T>& g) {
@@ -59,11 +60,15 @@ ProductKernel<T> product_kernel(const Gemm<T>& g) {
         if (g.precision != MatmulPrecision::float32) {
             const KernelTable& k = kernels();
             const int pieces = pieces_of(g.precision);
-            return {k.gemm_pieces, k.gemm_pieces_scratch, k.gemm_pieces_tile_rows, k.gemm_pieces_tile_columns,
-                    pieces * (pieces + 1) / 2 / k.gemm_pieces_rate};
+            return {k.gemm_pieces,
+                    k.gemm_pieces_scratch,
+                    k.gemm_pieces_tile_rows,
+                    k.gemm_pieces_tile_columns,
+                    pieces * (pieces + 1) / 2 / k.gemm_pieces_rate,
+                    true};
         }
     const Kernels<T>& k = kernels().of<T>();
-    return {k.gemm, k.gemm_scratch, k.gemm_tile_rows, k.gemm_tile_columns, 1};
+    return {k.gemm, k.gemm_scratch, k.gemm_tile_rows, k.gemm_tile_columns, 1, false};
 }
 
 std::atomic<MatmulPrecision> default_precision{MatmulPrecision::float32};
@@ -95,11 +100,21 @@ void product(const Gemm<T>& g) {
     };
     const int threads = threads_for(ns);
     if (threads == 1) return block({0, g.m}, {0, g.n});
+    Handout handout;
     run_team(threads, [&](Team team) {
         const Grid grid = grid_for(team.parts, g.m, g.n, k.tile_rows, k.tile_columns);
-        const Range m = share_of(g.m, k.tile_rows, {team.part / grid.columns, grid.rows});
-        const Range n = share_of(g.n, k.tile_columns, {team.part % grid.columns, grid.columns});
-        if (m.begin < m.end && n.begin < n.end) block(m, n);
+        const auto rows = [&](int part) { return share_of(g.m, k.tile_rows, {part / grid.columns, grid.rows}); };
+        const auto columns = [&](int part) { return share_of(g.n, k.tile_columns, {part % grid.columns, grid.columns}); };
+        handout.run(
+            team, k.tile_columns, k.whole_shares ? g.n : Handout::least_piece(ns / grid.rows / double(g.n)),
+            [&](int part) {
+                const Range m = rows(part), n = columns(part);
+                return m.begin < m.end ? n.end - n.begin : 0;
+            },
+            [&](int part, std::size_t begin, std::size_t end) {
+                const std::size_t first = columns(part).begin;
+                block(rows(part), {first + begin, first + end});
+            });
     });
 }
 

@@ -107,6 +107,7 @@ void optimizer_step(OptimizerKind kind, std::vector<StepArray>& arrays, const St
                     bool zero_grads) {
     const bool two_passes = has_trust_ratio(kind);
     if (two_passes) sums.assign(plan.pieces(), {});
+    Handout handout;
     in_team(plan, kNsPerElement, [&](Team team) {
         if (two_passes) {
             for_pieces(plan, team, [&](std::size_t i, const StepPlan::Piece& piece) {
@@ -122,9 +123,18 @@ void optimizer_step(OptimizerKind kind, std::vector<StepArray>& arrays, const St
             }
             team.barrier();
         }
-        for_pieces(plan, team, [&](std::size_t, const StepPlan::Piece& piece) {
-            if (arrays[piece.array].g) optimizer_step_range(kind, arrays[piece.array], piece.elements, zero_grads);
-        });
+        const auto chunks = [&](int part) { return share_of(plan.chunks(), 1, {part, team.parts}); };
+        handout.run(
+            team, 1, Handout::least_piece(double(kChunk) * kNsPerElement),
+            [&](int part) { return chunks(part).end - chunks(part).begin; },
+            [&](int part, std::size_t begin, std::size_t end) {
+                const std::size_t first = chunks(part).begin;
+                const Range pieces = plan.pieces_of_chunks({first + begin, first + end});
+                for (std::size_t i = pieces.begin; i < pieces.end; ++i) {
+                    const StepPlan::Piece& piece = plan.piece(i);
+                    if (arrays[piece.array].g) optimizer_step_range(kind, arrays[piece.array], piece.elements, zero_grads);
+                }
+            });
     });
 }
 

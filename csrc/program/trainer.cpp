@@ -195,11 +195,34 @@ void Trainer<T>::train_by_rows(LossRows<T> rows, Team team, bool update) {
     if (!may_learn(rows)) return;
     const bool fused = program_->fused, in_turn = team.parts > 1 || fused;  // each part of a parameter after its gradient
     for (std::size_t layer = program_->layers(); layer-- > 0;) {
-        const auto learn_in = [&](Team t) {
-            learn(layer, program_->factors(layer), program_->share_of_parameters(layer, t), in_turn && update);
+        const auto learn_in = [&](const ParameterShare& share) {
+            learn(layer, program_->factors(layer), share, in_turn && update);
         };
-        team.parts == 1 && fused ? run_team(threads_for(double(rows.rows) * program_->ns_per_row(layer) / 3), learn_in)
-                                 : learn_in(team);
+        if (team.parts > 1 || !fused) {
+            learn_in(program_->share_of_parameters(layer, team));
+            continue;
+        }
+        const double ns = double(rows.rows) * program_->ns_per_row(layer) / 3;
+        Handout handout;
+        run_team(threads_for(ns), [&](Team t) {
+            const auto share_of_part = [&](int part) { return program_->share_of_parameters(layer, {part, t.parts}); };
+            const auto count = [&](int part) {  // at least the one piece that takes the vectors' elements
+                const Range r = share_of_part(part).rows;
+                return std::max<std::size_t>(r.end - r.begin, 1);
+            };
+            // Products of pieces pack too much for each tile to begin more of them.
+            const std::size_t all = program_->share_of_parameters(layer, {0, 1}).rows.end,
+                              least = program_->precision_of(layer) == MatmulPrecision::float32
+                                          ? Handout::least_piece(ns / double(all))
+                                          : all;
+            handout.run(t, kTileRows / 4, least, count, [&](int part, std::size_t begin, std::size_t end) {
+                ParameterShare piece = share_of_part(part);
+                const Range r = piece.rows;
+                piece.rows = {std::min(r.begin + begin, r.end), std::min(r.begin + end, r.end)};
+                if (begin > 0) piece.elements = {0, 0};
+                learn_in(piece);
+            });
+        });
     }
     if (!in_turn && update) packs_ ? update_and_pack() : optimizer_->update_all();
 }
