@@ -1,5 +1,6 @@
 // trainstep.ops: normalisation, dropout, moving averages.
 #include <cmath>
+#include <memory>
 #include <tuple>
 #include <utility>
 
@@ -90,7 +91,7 @@ py::tuple layer_norm_op(py::handle x_in, py::handle gamma_in, py::handle beta_in
         py::array inv_std = output<T>({me, "out[2] (inv_std)"}, to[2], n.shape, {&x, &gamma.array, &beta.array, &y, &mean});
         T *y_to = mutable_data<T>(y), *mean_to = mutable_data<T>(mean), *inv_std_to = mutable_data<T>(inv_std);
         without_gil_if(x.size() > kKeepGil, [&] {
-            layer_norm<T>(y_to, mean_to, nullptr, inv_std_to, data<T>(x), gamma.at, beta.at, n.rows, n.columns, eps);
+            layer_norm<T>(y_to, mean_to, inv_std_to, nullptr, data<T>(x), gamma.at, beta.at, n.rows, n.columns, eps);
         });
         return py::make_tuple(y, mean, inv_std);
     });
@@ -116,8 +117,10 @@ py::tuple layer_norm_backward_op(py::handle dy_in, py::handle x_in, py::handle m
         py::array dbeta = output<T>({me, "out[2] (dbeta)"}, to[2], width, {&dy, &x, &mean, &inv_std, &gamma.array, &dx, &dgamma});
         T *dx_to = mutable_data<T>(dx), *dgamma_to = mutable_data<T>(dgamma), *dbeta_to = mutable_data<T>(dbeta);
         without_gil_if(x.size() > kKeepGil, [&] {
-            layer_norm_backward<T>(dx_to, dgamma_to, dbeta_to, data<T>(dy), data<T>(x), data<T>(mean), nullptr, data<T>(inv_std),
-                                   gamma.at, n.rows, n.columns);
+            const auto sums = std::make_unique_for_overwrite<double[]>(layer_norm_sums(n.rows, n.columns));
+            layer_norm_backward<T>(
+                {dx_to, dgamma_to, dbeta_to, data<T>(dy), data<T>(x), data<T>(mean), data<T>(inv_std), gamma.at, n.rows, n.columns},
+                sums.get());
         });
         return py::make_tuple(dx, dgamma, dbeta);
     });

@@ -11,7 +11,8 @@ template <class T>
 void fill(Kernels<T>& k) {
     k.layer_norm = normalize::layer_norm<T>;
     k.layer_norm_backward = normalize::layer_norm_backward<T>;
-    k.layer_norm_backward_parameters = normalize::layer_norm_backward_parameters<T>;
+    k.layer_norm_parameters_of_sums = normalize::layer_norm_parameters_of_sums<T>;
+    k.layer_norm_parameters = normalize::layer_norm_parameters<T>;
     k.batch_statistics = normalize::batch_statistics<T>;
     k.running_statistics = normalize::running_statistics<T>;
     k.batch_norm = normalize::batch_norm<T>;

@@ -4,8 +4,9 @@
 // none. A mean that is many times the spread has too few digits in T; what they miss (mean_low) is taken off x as well.
 //
 // Rows are read from end to end. A sum down the columns goes over kGroup rows at a time, in T, and from there into an array in
-// double precision, so that its error does not grow with the batch. Down one vector of columns after the other instead, the passes
-// took up to three times as long (y of 128 x 512 in inference, float32, one core of a Zen 4: 18.6 us, and row by row 8.8).
+// double precision, one for each kSumRows rows, so that its error does not grow with the batch. Down one vector of columns after
+// the other instead, the passes took up to three times as long (y of 128 x 512 in inference, float32, one core of a Zen 4: 18.6 us,
+// and row by row 8.8).
 #pragma once
 
 #include <cstddef>
@@ -26,7 +27,20 @@ struct BatchNorm {
     double momentum, eps;
 };
 
-// Its backward. of_batch: mean and inv_std are those of these rows, and move with x.
+// Backward of layer normalisation of the rows of x, (rows, columns). mean may be null: then x is x^ = (x - mean) * inv_std, which
+// has digits left where x and mean have none.
+template <class T>
+struct LayerNormBackward {
+    T *dx, *dgamma, *dbeta;
+    const T *dy, *x, *mean, *inv_std;
+    const T* gamma;  // or null: 1
+    std::size_t rows, columns;
+};
+// Rows whose sums down the columns are added up by themselves; and what a row of such sums takes, in whole vectors of any level.
+inline constexpr std::size_t kSumRows = 64;
+constexpr std::size_t padded_wide(std::size_t columns) { return (columns + 15) / 16 * 16; }
+
+// The backward of batch normalisation. of_batch: mean and inv_std are those of these rows, and move with x.
 template <class T>
 struct BatchNormBackward {
     T* dx;
@@ -96,26 +110,46 @@ TRAINSTEP_INLINE RowSums row_sums(std::size_t columns, Add add) {
     return total;
 }
 
-// Two sums down each of the columns [n0, n1): add(sums, r, j, part) adds the terms of row r and one vector of columns from j on.
-// deliver(j, part, first, second) gets them.
+// Adds the two sums down some rows (up to kSumRows of them), in groups of kGroup, of `columns` columns from n0 on, to what first
+// and second have, or with `fresh` to nothing: add(sums, r, j, part) adds the terms of row r and one vector of columns from j on.
+template <class T, class Add>
+TRAINSTEP_INLINE void add_rows(double* first, double* second, bool fresh, std::size_t r0, std::size_t r1, std::size_t n0,
+                               std::size_t columns, Add add) {
+    for (; r0 < r1; r0 += kGroup, fresh = false) {
+        const std::size_t count = least(r1 - r0, kGroup);
+        for_each_vector<T>(columns, [&](std::size_t i, auto part) __attribute__((always_inline)) {
+            Sums<T> sums{};
+            if (count == kGroup) {
+#pragma GCC unroll 8
+                for (std::size_t r = 0; r < kGroup; ++r) add(sums, r0 + r, n0 + i, part);
+            } else {
+                for (std::size_t r = 0; r < count; ++r) add(sums, r0 + r, n0 + i, part);
+            }
+            Wide<T> a = wide(sums.first), b = wide(sums.second);
+            if (!fresh) a = a + load_wide<T>(first + i), b = b + load_wide<T>(second + i);
+            store_wide<T>(first + i, a), store_wide<T>(second + i, b);
+        });
+    }
+}
+
+// total = (or with `more` +=) part, for both of two sums of some columns.
+template <class T>
+TRAINSTEP_INLINE Wide<T> total_of(const double* total, const double* part, bool more) {
+    return more ? load_wide<T>(total) + load_wide<T>(part) : load_wide<T>(part);
+}
+
+// Two sums down each of the columns [n0, n1), of terms as add_rows has them: those of each kSumRows rows are added up by
+// themselves. deliver(j, part, first, second) gets them.
 template <class T, class Add, class Deliver>
 TRAINSTEP_INLINE void column_sums(std::size_t rows, std::size_t n0, std::size_t n1, Add add, Deliver deliver) {
-    alignas(64) double first[kColumns], second[kColumns];
+    alignas(64) double first[kColumns], second[kColumns], part_first[kColumns], part_second[kColumns];
     for (; n0 < n1; n0 += kColumns) {
         const std::size_t columns = least(n1 - n0, kColumns), start = n0;
-        for (std::size_t r0 = 0; r0 < rows; r0 += kGroup) {
-            const std::size_t count = least(rows - r0, kGroup);
-            for_each_vector<T>(columns, [&](std::size_t i, auto part) __attribute__((always_inline)) {
-                Sums<T> sums{};
-                if (count == kGroup) {
-#pragma GCC unroll 8
-                    for (std::size_t r = 0; r < kGroup; ++r) add(sums, r0 + r, start + i, part);
-                } else {
-                    for (std::size_t r = 0; r < count; ++r) add(sums, r0 + r, start + i, part);
-                }
-                Wide<T> a = wide(sums.first), b = wide(sums.second);
-                if (r0 != 0) a = a + load_wide<T>(first + i), b = b + load_wide<T>(second + i);
-                store_wide<T>(first + i, a), store_wide<T>(second + i, b);
+        for (std::size_t r0 = 0; r0 < rows; r0 += kSumRows) {
+            add_rows<T>(part_first, part_second, true, r0, least(rows, r0 + kSumRows), start, columns, add);
+            for_each_vector<T>(columns, [&](std::size_t i, auto) __attribute__((always_inline)) {
+                store_wide<T>(first + i, total_of<T>(first + i, part_first + i, r0 > 0));
+                store_wide<T>(second + i, total_of<T>(second + i, part_second + i, r0 > 0));
             });
         }
         for_each_vector<T>(columns, [&](std::size_t i, auto part) __attribute__((always_inline)) {
@@ -127,9 +161,10 @@ TRAINSTEP_INLINE void column_sums(std::size_t rows, std::size_t n0, std::size_t 
 // --- layer_norm --------------------------------------------------------------------------------------------------------------
 
 // y = (x - mean) / sqrt(variance + eps) * gamma + beta for each row, with the row's own mean and variance (divided by columns).
-// gamma and beta (columns), or null: 1 and 0; mean, mean_low and inv_std (rows), or null where they are not wanted.
+// gamma and beta (columns), or null: 1 and 0; mean and inv_std (rows) and normalized = x^ = (x - mean) * inv_std (rows, columns),
+// or null where they are not wanted.
 template <class T>
-void layer_norm(T* y, T* mean, T* mean_low, T* inv_std, const T* x, const T* gamma, const T* beta, std::size_t rows,
+void layer_norm(T* y, T* mean, T* inv_std, T* normalized, const T* x, const T* gamma, const T* beta, std::size_t rows,
                 std::size_t columns, double eps) {
     const double n = double(columns);
     const std::size_t some = least(columns, 64);
@@ -150,12 +185,12 @@ void layer_norm(T* y, T* mean, T* mean_low, T* inv_std, const T* x, const T* gam
         const double middle = double(near) + shift, inverse = 1 / __builtin_sqrt((variance < 0 ? 0 : variance) + eps);
         const T rounded_mean = T(middle);
         if (mean) mean[i] = rounded_mean;
-        if (mean_low) mean_low[i] = T(middle - double(rounded_mean));
         if (inv_std) inv_std[i] = T(inverse);
         const Vec<T> center = set1<T>(rounded_mean), scale = set1<T>(T(inverse)),
                      low = set1<T>(T((double(rounded_mean) - middle) * inverse));
         for_each_vector<T>(columns, [=](std::size_t j, auto part) __attribute__((always_inline)) {
             Vec<T> v = fma(get<T>(x + j, part) - center, scale, low);
+            if (normalized) put<T>(normalized + i * columns + j, part, v);
             if (gamma) v = v * get<T>(gamma + j, part);
             if (beta) v = v + get<T>(beta + j, part);
             put<T>(y + j, part, v);
@@ -163,50 +198,76 @@ void layer_norm(T* y, T* mean, T* mean_low, T* inv_std, const T* x, const T* gam
     }
 }
 
-// With g = dy * gamma and x^ = (x - mean) * inv_std: dx = inv_std * (g - mean of g - x^ * mean of (g * x^)), the means over the
-// row. mean_low may be null: 0.
+// The terms of dgamma = sum over the rows of dy * x^ and of dbeta = that of dy.
 template <class T>
-void layer_norm_backward(T* dx, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std, const T* gamma,
-                         std::size_t rows, std::size_t columns) {
-    const double n = double(columns);
-    for (std::size_t i = 0; i < rows; ++i, dx += columns, dy += columns, x += columns) {
-        const Vec<T> center = set1<T>(mean[i]), factor = set1<T>(inv_std[i]);
-        const auto g = [=](std::size_t j, auto part) __attribute__((always_inline)) {
-            return gamma ? get<T>(dy + j, part) * get<T>(gamma + j, part) : get<T>(dy + j, part);
-        };
-        const RowSums sums = row_sums<T>(columns, [=](Sums<T>& to, std::size_t j, auto part) __attribute__((always_inline)) {
-            const Vec<T> v = g(j, part);  // 0 behind the last element
-            to.first = to.first + v;
-            to.second = fma(v, get<T>(x + j, part) - center, to.second);
-        });
-        const double scale = double(inv_std[i]), low = mean_low ? double(mean_low[i]) : 0;
-        const double slope_here = (sums.second - low * sums.first) / n * scale * scale;
-        const Vec<T> g_mean = set1<T>(T(sums.first / n - low * slope_here)), slope = set1<T>(T(slope_here));
-        for_each_vector<T>(columns, [=](std::size_t j, auto part) __attribute__((always_inline)) {
-            put<T>(dx + j, part, fma(center - get<T>(x + j, part), slope, g(j, part) - g_mean) * factor);
-        });
+TRAINSTEP_INLINE auto layer_norm_terms(const LayerNormBackward<T>& a) {
+    return [=](Sums<T>& sums, std::size_t r, std::size_t j, auto part) __attribute__((always_inline)) {
+        const std::size_t at = r * a.columns + j;
+        const Vec<T> d = get<T>(a.dy + at, part), x = get<T>(a.x + at, part);
+        const Vec<T> normalized = a.mean ? (x - set1<T>(a.mean[r])) * set1<T>(a.inv_std[r]) : x;
+        sums.first = fma(d, normalized, sums.first);
+        sums.second = sums.second + d;
+    };
+}
+
+// For the rows [r0, r1), with g = dy * gamma: dx = inv_std * (g - mean of g - x^ * mean of (g * x^)), the means over the row. The
+// rows' part of the sums that are dgamma and dbeta goes into `sums`, two times padded_wide(columns) for each kSumRows rows from row
+// 0 on, unless it is null; r0 is a multiple of kSumRows.
+template <class T>
+void layer_norm_backward(const LayerNormBackward<T>& call, std::size_t r0, std::size_t r1, double* sums) {
+    const LayerNormBackward<T> a = call;  // a copy, which no store can change
+    const std::size_t columns = a.columns, apart = padded_wide(columns);
+    for (; r0 < r1; r0 += kGroup) {
+        const std::size_t end = least(r1, r0 + kGroup);
+        if (sums) {
+            double* const first = sums + r0 / kSumRows * 2 * apart;
+            add_rows<T>(first, first + apart, r0 % kSumRows == 0, r0, end, 0, columns, layer_norm_terms(a));
+        }
+        for (std::size_t i = r0; i < end; ++i) {
+            const T *const dy = a.dy + i * columns, *const x = a.x + i * columns;
+            T* const dx = a.dx + i * columns;
+            const Vec<T> center = set1<T>(a.mean ? a.mean[i] : T(0)), factor = set1<T>(a.inv_std[i]);
+            const auto g = [=](std::size_t j, auto part) __attribute__((always_inline)) {
+                return a.gamma ? get<T>(dy + j, part) * get<T>(a.gamma + j, part) : get<T>(dy + j, part);
+            };
+            const RowSums row = row_sums<T>(columns, [=](Sums<T>& to, std::size_t j, auto part) __attribute__((always_inline)) {
+                const Vec<T> v = g(j, part);  // 0 behind the last element
+                to.first = to.first + v;
+                to.second = fma(v, get<T>(x + j, part) - center, to.second);
+            });
+            const double n = double(columns), scale = a.mean ? double(a.inv_std[i]) : 1;
+            const Vec<T> g_mean = set1<T>(T(row.first / n)), slope = set1<T>(T(row.second / n * scale * scale));
+            for_each_vector<T>(columns, [=](std::size_t j, auto part) __attribute__((always_inline)) {
+                put<T>(dx + j, part, fma(center - get<T>(x + j, part), slope, g(j, part) - g_mean) * factor);
+            });
+        }
     }
 }
 
-// dgamma = sum over the rows of dy * x^, dbeta = that of dy, for the columns [n0, n1). Rows of dy and x begin dy_stride and
-// x_stride elements apart.
+// dgamma and dbeta of the columns [n0, n1) from such sums of all rows; and without them.
 template <class T>
-void layer_norm_backward_parameters(T* dgamma, T* dbeta, const T* dy, std::size_t dy_stride, const T* x, std::size_t x_stride,
-                                    const T* mean, const T* mean_low, const T* inv_std, std::size_t rows, std::size_t n0,
-                                    std::size_t n1) {
-    column_sums<T>(
-        rows, n0, n1,
-        [=](Sums<T>& sums, std::size_t r, std::size_t j, auto part) __attribute__((always_inline)) {
-            const Vec<T> d = get<T>(dy + r * dy_stride + j, part),
-                         from_mean = get<T>(x + r * x_stride + j, part) - set1<T>(mean[r]);
-            const Vec<T> distance = mean_low ? from_mean - set1<T>(mean_low[r]) : from_mean;
-            sums.first = fma(d, distance * set1<T>(inv_std[r]), sums.first);
-            sums.second = sums.second + d;
-        },
-        [=](std::size_t j, auto part, Wide<T> along, Wide<T> sum) __attribute__((always_inline)) {
-            put<T>(dgamma + j, part, rounded(along));
-            put<T>(dbeta + j, part, rounded(sum));
-        });
+void layer_norm_parameters_of_sums(const LayerNormBackward<T>& a, const double* sums, std::size_t n0, std::size_t n1) {
+    const std::size_t apart = padded_wide(a.columns);
+    T *const dgamma = a.dgamma, *const dbeta = a.dbeta;
+    for_each_vector<T>(n1 - n0, [=, rows = a.rows](std::size_t i, auto part) __attribute__((always_inline)) {
+        const double* at = sums + n0 + i;
+        Wide<T> along = load_wide<T>(at), sum = load_wide<T>(at + apart);
+        for (std::size_t r = kSumRows; r < rows; r += kSumRows) {
+            at += 2 * apart;
+            along = along + load_wide<T>(at), sum = sum + load_wide<T>(at + apart);
+        }
+        put<T>(dgamma + n0 + i, part, rounded(along));
+        put<T>(dbeta + n0 + i, part, rounded(sum));
+    });
+}
+template <class T>
+void layer_norm_parameters(const LayerNormBackward<T>& call, std::size_t n0, std::size_t n1) {
+    const LayerNormBackward<T> a = call;
+    column_sums<T>(a.rows, n0, n1, layer_norm_terms(a),
+                   [=](std::size_t j, auto part, Wide<T> along, Wide<T> sum) __attribute__((always_inline)) {
+                       put<T>(a.dgamma + j, part, rounded(along));
+                       put<T>(a.dbeta + j, part, rounded(sum));
+                   });
 }
 
 // --- batch_norm --------------------------------------------------------------------------------------------------------------

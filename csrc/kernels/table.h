@@ -30,7 +30,7 @@ struct Kernels {
     Map vmath[kVmathFunctionCount];  // y = f(x)
     ActivationForward<T> activation[kActivationKindCount];
     ActivationBackward<T> activation_backward[kActivationKindCount];
-    ActivationSlope<T> activation_slope[kActivationKindCount];  // null of those whose backward takes y
+    ActivationSlope<T> activation_slope[kActivationKindCount];  // null of those without a slope for each element
     ActivationBackward<T> backward_of_slope;                    // dx = dy * source, whichever activation it is the slope of
 
     ActivationSides<T> activation_sides[kActivationKindCount];  // null of those that are not two-sided
@@ -63,13 +63,11 @@ struct Kernels {
 
     // Normalisation of rows, and of columns: statistics first, then y; the gradients of gamma and beta first, then dx. See
     // kernels/normalize.h.
-    void (*layer_norm)(T* y, T* mean, T* mean_low, T* inv_std, const T* x, const T* gamma, const T* beta, std::size_t rows,
+    void (*layer_norm)(T* y, T* mean, T* inv_std, T* normalized, const T* x, const T* gamma, const T* beta, std::size_t rows,
                        std::size_t columns, double eps);
-    void (*layer_norm_backward)(T* dx, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std, const T* gamma,
-                                std::size_t rows, std::size_t columns);
-    void (*layer_norm_backward_parameters)(T* dgamma, T* dbeta, const T* dy, std::size_t dy_stride, const T* x,
-                                           std::size_t x_stride, const T* mean, const T* mean_low, const T* inv_std,
-                                           std::size_t rows, std::size_t n0, std::size_t n1);
+    void (*layer_norm_backward)(const LayerNormBackward<T>& a, std::size_t r0, std::size_t r1, double* sums);
+    void (*layer_norm_parameters_of_sums)(const LayerNormBackward<T>& a, const double* sums, std::size_t n0, std::size_t n1);
+    void (*layer_norm_parameters)(const LayerNormBackward<T>& a, std::size_t n0, std::size_t n1);
     void (*batch_statistics)(const BatchNorm<T>& batch, std::size_t n0, std::size_t n1);
     void (*running_statistics)(const BatchNorm<T>& batch, std::size_t n0, std::size_t n1);
     void (*batch_norm)(const BatchNorm<T>& batch, std::size_t r0, std::size_t r1, std::size_t n0, std::size_t n1);

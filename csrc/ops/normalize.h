@@ -9,24 +9,24 @@
 namespace trainstep {
 
 // y = (x - mean) / sqrt(variance + eps) * gamma + beta for each row of x, (rows, columns), and of each row the mean and
-// inv_std = 1 / sqrt(variance + eps): null where they are not wanted. mean_low: what the mean has lost in T. gamma and beta
+// inv_std = 1 / sqrt(variance + eps), and normalized = x^ = (x - mean) * inv_std: null where they are not wanted. gamma and beta
 // (columns) may be null.
 template <class T>
-void layer_norm(T* y, T* mean, T* mean_low, T* inv_std, const T* x, const T* gamma, const T* beta, std::size_t rows,
+void layer_norm(T* y, T* mean, T* inv_std, T* normalized, const T* x, const T* gamma, const T* beta, std::size_t rows,
                 std::size_t columns, double eps);
 
-// The gradients of x, gamma and beta from dy.
+// The gradients of x, gamma and beta, in one pass over dy and x; dgamma and dbeta null: of x alone. `sums`: room for
+// layer_norm_sums(rows, columns).
+constexpr std::size_t layer_norm_sums(std::size_t rows, std::size_t columns) {
+    return (rows + kSumRows - 1) / kSumRows * 2 * padded_wide(columns);
+}
 template <class T>
-void layer_norm_backward(T* dx, T* dgamma, T* dbeta, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std,
-                         const T* gamma, std::size_t rows, std::size_t columns);
-
-// Its parts: dx; and the gradients of gamma and beta, of the columns `some`.
+void layer_norm_backward(const LayerNormBackward<T>& a, double* sums);
+// Its parts, to the same bits: dx of all rows; and the gradients of gamma and beta, of the columns `some`.
 template <class T>
-void layer_norm_backward_input(T* dx, const T* dy, const T* x, const T* mean, const T* mean_low, const T* inv_std, const T* gamma,
-                               std::size_t rows, std::size_t columns);
+void layer_norm_backward_input(const LayerNormBackward<T>& a);
 template <class T>
-void layer_norm_backward_parameters(T* dgamma, T* dbeta, const T* dy, const T* x, const T* mean, const T* mean_low,
-                                    const T* inv_std, std::size_t rows, std::size_t columns, Range some);
+void layer_norm_backward_parameters(const LayerNormBackward<T>& a, Range some);
 
 // The same for each column: in training with the statistics of the batch, which move the running ones; otherwise with the running
 // ones.
