@@ -71,6 +71,8 @@ class Layer {
     // it need not. `units`: only these columns of y; all of them where the layer has no units.
     virtual void forward(Rows<T> y, T* z, Rows<const T> x, const BatchRows& rows, Range units) const = 0;
 
+    // Comes before each backward, which asks for backward_input or not.
+    virtual void begin_backward() {}
     // dz: the gradient with respect to what the layer's activation is applied to. dx = the gradient with respect to x times the
     // derivative of `below`: the dz of the layer below, which ends in that activation, taken from `source`, laid out as dx. Row by
     // row, as forward; x is what forward had. `units`: columns of dx.

@@ -2,8 +2,6 @@
 // x^ = (x - mean) / sqrt(variance + eps), from which the way back takes less than from x.
 #pragma once
 
-#include <atomic>
-
 #include "ops/elementwise.h"
 #include "ops/normalize.h"
 #include "program/layer.h"
@@ -35,18 +33,18 @@ class LayerNormLayer final : public Layer<T> {
         T *const inv_std = rows.training ? inv_std_ + rows.first : nullptr, *const normalized = rows.training ? at(rows) : nullptr;
         layer_norm<T>(y.at, nullptr, inv_std, normalized, x.at, gamma_, beta_, rows.count, this->in, eps_);
     }
+    void begin_backward() override { summed_ = false; }
     // Where the call is for all rows, the gradients of gamma and beta come with dx.
     void backward_input(Rows<T> dx, Rows<const T> dz, Rows<const T>, const T* source, const Activation& below,
                         const BatchRows& rows, Range) const override {
         const bool whole = affine_ && rows.count == rows.batch;
-        if (summed_.load(std::memory_order_relaxed) != whole) summed_.store(whole, std::memory_order_relaxed);
+        if (whole) summed_ = true;  // by one thread, for the others have no rows
         const LayerNormBackward<T> a = call(dx.at, dz.at, at(rows), inv_std_ + rows.first, rows.count);
         whole ? layer_norm_backward(a, sums_.template as<double>()) : layer_norm_backward_input(a);
         if (below.kind != ActivationKind::identity) activation_backward(below, dx.at, dx.at, source, rows.count, this->in);
     }
     void backward_columns(Rows<const T> dz, Rows<const T>, std::size_t batch, Range columns) override {
-        if (!summed_.load(std::memory_order_relaxed))
-            layer_norm_backward_parameters(call(nullptr, dz.at, normalized_, nullptr, batch), columns);
+        if (!summed_) layer_norm_backward_parameters(call(nullptr, dz.at, normalized_, nullptr, batch), columns);
     }
     void backward_parameter(std::size_t parameter, Rows<T> g, Rows<const T>, Rows<const T>, bool accumulate, std::size_t, Range,
                             Range columns) const override {
@@ -66,10 +64,10 @@ class LayerNormLayer final : public Layer<T> {
     double eps_;
     bool affine_;
     T *gamma_ = nullptr, *beta_ = nullptr;
-    Arena gradients_;  // of gamma and beta
-    Arena kept_;       // of a pass of training
-    Arena sums_;       // of backward
-    mutable std::atomic<bool> summed_{false};
+    Arena gradients_;              // of gamma and beta
+    Arena kept_;                   // of a pass of training
+    Arena sums_;                   // of backward
+    mutable bool summed_ = false;  // whether the gradients of gamma and beta came with dx
     T *inv_std_ = nullptr, *normalized_ = nullptr;
 };
 

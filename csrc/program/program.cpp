@@ -179,6 +179,12 @@ void Program<T>::plan_inference() {
     places_ = owner.size();
 }
 
+// By begin and backward_from: the threads of a team that backward_inputs is shared by would come each at another time.
+template <class T>
+void Program<T>::begin_backward() {
+    for (const auto& layer : layers_) layer->begin_backward();
+}
+
 template <class T>
 void Program<T>::begin_inference() {
     for (const auto& layer : layers_) layer->begin_inference();
@@ -295,6 +301,7 @@ void Program<T>::begin(const T* x, std::size_t batch, bool training) {
     reserve(batch);
     x_ = x, batch_ = batch, training_ = training, sides_ = nullptr;
     if (!training) return begin_inference();
+    begin_backward();
     for (const Drawing& d : drawing_) d.layer->draw(d.seed, passes_);
     ++passes_;
 }
@@ -474,6 +481,7 @@ void Program<T>::forward_to(T* y, bool watched) {
 // dy, and dx where the first layer passes its gradient on, are for once the places of gradients, so that nothing is copied.
 template <class T>
 void Program<T>::backward_from(const T* dy, T* dx, bool watched) {
+    begin_backward();
     const std::size_t last = layers_.size() - 1;
     const bool identity = is_identity(layers_[last]->activation);
     if (dx && !watched && x_readers_.size() == 1 && layers_[0]->passes_gradient() && !shares_gradient(0) &&

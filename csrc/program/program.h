@@ -215,6 +215,7 @@ class Program {
     void add_node(const LayerSpec& spec, const std::string& name, std::size_t input, std::size_t past = kNone);
     void plan_inference();
     void begin_inference();
+    void begin_backward();
     // Who reads what a layer's output or x is.
     const std::vector<std::size_t>& readers(std::size_t layer) const { return layer == kX ? x_readers_ : nodes_[layer].readers; }
     // Whether the gradient of what comes out of a layer is that of its one reader, in the same place.
