@@ -443,7 +443,7 @@ def test_killed_at_any_moment_the_file_is_whole(tmp_path: Path) -> None:
     trainer.save(path)
     first = [float(view.flat[0]) for view in trainer.model.parameters().values()]
     saved = 0
-    for _ in range(50):
+    for _ in range(25):
         process = subprocess.Popen([sys.executable, "-c", SAVING, path], stdout=subprocess.PIPE)
         assert process.stdout is not None
         assert process.stdout.readline().strip() == b"ready"

@@ -234,11 +234,11 @@ def confusion_matrix(
     dtype = np.dtype(np.int64 if sample_weight is None else np.float64)
     check_out("confusion_matrix", "out", out, (classes, classes), dtype)
     predicted = _predicted(scores)
-    matrix = np.array(
-        [[s[(wanted == c) & (predicted == d)].sum() for d in range(classes)] for c in range(classes)], np.float64
-    ).astype(dtype)
+    known = predicted >= 0
+    matrix = np.zeros((classes, classes), np.longdouble)
+    np.add.at(matrix, (wanted[known], predicted[known]), s[known])
     if out is None:
-        return matrix
+        return matrix.astype(dtype)
     out[...] = matrix
     return out
 
