@@ -287,8 +287,30 @@ def test_two_fits_are_under_way_at_once(models: int) -> None:
     """Each waits, in the middle of its epoch, until the other is in the middle of its own; so does one model's lock not stand."""
     x, y = classes(100_000, 32, 4)
     both_inside = threading.Barrier(2)
-    trainers = [ts.Trainer(network((32, 64, 4), dtype="float32")) for _ in range(models)]
-    in_parallel(lambda i: fit_until_called(trainers[i % models], x, y, lambda: both_inside.wait(60)), 2)
+    networks = [network((32, 64, 4), dtype="float32") for _ in range(models)]
+    trainers = [ts.Trainer(networks[i % models]) for i in range(2)]
+    in_parallel(lambda i: fit_until_called(trainers[i], x, y, lambda: both_inside.wait(60)), 2)
+
+
+def test_a_trainer_is_in_one_threads_fit_at_a_time() -> None:
+    """Another thread's is refused before it changes anything; one from a callback of the first is not."""
+    x, y = classes(60, 8, 4)
+    trainer, alone = (ts.Trainer(network((8, 16, 4), dtype="float32")) for _ in range(2))
+    refused = []
+
+    class Both(ts.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, values: dict[str, Any]) -> None:
+            if epoch != 2:
+                return
+            with ThreadPoolExecutor(1) as other:
+                refused.append(other.submit(trainer.fit, x[:7], y[:7], epochs=3).exception())
+            trainer.fit(x[:20], y[:20], epochs=1)
+
+    trainer.fit(x, y, epochs=2, callbacks=[Both()])
+    assert str(refused[0]) == "fit: another thread is in a fit of this trainer, expected one at a time"
+    alone.fit(x, y, epochs=2)
+    alone.fit(x[:20], y[:20], epochs=1)
+    assert (trainer.epoch, bits(trainer.model)) == (alone.epoch, bits(alone.model))
 
 
 def test_a_callback_may_use_the_model_that_is_trained() -> None:

@@ -571,9 +571,12 @@ class BoundTrainer {
         loss_call.put_into(pass);
         Totals totals;
         std::optional<MetricSums<T>> metrics;  // of this call alone: another thread may measure at the same time
-        if (metrics_of_) metrics.emplace(trainer_.unfinished_metrics).clear();
         {
             const WithoutGil released;
+            if (metrics_of_) {
+                const std::scoped_lock held(trainer_.program().lock);  // a fit adds to those
+                metrics.emplace(trainer_.unfinished_metrics).clear();
+            }
             totals = trainer_.evaluate(data.data, pass, metrics ? *metrics : none_);
         }
         if (breath.raised) throw py::error_already_set();

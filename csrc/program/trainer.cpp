@@ -498,7 +498,10 @@ void Trainer<T>::begin_fit() {
 
 template <class T>
 void Trainer<T>::fit_epoch(const Data<T>& data, const Pass& pass) {
-    program_->last_writer = nullptr;
+    {
+        const std::scoped_lock held(program_->lock);
+        program_->last_writer = nullptr;
+    }
     pass_updates_ = unfinished.updates;
     const std::size_t end = pass.drop_last ? data.x.rows / pass.batch_size * pass.batch_size : data.x.rows;
     for (std::size_t first = std::size_t(unfinished.rows); first < end; first += pass.batch_size) {

@@ -101,7 +101,8 @@ class Trainer {
     double step(const Data<T>& batch, Pass pass = {});
 
     // An epoch over a table, from where `unfinished` says on: one update for every pass.accumulate batches and for what is left of
-    // them at the end.
+    // them at the end. What belongs to the epoch is the calling thread's alone: a trainer is in one fit at a time, while other
+    // threads may step and evaluate, and other trainers use the same program.
     void fit_epoch(const Data<T>& data, const Pass& pass);
     // One batch of an epoch whose data comes bit by bit; updates: whether none is waited for.
     void fit_batch(const Data<T>& batch, Pass pass, bool updates);

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -537,6 +538,8 @@ class Trainer:
             Where an argument does not fit; nothing has been changed then.
         DivergenceError
             Where a step's loss is not finite: see on_divergence.
+        RuntimeError
+            Where another thread is in a fit of this trainer.
         KeyboardInterrupt
             Where Ctrl-C was pressed.
 
@@ -585,6 +588,25 @@ class Trainer:
                 "validation_data[2] (sample_weight)",
                 self._custom_loss,
             )
+        with self._run(x, y, called) as run:
+            self._begin(feed, x)
+            self._resume(called)
+            history = History()
+            bar = Bar(epochs, feed.updates(0)) if progress else None
+            with closing(bar) if bar else nullcontext(), running(called, self):
+                last = self.epoch + epochs
+                if self.epoch > self._ended:
+                    self._end_epoch(run, validation, last, history)
+                for _ in range(epochs):
+                    if run.stopped or not self._epoch(feed, run, on_divergence == "restore", bar):
+                        break
+                    values = self._end_epoch(run, validation, last, history)
+                    if bar:
+                        bar.end_epoch(values)
+        return history
+
+    def _begin(self, feed: "Arrays | Stream", x: Any) -> None:
+        """Go on with the epoch that is not over where the feed may be of it, or else begin one."""
         self._core.set_fit()  # leaves out what waited for an update
         if self._unfinished_of != feed.identity:
             self._core.unfinished = (0.0, 0.0, 0, 0, 0, 0, 0)
@@ -598,20 +620,6 @@ class Trainer:
                 )
             self._model._standardize("fit", x)
         self._unfinished_of = feed.identity
-        self._resume(called)
-        history = History()
-        bar = Bar(epochs, feed.updates(0)) if progress else None
-        with closing(bar) if bar else nullcontext(), self._run(x, y, called) as run, running(called, self):
-            last = self.epoch + epochs
-            if self.epoch > self._ended:
-                self._end_epoch(run, validation, last, history)
-            for _ in range(epochs):
-                if run.stopped or not self._epoch(feed, run, on_divergence == "restore", bar):
-                    break
-                values = self._end_epoch(run, validation, last, history)
-                if bar:
-                    bar.end_epoch(values)
-        return history
 
     def _resume(self, called: list[Callback]) -> None:
         """Give callbacks the states that a file had of callbacks of their class, in order."""
@@ -703,8 +711,11 @@ class Trainer:
 
     @contextmanager
     def _run(self, x: Any, y: Any, callbacks: list[Callback]) -> Iterator["_Run"]:
-        run = _Run(x, y, callbacks)
-        self._runs.append(run)  # a list, for a callback may call fit itself
+        run = _Run(x, y, callbacks, threading.get_ident())
+        with _beginning:
+            if self._runs and self._runs[0].thread != run.thread:
+                raise RuntimeError("fit: another thread is in a fit of this trainer, expected one at a time")
+            self._runs.append(run)  # a list, for a callback may call fit itself
         try:
             yield run
         finally:
@@ -798,6 +809,9 @@ def _loss_of(loss: Any) -> Loss | CustomLoss:
     return custom
 
 
+_beginning = threading.Lock()  # so that of two threads that begin a fit of a trainer one sees the other
+
+
 @dataclass(eq=False)
 class _Run:
     """One `fit`, while it runs."""
@@ -805,6 +819,7 @@ class _Run:
     x: Any
     y: Any
     callbacks: list[Callback]
+    thread: int
     stopped: bool = False
     seconds: float = 0.0  # of the epoch
 
