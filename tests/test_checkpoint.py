@@ -1,7 +1,9 @@
 """Trainer.save and Trainer.load: the same bits as the run that was not stopped, and files that are whole or refused."""
 
+import copy
 import json
 import os
+import pickle
 import signal
 import struct
 import subprocess
@@ -434,6 +436,15 @@ while True:
         view += 1
     trainer.save(sys.argv[1])
 """
+
+
+@pytest.mark.parametrize("copies", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_trainer_is_copied_by_save_and_load_alone(copies: Callable[[Any], Any]) -> None:
+    trainer = ts.Trainer(Sequential(Dense(4, 3)))
+    with pytest.raises(TypeError, match="^Trainer: a trainer cannot be pickled or copied, expected save and load$"):
+        copies(trainer)
+    with pytest.raises(TypeError, match=r"^diagnose: model is a Trainer, expected a trainstep\.nn\.Sequential$"):
+        ts.diagnose(trainer, np.ones((2, 4)), [0, 1])  # type: ignore[arg-type]
 
 
 def test_killed_at_any_moment_the_file_is_whole(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -12,15 +14,20 @@ def whole_file(path: str) -> Iterator[str]:
     """Give the name of a file to write beside `path`, which takes its place when the block ends, and is gone where it raises.
 
     What stands in the file is on the disk before the name changes, and the name before this returns: whoever is killed leaves
-    the old file or the new one. What processes that were killed had begun is removed by the next that writes.
+    the old file or the new one. What processes that were killed had begun is removed by the next that writes. Where `path` is a
+    link, all this is of the file that it leads to. A file that was there keeps its mode; what is no file, a device or a pipe,
+    stays, with an OSError.
     """
+    path, mode = _place(path)
     directory, name = os.path.split(path)
     directory = directory or os.curdir
     with suppress(OSError):  # what is wrong with the place is said where the file is opened
         _remove_left(directory, name)
-    partial = f"{path}.{os.getpid()}{PARTIAL}"
+    partial = _partial(path)
     try:
         yield partial
+        if mode is not None:
+            os.chmod(partial, mode)
         _to_disk(partial)
         os.replace(partial, path)
         with suppress(OSError):  # a directory cannot be opened everywhere
@@ -28,6 +35,33 @@ def whole_file(path: str) -> Iterator[str]:
     finally:
         if os.path.exists(partial):
             os.remove(partial)
+
+
+def check_whole_file(path: str) -> None:
+    """Raise the OSError that `whole_file` would end in."""
+    partial = _partial(_place(path)[0])
+    with open(partial, "xb"):
+        pass
+    os.remove(partial)
+
+
+def _partial(path: str) -> str:
+    return f"{path}.{os.getpid()}{PARTIAL}"
+
+
+def _place(path: str) -> tuple[str, int | None]:
+    """Give the path behind links, and the mode of the file that is there."""
+    if os.path.islink(path):
+        path = os.path.realpath(path)
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return path, None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return path, stat.S_IMODE(mode)
 
 
 def _remove_left(directory: str, name: str) -> None:

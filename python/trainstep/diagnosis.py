@@ -222,6 +222,8 @@ def diagnose(
     >>> ts.diagnose(model, x[:100] * 16, y[:100]).verdict
     'saturated'
     """
+    if not isinstance(model, Sequential):
+        raise TypeError(f"diagnose: model is a {type(model).__name__}, expected a trainstep.nn.Sequential")
     return examine(Trainer(copy.deepcopy(model), loss=loss, optimizer=copy.deepcopy(optimizer)), x, y)
 
 

@@ -621,6 +621,9 @@ class Trainer:
             self._model._standardize("fit", x)
         self._unfinished_of = feed.identity
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("Trainer: a trainer cannot be pickled or copied, expected save and load")
+
     def _resume(self, called: list[Callback]) -> None:
         """Give callbacks the states that a file had of callbacks of their class, in order."""
         states, self._callback_states = self._callback_states, []

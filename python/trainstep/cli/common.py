@@ -12,6 +12,8 @@ from typing import Any, NoReturn, TextIO
 
 import numpy as np
 
+from trainstep._files import check_whole_file
+
 STDOUT = Path("-")  # where --json may go, besides a file
 
 
@@ -97,6 +99,10 @@ def widths(text: str) -> list[int]:
 # --- paths -----------------------------------------------------------------------------------------------------------------------
 
 
+# What is written beside the path first, and takes its place as a whole.
+WHOLE_FILES = ("--save", "--log", "--checkpoint")
+
+
 def check_file(option: str, path: Path | None) -> None:
     """Raise UsageError unless a file can be written at this path."""
     if path is None:
@@ -107,6 +113,11 @@ def check_file(option: str, path: Path | None) -> None:
         raise UsageError(f"{option}: {path} is a directory")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UsageError(f"{option}: {path} cannot be written, permission denied")
+    if option in WHOLE_FILES:
+        try:
+            check_whole_file(str(path))
+        except OSError as error:
+            raise UsageError(f"{option}: {path} cannot be written, {str(error.strerror).lower()}") from None
 
 
 def check_directory(option: str, path: Path | None) -> None:
@@ -149,7 +160,7 @@ def add_no_progress(parser: Any) -> None:
 
 def shows_progress(arguments: argparse.Namespace) -> bool:
     """Whether somebody may look at a progress bar."""
-    return not (arguments.no_progress or getattr(arguments, "quiet", False)) and sys.stderr.isatty()
+    return not (arguments.no_progress or getattr(arguments, "quiet", False)) and sys.stderr is not None and sys.stderr.isatty()
 
 
 def says(arguments: argparse.Namespace) -> bool:
