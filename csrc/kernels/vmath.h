@@ -132,11 +132,17 @@ struct Reduced {
     }
 };
 
+// exp(x) where exp_min <= x <= exp_max, or NaN.
+template <class T>
+TRAINSTEP_INLINE Vec<T> exp_in_range(Vec<T> x) {
+    const Reduced<T> k(x);
+    return ldexp(k.exp_r(), k.shifted);
+}
+
 // exp(x) where x <= exp_max or NaN.
 template <class T>
 TRAINSTEP_INLINE Vec<T> exp_below_max(Vec<T> x) {
-    const Reduced<T> k(max(set1<T>(VmathConstants<T>::exp_min), x));
-    return ldexp(k.exp_r(), k.shifted);
+    return exp_in_range<T>(max(set1<T>(VmathConstants<T>::exp_min), x));
 }
 
 // exp(x) = 2^n exp(r).
