@@ -350,13 +350,47 @@ TRAINSTEP_INLINE T reduce_max(Vec<T> v) {
     return reduce_halves<T, kWidth<T> / 2>(v, [](Vec<T> a, Vec<T> b) __attribute__((always_inline)) { return max(a, b); });
 }
 
+// The lower and the upper half of a vector of float in double precision, and both rounded back. (g++ 12 takes
+// __builtin_convertvector apart into quarters.)
+#if defined(__AVX512F__)
+TRAINSTEP_INLINE F64 widen_low(F32 x) {
+    return (F64)_mm512_maskz_cvtps_pd(0xff, _mm512_maskz_extractf32x8_ps(0xff, (__m512)x, 0));
+}
+TRAINSTEP_INLINE F64 widen_high(F32 x) {
+    return (F64)_mm512_maskz_cvtps_pd(0xff, _mm512_maskz_extractf32x8_ps(0xff, (__m512)x, 1));
+}
+TRAINSTEP_INLINE F32 rounded_halves(F64 low, F64 high) {
+    const __m256 half[2] = {_mm512_maskz_cvtpd_ps(0xff, (__m512d)low), _mm512_maskz_cvtpd_ps(0xff, (__m512d)high)};
+    return (F32)_mm512_maskz_insertf32x8(0xffff, _mm512_castps256_ps512(half[0]), half[1], 1);
+}
+#elif defined(__AVX2__)
+TRAINSTEP_INLINE F64 widen_low(F32 x) { return (F64)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)x)); }
+TRAINSTEP_INLINE F64 widen_high(F32 x) { return (F64)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)x, 1)); }
+TRAINSTEP_INLINE F32 rounded_halves(F64 low, F64 high) {
+    return (F32)_mm256_set_m128(_mm256_cvtpd_ps((__m256d)high), _mm256_cvtpd_ps((__m256d)low));
+}
+#else
+typedef float HalfF32 __attribute__((vector_size(kVectorBytes / 2)));
+template <int half>
+TRAINSTEP_INLINE F64 widen_half(F32 x) {
+    HalfF32 halves[2];
+    __builtin_memcpy(halves, &x, sizeof x);
+    return __builtin_convertvector(halves[half], F64);
+}
+TRAINSTEP_INLINE F64 widen_low(F32 x) { return widen_half<0>(x); }
+TRAINSTEP_INLINE F64 widen_high(F32 x) { return widen_half<1>(x); }
+TRAINSTEP_INLINE F32 rounded_halves(F64 low, F64 high) {
+    const HalfF32 halves[2] = {__builtin_convertvector(low, HalfF32), __builtin_convertvector(high, HalfF32)};
+    F32 result;
+    __builtin_memcpy(&result, halves, sizeof result);
+    return result;
+}
+#endif
+
 // The squares of x's lanes, added to sums in double precision.
 TRAINSTEP_INLINE F64 add_squares(F64 sums, F64 x) { return fma(x, x, sums); }
 TRAINSTEP_INLINE F64 add_squares(F64 sums, F32 x) {
-    typedef float Half __attribute__((vector_size(kVectorBytes / 2)));
-    Half half[2];
-    __builtin_memcpy(half, &x, sizeof x);
-    const F64 low = __builtin_convertvector(half[0], F64), high = __builtin_convertvector(half[1], F64);
+    const F64 low = widen_low(x), high = widen_high(x);
     return fma(low, low, fma(high, high, sums));
 }
 

@@ -17,21 +17,10 @@ struct Wide<double> {
     F64 low;
 };
 
-TRAINSTEP_INLINE Wide<float> wide(F32 x) {
-    typedef float Half __attribute__((vector_size(kVectorBytes / 2)));
-    Half half[2];
-    __builtin_memcpy(half, &x, sizeof x);
-    return {__builtin_convertvector(half[0], F64), __builtin_convertvector(half[1], F64)};
-}
+TRAINSTEP_INLINE Wide<float> wide(F32 x) { return {widen_low(x), widen_high(x)}; }
 TRAINSTEP_INLINE Wide<double> wide(F64 x) { return {x}; }
 
-TRAINSTEP_INLINE F32 rounded(Wide<float> x) {
-    typedef float Half __attribute__((vector_size(kVectorBytes / 2)));
-    const Half half[2] = {__builtin_convertvector(x.low, Half), __builtin_convertvector(x.high, Half)};
-    F32 result;
-    __builtin_memcpy(&result, half, sizeof result);
-    return result;
-}
+TRAINSTEP_INLINE F32 rounded(Wide<float> x) { return rounded_halves(x.low, x.high); }
 TRAINSTEP_INLINE F64 rounded(Wide<double> x) { return x.low; }
 
 // kWidth<T> doubles in memory, in an order of their own.
