@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -13,6 +14,18 @@
 #endif
 
 namespace trainstep {
+
+// There is no memory for so many bytes.
+class OutOfMemory final : public std::bad_alloc {
+  public:
+    explicit OutOfMemory(std::size_t bytes) {
+        std::snprintf(text_, sizeof text_, "there is no memory for %.4g GiB", double(bytes) / double(1 << 30));
+    }
+    const char* what() const noexcept override { return text_; }
+
+  private:
+    char text_[64];
+};
 
 inline constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector
 inline constexpr std::size_t kPair = 128;  // lines that a processor may fetch together, though another thread writes one of them
@@ -34,10 +47,10 @@ class Arena {
     Arena() = default;
     explicit Arena(std::size_t bytes) : bytes_(bytes) {
         if (bytes == 0) return;
-        if (bytes > std::size_t(-1) / 2) throw std::bad_alloc();
+        if (bytes > std::size_t(-1) / 2) throw OutOfMemory(bytes);
         const std::size_t rounded = (bytes + kPair - 1) / kPair * kPair;
         data_ = std::aligned_alloc(kPair, rounded);
-        if (!data_) throw std::bad_alloc();
+        if (!data_) throw OutOfMemory(bytes);
 #ifdef __linux__
         // As NumPy does for its large arrays: fewer TLB entries. A kernel that has no huge pages to give ignores it.
         constexpr std::size_t page = 4096, large = std::size_t{4} << 20;

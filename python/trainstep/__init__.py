@@ -4,17 +4,8 @@ Four levels, each usable alone: `ops` (and `reference`, the same in NumPy), bare
 `losses` and `metrics`, the things a trainer is made of; `nn`, networks; `Trainer`, training runs.
 """
 
-try:
-    from trainstep import _core
-except ImportError as error:
-    if "TRAINSTEP_" in str(error):  # the core's own words about a setting: nothing to add
-        raise
-    raise ImportError(
-        f"trainstep's compiled core cannot be imported ({error}). Install the package (pip install .) rather than "
-        "importing it from its source tree, with the Python version that it was built for."
-    ) from error
-
-from trainstep import averages, callbacks, data, init, losses, metrics, nn, ops, optim, plots, recipe, reference, schedules
+from trainstep import _startup  # noqa: F401, I001 - before all that imports the core
+from trainstep import _core, averages, callbacks, data, init, losses, metrics, nn, ops, optim, plots, recipe, reference, schedules
 from trainstep._runtime import (
     config,
     get_include,

@@ -33,13 +33,19 @@ def _kinds() -> dict[str, Kind]:
     return {
         "flip": Kind(part, lambda i: 0.5, lambda p, i: augment.HorizontalFlip(p)),
         "vflip": Kind(part, lambda i: 0.5, lambda p, i: augment.VerticalFlip(p)),
-        "crop": Kind(count, lambda i: max(1, i.height // 8), lambda padding, i: augment.RandomCrop(int(padding))),
+        "crop": Kind(count, lambda i: max(1, i.height // 8), _crop),
         "scale": Kind(part, lambda i: 0.1, lambda by, i: augment.RandomScale(1 - by, 1 + by)),
         "rotation": Kind(positive, lambda i: 10.0, lambda degrees, i: augment.RandomRotation(degrees)),
         "cutout": Kind(count, lambda i: max(1, i.height // 4), lambda size, i: augment.Cutout(int(size))),
         "noise": Kind(positive, lambda i: 0.1, lambda by, i: augment.GaussianNoise(by * i.spread)),
         "mixup": Kind(positive, lambda i: 0.2, lambda alpha, i: augment.Mixup(alpha, classes=i.classes)),
     }
+
+
+def _crop(padding: float, images: Images) -> Any:
+    if padding >= images.height:
+        raise ValueError(f"crop:{padding:g} may leave nothing of images of {images.height} rows")
+    return ts.data.augment.RandomCrop(int(padding))
 
 
 def option(text: str) -> list[tuple[str, float | None]]:

@@ -26,7 +26,10 @@ class Interrupted(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that leaves it to main() to print errors, in one line and without the usage."""
+    """An ArgumentParser that takes whole names, and leaves it to main() to print errors, in one line and without the usage."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         """Hand the message to main()."""
@@ -91,9 +94,9 @@ def part(text: str) -> float:
 def widths(text: str) -> list[int]:
     """Read numbers of units."""
     try:
-        return [count(number) for number in text.split(",")]
+        return [int(_number(number, int, lambda n: 1 <= n < 2**31, "a width")) for number in text.split(",")]
     except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of widths such as 128,64") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of widths such as 128,64, each from 1 to 2^31 - 1") from None
 
 
 # --- paths -----------------------------------------------------------------------------------------------------------------------
@@ -146,6 +149,11 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Sequence[Path] = (
 
 
 # --- what is said ----------------------------------------------------------------------------------------------------------------
+
+
+def counted(number: int, what: str) -> str:
+    """Say how many there are: 1 epoch, 2 epochs."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:

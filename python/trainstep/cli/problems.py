@@ -125,7 +125,11 @@ def with_validation(arguments: argparse.Namespace, train: Part, stratify: bool =
     """Split the validation part off what is trained on, where one is asked for."""
     if arguments.validation is None:
         return train, None
-    return split(*train, arguments.validation, arguments.seed, stratify)
+    try:
+        return split(*train, arguments.validation, arguments.seed, stratify)
+    except ValueError as error:  # a part without rows, or with fewer than there are classes
+        what = str(error).removeprefix("train_test_split: ")
+        raise UsageError(f"--validation: {what}") from error
 
 
 def accuracy(x: Array, y: Array) -> Callable[[ts.nn.Sequential], list[Measure]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import trainstep as ts
 from trainstep.cli import augmentation
-from trainstep.cli.common import print_aligned
+from trainstep.cli.common import counted, print_aligned
 from trainstep.cli.problems import Measure, Problem
 
 _OF_OUTPUT = ("command", "json", "plot", "save", "checkpoint", "every", "resume", "log", "tensorboard", "quiet", "no_progress")
@@ -104,7 +104,7 @@ def described(arguments: argparse.Namespace, trainer: ts.Trainer, batch_size: in
     return (
         f"network {'-'.join(map(str, _widths(model)))}{''.join(f', {part}' for part in layers)}, {model.num_parameters:,} "
         f"parameters{dtype}{precision}; {', '.join([optimizer, *rules])}{augment}, lr {arguments.lr:g}{course}{warmup}, "
-        f"batch {batch_size}{accumulate}, {arguments.epochs} epochs{stopping}, seed {arguments.seed}"
+        f"batch {batch_size}{accumulate}, {counted(arguments.epochs, 'epoch')}{stopping}, seed {arguments.seed}"
     )
 
 

@@ -18,6 +18,7 @@ from trainstep.cli.common import (
     check_directory,
     check_outputs,
     count,
+    counted,
     part,
     says,
     seed,
@@ -47,7 +48,7 @@ def add(commands: Any) -> None:
     )
     train.set_defaults(command=_train)
     train.add_argument("dataset", metavar="DATASET", help=f"{', '.join(DATASETS)}, or a table: FILE{', FILE'.join(TABLES)}")
-    train.add_argument("paths", metavar="PATH", nargs="*", type=Path, help="of mnist: the directory of its IDX files, or an .npz")
+    train.add_argument("paths", metavar="PATH", nargs="*", default=[], type=Path, help="of mnist: its directory, or an .npz")
     table = train.add_argument_group("of a table", "All its columns but the target must hold numbers, with none missing.")
     table.add_argument("--target", metavar="NAME", help="the column to predict")
     table.add_argument(
@@ -155,7 +156,7 @@ def _train(arguments: argparse.Namespace) -> None:
         print(problem.about())
         print(reports.described(arguments, trainer, batch_size))
         if begun:
-            print(f"goes on from {arguments.checkpoint}, after {trainer.epoch} epochs, {begun:,} steps")
+            print(f"goes on from {arguments.checkpoint}, after {counted(trainer.epoch, 'epoch')}, {counted(begun, 'step')}")
         sys.stdout.flush()  # before the progress bar, which goes to stderr
     saver = [] if arguments.checkpoint is None else [checkpoints.Saver(arguments.checkpoint, arguments.every or 1, run)]
     start = time.perf_counter()
