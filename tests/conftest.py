@@ -5,6 +5,7 @@ The ISA level is chosen once, at import, so a run of pytest tests one level. tes
 """
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -30,6 +31,11 @@ def straddling_sizes(dtype: object, grain: int = 4096) -> list[int]:
     """Sizes around a vector, several vectors, and the grain that work is cut at between threads."""
     width = vector_width(dtype)
     return sorted({0, 1, width - 1, width, width + 1, 2 * width, 4 * width + 3, grain - 1, grain, grain + 1, 5 * grain + 7})
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C be tested: what a shell starts in the background ignores it, and so does all that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

@@ -867,7 +867,13 @@ BIG: dict[str, tuple[list[Any], tuple[int, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("always", [True, False], ids=["shared always", "shared where it pays"])
+@pytest.mark.parametrize(
+    "always",
+    [
+        pytest.param(True, id="shared always"),
+        pytest.param(False, id="shared where it pays", marks=pytest.mark.one_level),
+    ],
+)
 @pytest.mark.parametrize("place", BIG)
 def test_bits_do_not_depend_on_threads(place: str, always: bool, dtype: np.dtype) -> None:
     """Forward, backward and 8 steps of Adam, over batches that straddle a vector and a block of rows."""
@@ -898,6 +904,7 @@ def test_bits_do_not_depend_on_threads(place: str, always: bool, dtype: np.dtype
     assert seen[0] == seen[2]
 
 
+@pytest.mark.one_level
 @pytest.mark.parametrize("place", BIG)
 def test_a_fused_update_gives_the_same_bits(place: str, dtype: np.dtype, threads: int) -> None:
     layers, batches = BIG[place]

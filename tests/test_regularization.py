@@ -449,7 +449,7 @@ def test_max_norm_leaves_shorter_columns_and_biases_alone() -> None:
         assert_same_bits(held.parameters()[name], plain.parameters()[name])
 
 
-# --- paths: threads, large nets, fused updates ---------------------------------------------------------------------------------
+# --- paths: threads, large nets, fused updates; above the kernels, so that one level will do ------------------------------------
 
 PATHS: dict[str, tuple[tuple[int, ...], int]] = {
     "one hidden layer": ((64, 64, 10), 64),
@@ -461,6 +461,7 @@ PATHS: dict[str, tuple[tuple[int, ...], int]] = {
 }
 
 
+@pytest.mark.one_level
 @pytest.mark.parametrize("options", ["biases too", "clip", "max_norm", "all"])
 @pytest.mark.parametrize("path", PATHS)
 def test_bits_do_not_depend_on_threads(path: str, options: str, dtype: np.dtype) -> None:
@@ -479,6 +480,7 @@ def test_bits_do_not_depend_on_threads(path: str, options: str, dtype: np.dtype)
     assert all(each == trained[0] for each in trained)
 
 
+@pytest.mark.one_level
 @pytest.mark.parametrize("options", ["biases too", "all"])
 def test_bits_of_normed_nets_do_not_depend_on_threads(options: str, dtype: np.dtype) -> None:
     trained = []
@@ -496,6 +498,7 @@ def test_bits_of_normed_nets_do_not_depend_on_threads(options: str, dtype: np.dt
     assert trained[0] == trained[1] == trained[2]
 
 
+@pytest.mark.one_level
 @pytest.mark.parametrize("options", ["l1 and l2", "biases too"])
 @pytest.mark.parametrize("path", PATHS)
 def test_a_fused_update_with_penalties_gives_the_same_bits(path: str, options: str, dtype: np.dtype, threads: int) -> None:
@@ -530,6 +533,7 @@ def test_a_large_net_is_the_formulas(options: str, rule: str) -> None:
         close(view, wanted.net.p[name], name)
 
 
+@pytest.mark.one_level
 @pytest.mark.parametrize("options", ["biases too", "clip", "max_norm", "all"])
 def test_a_large_net_has_the_same_bits_for_any_number_of_threads(options: str) -> None:
     x, y = classes(128, LARGE[0], LARGE[-1])

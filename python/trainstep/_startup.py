@@ -1,13 +1,13 @@
 """The compiled core is imported here first, and where it cannot be, the user reads why."""
 
+import os.path
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 
 def _is_the_command() -> bool:
     """Whether this process is ``trainstep`` or ``python -m trainstep``."""
-    name = Path(sys.argv[0]).stem if getattr(sys, "argv", None) else ""
+    name = os.path.splitext(os.path.basename(sys.argv[0]))[0] if getattr(sys, "argv", None) else ""
     return name == "trainstep" or (name == "-m" and ("-m", "trainstep") in pairwise(sys.orig_argv))
 
 
