@@ -320,8 +320,9 @@ def test_what_an_activation_keeps(activation: Activation, columns: int, dtype: A
     np.testing.assert_array_equal(y, _core.activation(name, x, None, parameter))
     expected = _core.activation_backward(name, dy, x if name in _core.activations_of_input else y, None, parameter)
     x[...], y[...] = np.nan, np.nan
+    rtol = 8 * np.finfo(dtype).eps if name == "softplus" else 0.0  # whose derivative comes from x here
     for _ in range(2):
-        np.testing.assert_array_equal(model.backward(dy), expected)
+        np.testing.assert_allclose(model.backward(dy), expected, rtol)
 
 
 @pytest.mark.parametrize("sizes", [(64, 64, 10), (20, 100, 60, 10)], ids=str)

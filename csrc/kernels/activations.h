@@ -179,11 +179,15 @@ struct selu {
 struct softplus {  // y = log(1 + exp(x));  dx = dy * (1 - exp(-y))
     template <class T>
     static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
-        return max(zero<T>(), x) + log1p(exp(-abs(x)));
+        return max(zero<T>(), x) + log1p_to_1<T>(exp_below_max<T>(copysign(x, set1<T>(T(-1)))));
     }
     template <class T>
     static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> y, T) {
         return dy * -expm1(-y);
+    }
+    template <class T>
+    static TRAINSTEP_INLINE Vec<T> slope(Vec<T> x) {  // from forward's exp, where both are calculated
+        return TRAINSTEP_ISA::sigmoid(x);
     }
 };
 
@@ -399,7 +403,7 @@ struct softmax {  // y_j = exp(x_j - max x) / sum_k exp(x_k - max x);  dx = y * 
     static void forward_row(T* y, const T* x, std::size_t n, T) {
         const Vec<T> most = row_max<T>(x, n);
         const Vec<T> sum = row_sum<T>(n, [=](std::size_t j, auto part) __attribute__((always_inline)) {
-            const Vec<T> e = exp(get<T>(x + j, part) - most);
+            const Vec<T> e = exp_below_max<T>(get<T>(x + j, part) - most);
             put<T>(y + j, part, e);
             return e;
         });
@@ -424,8 +428,9 @@ struct log_softmax {  // y_j = (x_j - max x) - log(sum_k exp(x_k - max x));  dx 
     template <class T>
     static void forward_row(T* y, const T* x, std::size_t n, T) {
         const Vec<T> most = row_max<T>(x, n);
-        const Vec<T> log_sum = log(row_sum<T>(
-            n, [=](std::size_t j, auto part) __attribute__((always_inline)) { return exp(get<T>(x + j, part) - most); }));
+        const Vec<T> log_sum = log(row_sum<T>(n, [=](std::size_t j, auto part) __attribute__((always_inline)) {
+            return exp_below_max<T>(get<T>(x + j, part) - most);
+        }));
         map<T>(y, x, n, [=](Vec<T> v) __attribute__((always_inline)) { return (v - most) - log_sum; });
     }
     template <class T>

@@ -28,7 +28,10 @@ void fill_activation(Kernels<T>& k) {
             for_each_vector<T>(n, [=](std::size_t i, auto part) __attribute__((always_inline)) {
                 const Vec<T> v = get<T>(x + i, part), f = Formula::template forward<T>(v, parameter);
                 put<T>(y + i, part, f);
-                put<T>(slope + i, part, Formula::template backward<T>(set1<T>(T(1)), info(which).of_input ? v : f, parameter));
+                if constexpr (requires { Formula::template slope<T>(v); })
+                    put<T>(slope + i, part, Formula::template slope<T>(v));
+                else
+                    put<T>(slope + i, part, Formula::template backward<T>(set1<T>(T(1)), info(which).of_input ? v : f, parameter));
             });
         };
     }

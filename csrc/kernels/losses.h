@@ -176,7 +176,7 @@ struct softmax_rows {
             Vec<T> most = set1<T>(-T(__builtin_inf())), sum = zero<T>();
             for (std::size_t j = 0; j < a.columns; ++j) most = max(load(x[j]), most);  // NaN is passed over
             for (std::size_t j = 0; j < a.columns; ++j) {
-                const Vec<T> y = exp(load(x[j]) - most);
+                const Vec<T> y = exp_below_max<T>(load(x[j]) - most);
                 store<T>(e[j], y);
                 sum = sum + y;
             }
@@ -279,7 +279,7 @@ struct softmax_rows {
         for_each_block<T>(columns, [&](std::size_t first, std::size_t count) __attribute__((always_inline)) {
             Vec<T> part_of_total = zero<T>();
             for_each_vector<T>(count, [&](std::size_t j, auto part) __attribute__((always_inline)) {
-                const Vec<T> y = exp(get<T>(x + first + j, part) - most);
+                const Vec<T> y = exp_below_max<T>(get<T>(x + first + j, part) - most);
                 if (e) put<T>(e + first + j, part, y);
                 part_of_total = part_of_total + or_else<T>(y, part, zero<T>());
             });
@@ -509,11 +509,11 @@ struct logistic_error {
     template <class T, class V>
     static TRAINSTEP_INLINE V loss(V x, V t, const LossOptions<T>&) {
         const V u = rest<T>(x, t);
-        return log1p(exp(-abs(x))) + (u == zero<T>() ? zero<T>() : abs(x) * u);
+        return log1p_to_1<T>(exp_below_max<T>(-abs(x))) + (u == zero<T>() ? zero<T>() : abs(x) * u);
     }
     template <class T, class V>
     static TRAINSTEP_INLINE V gradient(V scale, V x, V t, const LossOptions<T>&) {
-        const V e = exp(-abs(x)), d = rest<T>(x, t) - e / (T(1) + e);
+        const V e = exp_below_max<T>(-abs(x)), d = rest<T>(x, t) - e / (T(1) + e);
         return scale * (x > zero<T>() ? d : -d);
     }
     template <class V>

@@ -28,6 +28,9 @@ struct VmathConstants<float> {
     // (log(1 + f) - f) / f^2, -0.25 <= f <= 0.5
     static constexpr float log_tail[] = {-0.5f,        0.333334625f,  -0.250001937f, 0.199903637f,  -0.166425332f,
                                          0.144757614f, -0.132106379f, 0.105928108f,  -0.0460420996f};
+    // (log(1 + x) - x) / x^2 in x - 1/2, 0 <= x <= 1
+    static constexpr float log1p_tail[] = {-0.378139555f, 0.179224908f,   -0.0932320952f, 0.0510880314f, -0.0289002899f,
+                                           0.0166686531f, -0.0102147199f, 0.0068941866f,  -0.0032215321f};
     // erf(x) / x - 1 in x^2, |x| <= erf_split; log(1 - erf(x)) in x, erf_split <= x <= erf_max
     static constexpr float erf_small[] = {0.128379151f,  -0.376125038f,  0.112819217f,
                                           -0.026770493f, 0.00499895914f, -0.000602079963f};
@@ -72,6 +75,11 @@ struct VmathConstants<double> {
                                           0.05076952795430251,
                                           -0.02945920732707311,
                                           0.008116528561962785};
+    static constexpr double log1p_tail[] = {
+        -0.37813956756734241,   0.17922493693603653,     -0.093230366363697706,   0.051083446105597174,    -0.028943183160898694,
+        0.016788742474342987,   -0.0099099009314545881,  0.0059290122087137815,   -0.0035856609565145196,  0.0021876343824754102,
+        -0.0013445805520089585, 0.00083149871685525047,  -0.00051616644924109103, 0.00032236837193372325,  -0.00020650866041071594,
+        0.00013000268852996185, -6.7265753270599204e-05, 4.2500000481329037e-05,  -5.4843610903843872e-05, 3.4964999995177531e-05};
     static constexpr double erf_small[] = {0.12837916709551256,   -0.37612638903183343,    0.11283791670936949,
                                            -0.02686617064195855,  0.005223977596726496,    -0.0008548325484237606,
                                            0.0001205528046136397, -1.4924464664060418e-05, 1.644413417756923e-06,
@@ -186,6 +194,12 @@ TRAINSTEP_INLINE Vec<T> log1p_of(Vec<T> x) {
     const Vec<T> scale = (Vec<T>)((UVec<T>)p.mantissa - (UVec<T>)sum + (UVec<T>)one);  // 2^-n
     const Vec<T> f = (p.mantissa - one) + (x < set1<T>(T(0x1p25)) ? lost * scale : zero<T>());
     return copysign(log_of_parts<T>(p.exponent, f), x);
+}
+
+// log(1 + x) where 0 <= x <= 1, or NaN. (softplus with it, in samples: float 1.7, double 2.0 ULP.)
+template <class T>
+TRAINSTEP_INLINE Vec<T> log1p_to_1(Vec<T> x) {
+    return fma(polynomial<T>(x - T(0.5), VmathConstants<T>::log1p_tail), x * x, x);
 }
 
 // tanh(x) = h / (1 + h), h = expm1(2 |x|) / 2; as b - b b / (1 + h), b = min(h, 1), which rounds the quotient's errors away.
