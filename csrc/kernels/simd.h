@@ -353,9 +353,7 @@ TRAINSTEP_INLINE T reduce_max(Vec<T> v) {
 // The lower and the upper half of a vector of float in double precision, and both rounded back. (g++ 12 takes
 // __builtin_convertvector apart into quarters.)
 #if defined(__AVX512F__)
-TRAINSTEP_INLINE F64 widen_low(F32 x) {
-    return (F64)_mm512_maskz_cvtps_pd(0xff, _mm512_maskz_extractf32x8_ps(0xff, (__m512)x, 0));
-}
+TRAINSTEP_INLINE F64 widen_low(F32 x) { return (F64)_mm512_maskz_cvtps_pd(0xff, _mm512_maskz_extractf32x8_ps(0xff, (__m512)x, 0)); }
 TRAINSTEP_INLINE F64 widen_high(F32 x) {
     return (F64)_mm512_maskz_cvtps_pd(0xff, _mm512_maskz_extractf32x8_ps(0xff, (__m512)x, 1));
 }
