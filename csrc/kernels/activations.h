@@ -243,7 +243,7 @@ TRAINSTEP_INLINE Vec<T> gated(Vec<T> a, Vec<T> b) {
 
 // The normal distribution: how much of it lies below x, and x times its density there. The smaller side is exp(-r^2 / 2) times
 // erfc(r / sqrt(2)) exp(r^2 / 2) / 2, r = |x|; that, times r + middle, is a polynomial in (r - middle) / (r + middle) (minimax for
-// float, interpolated at Chebyshev's points for double, in 60-digit arithmetic, up to `most`, where exp is 0; relative error float
+// float, interpolated at Chebyshev's points for double, to values of 60 digits, up to `most`, where exp is 0; relative error float
 // 1.9e-8, double 3.4e-17).
 template <class T>
 struct NormalConstants;

@@ -28,7 +28,8 @@ struct VmathConstants<float> {
     // (log(1 + f) - f) / f^2, -0.25 <= f <= 0.5
     static constexpr float log_tail[] = {-0.5f,        0.333334625f,  -0.250001937f, 0.199903637f,  -0.166425332f,
                                          0.144757614f, -0.132106379f, 0.105928108f,  -0.0460420996f};
-    // (log(1 + x) - x) / x^2 in x - 1/2, 0 <= x <= 1
+    // (log(1 + x) - x) / x^2 in x - 1/2, 0 <= x <= 1: minimax for float, by least squares weighted anew, interpolated at
+    // Chebyshev's points for double; of log(1 + x) a relative error of 7.5e-9 and 8.1e-17
     static constexpr float log1p_tail[] = {-0.378139555f, 0.179224908f,   -0.0932320952f, 0.0510880314f, -0.0289002899f,
                                            0.0166686531f, -0.0102147199f, 0.0068941866f,  -0.0032215321f};
     // erf(x) / x - 1 in x^2, |x| <= erf_split; log(1 - erf(x)) in x, erf_split <= x <= erf_max
