@@ -1,7 +1,7 @@
 """What the tests of activations share: the functions of a name, what its derivative is taken from, and how far results may be off.
 
-Bounds are multiples of eps. Where y or a derivative vanishes by cancellation, or by factors that are rounded beside 1, no kernel is
-good to the last digits of it: its error is measured in what is cancelled.
+Bounds are multiples of eps times the value. Where a derivative vanishes by cancellation, or by factors that are rounded beside 1, no
+kernel is good to the last digits of it: its error is measured in what is cancelled.
 """
 
 from collections.abc import Callable
@@ -50,26 +50,40 @@ def away_from_ends(x: Array, distance: float = 1e-2) -> Array:
 
 def forward_bound(name: str, x: Array, y: Array, dtype: Any) -> Array:
     """What y = f(x) may be off by."""
-    x, y = np.abs(_finite(x)), _finite(y)
+    x, y = _finite(x), _finite(y)
     unit = eps(dtype)
     if name == "softmax":  # exp(x - max): the difference is rounded, and so are the terms of the sum
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(y > 0, unit * y * (6 + of_sum(y) - np.log(y)), 0) + tiny(dtype)
     if name == "log_softmax":
         return unit * (6 + of_sum(y) + np.abs(y))
-    return 4 * unit * (x if name in OF_INPUT else np.abs(y)) + tiny(dtype)
+    if name in OF_INPUT:  # x times a gate, whose denormals are rounded
+        return _of_gate(name, x) * (unit * np.abs(y) + tiny(dtype) * np.maximum(1, np.abs(x)))
+    return 4 * unit * np.abs(y) + tiny(dtype)
 
 
 def backward_bound(name: str, dy: Array, source: Array, dx: Array, dtype: Any) -> Array:
     """What dx = dy * f'(source) may be off by."""
-    dy, source, dx = np.abs(_finite(dy)), _finite(source), np.abs(_finite(dx))
+    dy, source, dx = _finite(dy), _finite(source), _finite(dx)
     unit = eps(dtype)
     if name == "softmax":
-        total = (dy * np.abs(source)).sum(axis=-1, keepdims=True)
-        return unit * np.abs(source) * (6 * dy + (6 + of_sum(dy)) * total) + tiny(dtype)
+        total = (np.abs(dy) * np.abs(source)).sum(axis=-1, keepdims=True)
+        return unit * np.abs(source) * (6 * np.abs(dy) + (6 + of_sum(dy)) * total) + tiny(dtype)
     if name == "log_softmax":
-        return unit * (6 * dy + (6 + of_sum(dy)) * np.exp(source) * dy.sum(axis=-1, keepdims=True)) + tiny(dtype)
-    return (5 * unit * dy if name in (*OF_INPUT, "selu") else 4 * unit * dx) + tiny(dtype)
+        return unit * (6 * np.abs(dy) + (6 + of_sum(dy)) * np.exp(source) * np.abs(dy).sum(axis=-1, keepdims=True)) + tiny(dtype)
+    if name in OF_INPUT:  # the gate, and x times the gate's derivative, of another sign below 0
+        gate = np.divide(exact_forward(name, source), source, out=np.zeros_like(source), where=source != 0)
+        with np.errstate(over="ignore"):
+            terms = np.abs(gate * dy) + np.abs(dx - gate * dy)
+            return _of_gate(name, source) * (unit * terms + tiny(dtype) * np.maximum(1, np.abs(source)) * np.maximum(1, np.abs(dy)))
+    return (5 * unit * np.abs(dy) if name == "selu" else 4 * unit * np.abs(dx)) + tiny(dtype)
+
+
+def _of_gate(name: str, x: Array) -> Array:
+    """What the gate of an activation of its input may be off by, in eps of it."""
+    if name == "gelu_tanh":  # the argument of exp is rounded: below 0, where that is steep, by so much of the result
+        return 6 + 4 * np.abs(np.clip(x, -30, 0) + 0.044715 * np.clip(x, -30, 0) ** 3)
+    return np.full_like(x, 9 if name == "gelu" else 6)
 
 
 def of_sum(a: Array) -> float:

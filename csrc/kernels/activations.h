@@ -270,7 +270,7 @@ struct Normal {
     TRAINSTEP_INLINE explicit Normal(Vec<T> x) {
         using C = NormalConstants<T>;
         const Vec<T> one = set1<T>(T(1)), r = min(set1<T>(C::most), abs(x)), half = T(-0.5) * r;
-        const Vec<T> exponent = half * r, lost = fma(half, r, -exponent), rounded = exp_in_range<T>(exponent);
+        const Vec<T> exponent = half * r, lost = rounded_away<T>(half, r, exponent), rounded = exp_in_range<T>(exponent);
         const Vec<T> bell = fma(rounded, lost, rounded), inverse = one / (r + C::middle);
         const Vec<T> t = fma(inverse, set1<T>(-2 * C::middle), one);
         const Vec<T> side = bell * (inverse * polynomial<T>(t, C::side));
@@ -299,7 +299,7 @@ struct Logistic {
     Vec<T> value, slope;
 
     TRAINSTEP_INLINE explicit Logistic(Vec<T> x) {
-        const Vec<T> smaller = TRAINSTEP_ISA::sigmoid(copysign(x, set1<T>(T(-1)))), larger = T(1) - smaller;
+        const Vec<T> smaller = sigmoid_of_minus_abs<T>(x), larger = T(1) - smaller;
         value = x < zero<T>() ? smaller : larger;
         slope = smaller * larger;
     }
@@ -317,7 +317,7 @@ struct gelu_tanh {
     }
     template <class T>
     static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
-        return gated<T>(TRAINSTEP_ISA::sigmoid(twice_u<T>(x)), x);
+        return gated<T>(Logistic<T>(twice_u<T>(x)).value, x);
     }
     template <class T>
     static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> x, T) {
@@ -329,7 +329,7 @@ struct gelu_tanh {
 struct silu {  // y = x * s, s = sigmoid(x);  dx = dy * (s + x * s * (1 - s))
     template <class T>
     static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
-        return gated<T>(TRAINSTEP_ISA::sigmoid(x), x);
+        return gated<T>(Logistic<T>(x).value, x);
     }
     template <class T>
     static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> x, T) {
@@ -350,16 +350,17 @@ struct hardswish {  // y = x * hardsigmoid(x);  dx = 0 up to -3, dy * (x / 3 + 1
     }
 };
 
-// y = x * t, t = tanh(softplus(x)) = n / (n + 2) with n = exp(x) * (exp(x) + 2);  dx = dy * (t + x * (1 - t^2) * sigmoid(x)).
-// Misra (BMVC 2020), equations 1 and 2. From x = 30 on t is 1.
+// y = x * t, t = tanh(softplus(x)) = n / (n + 2) with e = exp(x), n = e * (e + 2);  dx = dy * (t + x * (1 - t^2) * sigmoid(x)), and
+// (1 - t^2) * sigmoid(x) = r^2 * e * (1 + e) with r = 1 - t = 2 / (n + 2). Misra (BMVC 2020), equations 1 and 2. From x = 30 on t
+// is 1 and the rest of the slope 0.
 struct mish {
     template <class T>
     struct Gate {
-        Vec<T> t, rest;  // rest = 1 - t
+        Vec<T> e, t, r;
         TRAINSTEP_INLINE explicit Gate(Vec<T> x) {
-            const Vec<T> e = exp(min(set1<T>(T(30)), x)), n = e * (e + T(2));
-            t = n / (n + T(2));
-            rest = T(2) / (n + T(2));
+            e = exp_below_max<T>(min(set1<T>(T(30)), x));
+            const Vec<T> n = e * (e + T(2)), inverse = T(1) / (n + T(2));
+            t = n * inverse, r = inverse + inverse;
         }
     };
     template <class T>
@@ -369,7 +370,7 @@ struct mish {
     template <class T>
     static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> x, T) {
         const Gate<T> gate(x);
-        const Vec<T> slope = gate.rest * (T(1) + gate.t) * TRAINSTEP_ISA::sigmoid(x);
+        const Vec<T> slope = (gate.r * gate.e) * fma(gate.r, gate.e, gate.r);
         return dy * (gate.t + (x >= set1<T>(T(30)) ? zero<T>() : gated<T>(slope, x)));
     }
 };

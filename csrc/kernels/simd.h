@@ -273,6 +273,17 @@ inline constexpr int kMantissaBits = sizeof(T) == 4 ? 23 : 52;
 template <class T>
 inline constexpr T kRounder = T(3LL << (kMantissaBits<T> - 1));
 
+// a * b - product: what a product lost in rounding, exactly where nothing is denormal. Without FMA from the halves of mantissas
+// (Dekker: A floating-point technique for extending the available precision, Numerische Mathematik 18, 1971).
+template <class T>
+TRAINSTEP_INLINE Vec<T> rounded_away(Vec<T> a, Vec<T> b, Vec<T> product) {
+    if constexpr (kHasFma) return fma(a, b, -product);
+    const UVec<T> upper = ~UVec<T>{} << (kMantissaBits<T> / 2 + 1);
+    const Vec<T> a_high = (Vec<T>)((UVec<T>)a & upper), b_high = (Vec<T>)((UVec<T>)b & upper);
+    const Vec<T> a_low = a - a_high, b_low = b - b_high;
+    return (((a_high * b_high - product) + a_high * b_low) + a_low * b_high) + a_low * b_low;
+}
+
 // x * 2^n, rounded once, for an x near 1 (or NaN) and an integral n as far out as the result may overflow or be denormal;
 // n comes as shifted = n + kRounder, which is what rounding to n leaves.
 #if defined(__AVX512F__)
