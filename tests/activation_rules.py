@@ -1,7 +1,7 @@
 """What the tests of activations share: the functions of a name, what its derivative is taken from, and how far results may be off.
 
-Bounds are multiples of eps times the value. Where a derivative vanishes by cancellation, or by factors that are rounded beside 1, no
-kernel is good to the last digits of it: its error is measured in what is cancelled.
+Bounds are multiples of eps times the value. Where a derivative vanishes by cancellation, or by factors that are rounded beside 1,
+no kernel is good to the last digits of it: its error is measured in what is cancelled.
 """
 
 from collections.abc import Callable

@@ -92,7 +92,7 @@ def test_version_and_help(capsys: Capture) -> None:
         (["train", "digits", "--epo", "1"], "unrecognized arguments: --epo 1"),
         (["train", "digits", "--validation", "0.9999"], "--validation: test_size 0.9999 of 1437 rows leaves one part empty"),
         (["train", "digits", "--validation", "0.0001"], "--validation: the test part has 1 rows, fewer than the 10 classes"),
-        (["train", "digits", "--augment", "crop:8"], "--augment: crop:8 may leave nothing of images of 8 rows"),
+        (["train", "digits", "--augment", "crop:8"], "--augment: crop:8 may leave nothing of images of 8 x 8 pixels"),
         (["train", "digits", "--hidden", ""], "--hidden: '' is not a list of widths"),
         (["train", "digits", "--epochs", "0"], "--epochs: '0' is not a whole number of 1 or more"),
         (["train", "digits", "--batch-size", "1.5"], "--batch-size: '1.5' is not a whole number"),

@@ -607,11 +607,13 @@ def test_an_augmented_run_goes_on_in_the_same_bits(capsys: Capture) -> None:
             ["mnist", "rows.npz", "--augment", "flip"],
             "--augment is for images that have a height and a width, and rows.npz has rows",
         ),
+        (["mnist", "narrow.npz", "--augment", "crop:5"], "--augment: crop:5 may leave nothing of images of 9 x 5 pixels"),
     ],
 )
 def test_wrong_augmentation(capsys: Capture, arguments: list[str], message: str) -> None:
     labels = np.arange(4)
-    np.savez("rows.npz", x_train=np.eye(4), y_train=labels, x_test=np.eye(4), y_test=labels)
+    for name, images in {"rows.npz": np.eye(4), "narrow.npz": np.arange(180.0).reshape(4, 9, 5)}.items():
+        np.savez(name, x_train=images, y_train=labels, x_test=images, y_test=labels)
     assert message in refused(capsys, start=tuple(arguments))
 
 

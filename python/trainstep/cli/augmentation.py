@@ -14,9 +14,14 @@ from trainstep.cli.problems import Problem
 class Images:
     """What the numbers of --augment are measured by."""
 
-    height: int
+    shape: tuple[int, ...]  # height, width, and channels where it has them
     spread: float  # the standard deviation of all pixels
     classes: int
+
+    @property
+    def side(self) -> int:
+        """The shorter side."""
+        return min(self.shape[:2])
 
 
 @dataclass(frozen=True)
@@ -33,18 +38,18 @@ def _kinds() -> dict[str, Kind]:
     return {
         "flip": Kind(part, lambda i: 0.5, lambda p, i: augment.HorizontalFlip(p)),
         "vflip": Kind(part, lambda i: 0.5, lambda p, i: augment.VerticalFlip(p)),
-        "crop": Kind(count, lambda i: max(1, i.height // 8), _crop),
+        "crop": Kind(count, lambda i: max(1, i.side // 8), _crop),
         "scale": Kind(part, lambda i: 0.1, lambda by, i: augment.RandomScale(1 - by, 1 + by)),
         "rotation": Kind(positive, lambda i: 10.0, lambda degrees, i: augment.RandomRotation(degrees)),
-        "cutout": Kind(count, lambda i: max(1, i.height // 4), lambda size, i: augment.Cutout(int(size))),
+        "cutout": Kind(count, lambda i: max(1, i.side // 4), lambda size, i: augment.Cutout(int(size))),
         "noise": Kind(positive, lambda i: 0.1, lambda by, i: augment.GaussianNoise(by * i.spread)),
         "mixup": Kind(positive, lambda i: 0.2, lambda alpha, i: augment.Mixup(alpha, classes=i.classes)),
     }
 
 
 def _crop(padding: float, images: Images) -> Any:
-    if padding >= images.height:
-        raise ValueError(f"crop:{padding:g} may leave nothing of images of {images.height} rows")
+    if padding >= images.side:
+        raise ValueError(f"crop:{padding:g} may leave nothing of images of {images.shape[0]} x {images.shape[1]} pixels")
     return ts.data.augment.RandomCrop(int(padding))
 
 
@@ -64,7 +69,7 @@ def batches(arguments: argparse.Namespace, problem: Problem, batch_size: int) ->
     x, y = problem.train
     if problem.shape is None:
         raise UsageError(f"--augment is for images that have a height and a width, and {arguments.paths[0]} has rows of pixels")
-    images = Images(problem.shape[0], float(x.std()), problem.outputs)
+    images = Images(problem.shape, float(x.std()), problem.outputs)
     try:
         transforms = [_made(name, number, images) for name, number in arguments.augment]
         return ts.data.Batches(x, y, batch_size, seed=arguments.seed, augment=transforms, shape=problem.shape)
