@@ -20,7 +20,7 @@ struct Elements {
 
 // Rows of up to so many elements are gone down one vector after the other, wider ones along.
 template <class T>
-constexpr std::size_t kNarrowRows = 4 * kWidth<T>;
+constexpr std::size_t kNarrowRows = 8 * kWidth<T>;
 constexpr std::size_t kRowsAhead = 8;
 
 template <bool in_rows, class T, class Body>

@@ -14,13 +14,15 @@
 namespace trainstep {
 
 namespace {
-// In one thread's ns by the cost model. A step below kSmallStep runs alone. Up to kLargeStep a step is one parallel region, on one
-// thread or on all as trials show: what two cores hand each other (new parameters, the other rows' activations) can cost what the
-// second one saves. Above, its products are shared one by one. Where that bound lies best has not been searched: each thread of a
-// region packs all of a layer's weights for its rows.
+// In one thread's ns by the cost model. A step below kSmallStep runs alone. Up to kLargeStep, or kLargeStepByUnits where threads
+// can share the units of the hidden layer, a step is one parallel region, on one thread or on all as trials show: what two cores
+// hand each other (new parameters, the other rows' activations) can cost what the second one saves. Above and "on one thread" the
+// products that are large enough are shared one by one. Where kLargeStep lies best has not been searched: each thread of a region
+// packs all of a layer's weights for its rows. By units 784-128-10 at batch 64 (523e3) takes 144 us, by products 156, and 175 and
+// 290 where the cores lie far apart; 784-256-10 (1,050e3) 305 and 290, 390 and 550.
 constexpr double kSmallStep = 4e3;
 constexpr double kTeamGuess = 80e3;  // where a team is what to begin with
-constexpr double kLargeStep = 400e3;
+constexpr double kLargeStep = 400e3, kLargeStepByUnits = 1500e3;
 // One thread's time for the update of an element (Adam, in cache).
 constexpr double kUpdateNs = 0.35;
 
@@ -29,8 +31,10 @@ constexpr std::size_t kTileRows = 192, kTileRowBytes = 2048;
 // Such tiles pay where the parameters do not fit L2 and the batch is neither so small that their rows should be longer nor so large
 // that packing the product's operands for each of them costs more than the bytes. 2 threads on a Zen 4, time without over time
 // with: 784-512-512-10 at batch 128 1.05, 2048-2048-10 at 32 1.10, 1024-1024-10 at 64 1.13; 784-2048-2048-10 at 256 0.98,
-// 4096-4096-4096-10 at 1024 0.98, 1024-1024-1024 at 1 0.96.
-constexpr std::size_t kFusedBytes = std::size_t{1} << 20, kLeastFusedBatch = 16, kMostFusedBatch = 128;
+// 4096-4096-4096-10 at 1024 0.98, 1024-1024-1024 at 1 0.96. Threads that share hidden units also write less beside each other's
+// columns: 256-128-10 at 64 1.02, 512-128-10 1.12, 784-64-10 1.10, 256-256-10 1.08, 784-128-10 1.00 and with cores far apart 1.13.
+constexpr std::size_t kFusedBytes = std::size_t{1} << 20, kFusedBytesByUnits = kFusedBytes / 8;
+constexpr std::size_t kLeastFusedBatch = 16, kMostFusedBatch = 128;
 
 template <class T>
 constexpr InputDtype dtype_of = sizeof(T) == 4 ? InputDtype::float32_ : InputDtype::float64_;
@@ -114,7 +118,10 @@ typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass,
     const double ns = double(batch.rows) * program_->ns_per_row() + kUpdateNs * double(program_->parameter_bytes() / sizeof(T));
     const bool at_once = turn.alone() && rules_.clip_norm == 0;  // of one batch, and no norm of all gradients is wanted
     const bool in_parts = at_once && optimizer_->updates_in_parts();
-    packs_ = pass.alone && rows.loss && in_parts && ns >= kLargeStep && program_->has_pieces() && rules_.max_norm == 0 &&
+    const std::size_t chain = in_parts ? program_->unit_chain() : 0;
+    const auto by_units = [&](int threads) { return chain > 0 && program_->hidden_units() > chain * std::size_t(threads - 1); };
+    const bool is_large = ns >= kLargeStep && (ns >= kLargeStepByUnits || program_->has_pieces() || !by_units(available_threads()));
+    packs_ = pass.alone && rows.loss && in_parts && is_large && program_->has_pieces() && rules_.max_norm == 0 &&
              !program_->has_masks() && fuse_ != FuseUpdate::always;
     program_->use_pieces(pass.alone && program_->last_writer == this);
     program_->last_writer = packs_ ? this : nullptr;
@@ -130,14 +137,13 @@ typename Trainer<T>::Sum Trainer<T>::train(const Batch& batch, const Pass& pass,
     const double penalty = this->penalty() * sum.count;  // of the weights before the update, as the loss
     const auto run = [&](Team team) {
         if (team.part == 0 && at_once) optimizer_->begin_prepared_step();  // here, while the work comes to the other threads
-        const std::size_t chain = program_->unit_chain();
-        if (team.parts > 1 && in_parts && chain > 0 && program_->hidden_units() > chain * std::size_t(team.parts - 1))
+        if (team.parts > 1 && by_units(team.parts))
             train_by_units(rows, team);
         else
             train_by_rows(rows, team, in_parts);
         if (team.part == 0 && rows.loss) sum.loss = sum_in_order(rows.loss, rows.rows);  // while they come to their ends
     };
-    if (ns >= kLargeStep || (ns < kSmallStep && !shares_always()) || !rows.loss)
+    if (is_large || (ns < kSmallStep && !shares_always()) || !rows.loss)
         run(Team{0, 1});
     else if (shares_always())
         run_team(available_threads(), run);
@@ -322,7 +328,7 @@ bool Trainer<T>::fuses(std::size_t batch) const {
     if (fuse_ != FuseUpdate::where_it_pays) return fuse_ == FuseUpdate::always;
     if (batch < kLeastFusedBatch || batch > kMostFusedBatch || program_->keeps_gradients() || !optimizer_->updates_in_parts())
         return false;
-    return program_->parameter_bytes() >= kFusedBytes;
+    return program_->parameter_bytes() >= (program_->unit_chain() > 0 ? kFusedBytesByUnits : kFusedBytes);
 }
 
 template <class T>

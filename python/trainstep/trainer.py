@@ -101,8 +101,9 @@ class Trainer:
     fuse_update : bool, optional
         Whether each tile of a weight's gradient goes through the optimizer while it is in cache and never reaches memory. The bits
         are the same. There is then no gradient to look at: `Sequential.gradients` raises RuntimeError after such a step. Default:
-        where it pays, in steps of 16 to 128 rows on 1 MiB of parameters or more, unless gradients were asked for before the first.
-        Not together with ``clip_norm``, ``max_norm`` or a model that is pruned.
+        where it pays, in steps of 16 to 128 rows on 1 MiB of parameters or more, of a network of one hidden layer and at most 32
+        outputs 128 KiB, unless gradients were asked for before the first. Not together with ``clip_norm``, ``max_norm`` or a model
+        that is pruned.
     penalize_bias : bool, default False
         Whether l1 and l2 are of all parameters, biases, gamma and beta among them.
     metrics : list of str or Metric, optional
