@@ -750,8 +750,24 @@ def write_model(
         structure["precision"] = model.precision
     arrays = model._arrays() | {f"{name}{_MASK}": mask.astype(np.uint8) for name, mask in model._masks().items()}
     arrays |= more_arrays or {}
+    data = save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, structure | dict(more or {}))
     with whole_file(path) as partial, open(partial, "wb") as file:
-        file.write(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, structure | dict(more or {})))
+        for part in _in_order(data):
+            file.write(part)
+
+
+def _in_order(data: bytes) -> tuple[bytes, memoryview]:
+    """Give a safetensors file with its metadata in the order of the names, so that equal models are equal files.
+
+    The library lays them out in another order each time. The header is the JSON of so many bytes as the first eight say, filled up
+    with spaces to a multiple of eight.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, memoryview(data)[end:]
 
 
 @contextmanager
