@@ -19,6 +19,21 @@ from trainstep.nn import Dense, Sequential
 Array = NDArray[Any]
 
 
+class Frame:
+    """As a table of pandas: an index is by label, here another than the number of the row."""
+
+    iloc = None
+
+    def __init__(self, values: Array) -> None:
+        self.values = values
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        return self.values
+
+    def __getitem__(self, index: Any) -> Any:
+        raise AssertionError
+
+
 def eps(dtype: DTypeLike) -> float:
     """The distance from 1 to the next number: one ULP of a number in [1, 2)."""
     return float(np.finfo(dtype).eps)

@@ -671,6 +671,7 @@ CLASSES: Table = {
     "lr negative": (lambda s: optim.SGD(lr=-1), ValueError, "SGD: lr -1"),
     "lr is a string": (lambda s: optim.Adam(lr="1"), TypeError, "Adam: lr str"),
     "beta out of range": (lambda s: optim.Adam(betas=(0.9, 1.0)), ValueError, "Adam: betas[1] 1"),
+    "alpha out of range": (lambda s: optim.RMSprop(alpha=1.5), ValueError, "RMSprop: alpha 1.5 0 < 1"),
     "betas are one number": (lambda s: optim.Adam(betas=0.9), ValueError, "Adam: betas 0.9"),
     "beta is None": (lambda s: optim.AdamW(betas=(0.9, None)), TypeError, "AdamW: betas NoneType"),
     "nesterov alone": (lambda s: optim.SGD(nesterov=True), ValueError, "SGD: nesterov momentum"),

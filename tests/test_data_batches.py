@@ -20,7 +20,7 @@ from trainstep.callbacks import Callback
 from trainstep.data import Batches, augment, batch_size, prefetch
 from trainstep.nn import Dropout
 
-from .helpers import Dlpack, assert_same_bits, output_of, untouched
+from .helpers import Dlpack, Frame, assert_same_bits, output_of, untouched
 from .test_fit import ROWS, WEIGHTS, X, Y, net, run_bits, without_seconds
 
 pytestmark = pytest.mark.one_level
@@ -88,21 +88,6 @@ class Dataset:
         assert (np.diff(index) > 0).all()
         self.asked += len(index)
         return self.values[index]
-
-
-class Frame:
-    """As a table of pandas: an index is by label, here another than the number of the row."""
-
-    iloc = None
-
-    def __init__(self, values: np.ndarray) -> None:
-        self.values = values
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        return self.values
-
-    def __getitem__(self, index: Any) -> Any:
-        raise AssertionError
 
 
 def test_rows_from_anywhere(tmp_path: Path) -> None:

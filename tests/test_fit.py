@@ -14,7 +14,7 @@ from trainstep import _core
 from trainstep.callbacks import Callback
 from trainstep.nn import Activation, BatchNorm, Dense, Dropout, LayerNorm, Residual, Sequential
 
-from .helpers import bits
+from .helpers import Frame, bits
 
 pytestmark = pytest.mark.one_level
 RNG = np.random.default_rng(0)
@@ -559,3 +559,18 @@ def test_step_itself_gives_what_it_finds() -> None:
     trainer = ts.Trainer(net(), loss="mse")
     assert not np.isfinite(trainer.step(X, np.full((ROWS, 4), 1e30)))
     assert trainer.steps == 1
+
+
+def test_frames_train_as_arrays_do(dtype: np.dtype, rng: np.random.Generator) -> None:
+    x, y, weight = np.asfortranarray(rng.standard_normal((40, 5))), rng.integers(0, 3, 40), rng.random(40)
+    results = []
+    for of in (np.asarray, Frame):
+        model = Sequential(Dense(5, 7, activation="tanh"), Dense(7, 3), dtype=dtype, seed=1)
+        trainer = ts.Trainer(model)
+        history = trainer.fit(of(x), of(y), epochs=3, batch_size=16, sample_weight=of(weight), validation_data=(of(x), of(y)))
+        step = trainer.step(of(x), of(y), of(weight))
+        assert model.predict(of(x)).shape == (40, 3)
+        results.append((bits(model), history.history["val_loss"], step, trainer.evaluate(of(x), of(y)), model(of(x)).tobytes()))
+    assert results[0] == results[1]
+    with pytest.raises(ValueError, match=r"^fit: y has shape \(40, 1\), expected \(40, 3\) or \(40,\)$"):
+        trainer.fit(Frame(x), Frame(y[:, None]))

@@ -950,6 +950,11 @@ def test_wrong_networks_are_refused() -> None:
 # --- files ---------------------------------------------------------------------------------------------------------------------
 
 
+def test_a_directory_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=f"Is a directory: '{tmp_path}'"):
+        ts.nn.load(tmp_path)
+
+
 @pytest.mark.parametrize("as_path", [str, Path])
 def test_save_and_load(tmp_path: Path, dtype: np.dtype, as_path: type, rng: np.random.Generator) -> None:
     layers = Dense(17, 9, activation="relu"), Dense(9, 8, activation="sigmoid", bias=False), Dense(8, 3, activation="tanh")

@@ -21,7 +21,7 @@ from .activation_rules import (
     functions,
 )
 from .conftest import straddling_sizes, vector_width
-from .helpers import Array, assert_same_bits, assert_within, eps, layouts, normal, numerical_gradient
+from .helpers import Array, Frame, assert_same_bits, assert_within, eps, layouts, normal, numerical_gradient
 
 LOSSES = _core.losses
 REDUCTIONS = ("mean", "sum", "none")
@@ -536,6 +536,19 @@ def test_lists_are_read_as_numpy_reads_them(rng: np.random.Generator) -> None:
         expected = arrays_in(f(**arrays, **options))
         for mine, wanted in zip(arrays_in(f(**{k: a.tolist() for k, a in arrays.items()}, **options)), expected, strict=True):
             assert_same_bits(mine, wanted, name)
+
+
+def test_what_has_array_is_read_as_numpy_reads_it(dtype: np.dtype, rng: np.random.Generator) -> None:
+    for name, (f, arrays, options) in calls(dtype, rng).items():
+        expected = arrays_in(f(**arrays, **options))
+        for mine, wanted in zip(arrays_in(f(**{k: Frame(a) for k, a in arrays.items()}, **options)), expected, strict=True):
+            assert_same_bits(mine, wanted, name)
+    with pytest.raises(TypeError, match="^relu: x cannot be read as an array: "):
+        ops.relu(Frame("no"))
+    with pytest.raises(TypeError, match="^relu: out is no NumPy array$"):
+        ops.relu(np.zeros(3, dtype), out=Frame(np.zeros(3, dtype)))
+    with pytest.raises(TypeError, match="Frame, expected a NumPy array, or an object with __dlpack__ or the buffer"):
+        ts.optim.Adam([Frame(np.zeros(3, dtype))])
 
 
 def test_out_is_written_and_returned(dtype: np.dtype, rng: np.random.Generator) -> None:

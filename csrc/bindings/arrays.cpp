@@ -73,11 +73,14 @@ py::array as_array(Site site, py::handle object, bool copy_allowed) {
             return numpy().attr("asarray")(py::reinterpret_steal<py::object>(PyMemoryView_FromObject(object.ptr())));
         if (copy_allowed && (py::isinstance<py::list>(object) || py::isinstance<py::tuple>(object)))
             return numpy().attr("array")(object);
+        if (copy_allowed && py::hasattr(object, "__array__") && !py::isinstance<py::type>(object))
+            return numpy().attr("asarray")(object);
     } catch (py::error_already_set& e) {
         type_error(site, "cannot be read as an array: " + std::string(py::str(e.value())) +
                              (py::hasattr(object, "requires_grad") ? " (detach a tensor that requires grad first)" : ""));
     }
-    type_error(site, "is a " + type_name(object) + ", expected a NumPy array, or an object with __dlpack__ or the buffer protocol");
+    type_error(site, "is a " + type_name(object) + ", expected a NumPy array, or an object with __dlpack__" +
+                         (copy_allowed ? ", __array__" : "") + " or the buffer protocol");
 }
 
 template <class T>

@@ -38,7 +38,7 @@ std::string dtype_text(const py::array& a);
 inline std::vector<py::ssize_t> shape_of(const py::array& a) { return {a.shape(), a.shape() + a.ndim()}; }
 
 // The object as a NumPy array over the same memory: an array, or anything with __dlpack__ or the buffer protocol. With copy_allowed
-// also a list or tuple of numbers, as NumPy reads it.
+// also a list or tuple of numbers, or an object with __array__ (a pandas DataFrame), as NumPy reads it.
 py::array as_array(Site site, py::handle object, bool copy_allowed = true);
 
 template <class T>

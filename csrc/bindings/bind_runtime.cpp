@@ -49,7 +49,7 @@ py::dict config() {
 template <class F>
 void fill(const char* function, py::handle out, F f) {
     const Site site{function, "out"};
-    py::array a = as_array(site, out);
+    py::array a = as_array(site, out, false);
     dispatch_float(site, a, [&](auto tag) {
         using T = decltype(tag);
         py::array target = in_place<T>(site, a);

@@ -78,17 +78,18 @@ bool is_switch(const std::string& name) {
 void check_options(const std::string& who, OptimizerKind kind, const OptimizerOptions& options, OptionName called) {
     for (const NumberOption& o : kNumbers) {
         const double value = options.*o.field;
-        if (value >= o.least && value < o.below) continue;  // false for NaN
+        const bool is_share = kind == OptimizerKind::rmsprop && o.field == &OptimizerOptions::alpha;  // ASGD's is an exponent
+        const double below = is_share ? 1 : o.below;
+        if (value >= o.least && value < below) continue;  // false for NaN
         std::ostringstream message;
         const std::string name = called(o.name);
         message << who << ": " << name << " is " << value << ", expected " << o.least << " <= " << name << " < "
-                << (o.below == kNoBound ? "inf" : "1");
+                << (below == kNoBound ? "inf" : "1");
         throw std::invalid_argument(message.str());
     }
     const auto refuse = [&](const char* why) { throw std::invalid_argument(who + ": " + why); };
     if (options.eta_minus == 0 || options.eta_plus == 1) refuse("etas are out of bounds, expected 0 < etas[0] < 1 < etas[1]");
     if (options.step_size_min > options.step_size_max) refuse("step_sizes has a least size above the largest");
-    if (kind == OptimizerKind::rmsprop && options.alpha >= 1) refuse("alpha is 1 or more, expected 0 <= alpha < 1");
     if (kind == OptimizerKind::lars && options.nesterov && options.momentum == 0) refuse("nesterov needs momentum > 0");
     if (kind != OptimizerKind::sgd) return;
     if (options.nesterov && (options.momentum == 0 || options.dampening != 0))

@@ -1,8 +1,8 @@
 """The formulas on arrays, compiled. `trainstep.reference` holds the same names with the same signatures in NumPy.
 
-Arrays are NumPy arrays, or anything on the CPU with ``__dlpack__`` or the buffer protocol; all arrays of a call share a dtype,
-float32 or float64, which is the result's. An input may be strided; an ``out=`` is C-contiguous and has memory of its own,
-except that an element-wise function may write over its input.
+Arrays are NumPy arrays, or anything on the CPU with ``__dlpack__``, ``__array__`` or the buffer protocol; all arrays of a call
+share a dtype, float32 or float64, which is the result's. An input may be strided; an ``out=`` is C-contiguous and has memory of its
+own, except that an element-wise function may write over its input.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """Sequential: a list of layers, planned into one program over flat memory."""
 
 import copy
+import errno
 import json
 import math
 import os
@@ -775,6 +776,8 @@ def reading(path: str, what: str) -> Iterator[Any]:
     """Open a file of safetensors for reading; what is wrong with it is a ValueError that names it."""
     from safetensors import SafetensorError, safe_open
 
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     name = {"model": "model", "trainer": "checkpoint"}[what]
     try:
         with safe_open(path, framework="numpy") as file:
