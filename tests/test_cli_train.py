@@ -275,7 +275,7 @@ def test_a_progress_bar_is_for_terminals(capsys: Capture, monkeypatch: pytest.Mo
         (["--batch-size", "root"], "--batch-size: 'root' is not a whole number of 1 or more"),
         (["--validation", "1"], "--validation: '1' is not a number between 0 and 1"),
         (["--validation", "0"], "--validation: '0' is not a number between 0 and 1"),
-        (["--validation", "0.001"], "--validation: the test part has 1 rows, fewer than the 3 classes"),
+        (["--validation", "0.001"], "--validation: the validation part has 1 row, fewer than the 3 classes"),
         (["--momentum", "0.9"], "--momentum: Adam has none"),
         (["--momentum", "1"], "--momentum: '1' is not a number of 0 or more, below 1"),
         (["--optimizer", "rprop", "--weight-decay", "0.1"], "--weight-decay: Rprop has none"),

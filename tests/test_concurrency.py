@@ -313,6 +313,32 @@ def test_a_trainer_is_in_one_threads_fit_at_a_time() -> None:
     assert (trainer.epoch, bits(trainer.model)) == (alone.epoch, bits(alone.model))
 
 
+def test_the_end_of_a_fit_meets_no_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a fit's copy is freed, no other can have begun, and made its own, since it was seen to be the last."""
+    x, y = classes(60, 8, 4)
+    trainer = ts.Trainer(network((8, 16, 4), dtype="float32"))
+    core = type(trainer._core)
+    forget, alone = core.forget, []
+
+    def seen(self: Any) -> None:
+        alone.append(trainer._turn.locked() and not trainer._runs)
+        forget(self)
+
+    monkeypatch.setattr(core, "forget", seen)
+    trainer.fit(x, y, epochs=1)
+    assert alone == [True]
+
+
+def test_without_a_copy_nothing_is_restored() -> None:
+    trainer = ts.Trainer(network((8, 16, 4), dtype="float32"))
+    views = trainer.model.parameters()
+    before = bits(trainer.model)
+    with pytest.raises(RuntimeError, match="there is no copy of the parameters"):
+        trainer._core.restore()
+    assert bits(trainer.model) == before
+    assert all(np.shares_memory(view, views[name]) for name, view in trainer.model.parameters().items())
+
+
 def test_a_callback_may_use_the_model_that_is_trained() -> None:
     x, y = classes(100_000, 32, 4)
     trainer = ts.Trainer(network((32, 64, 4), dtype="float32"))

@@ -235,12 +235,12 @@ def test_an_unknown_level_is_an_import_error_with_the_list(level: str) -> None:
         assert name in last
 
 
-@pytest.mark.parametrize("how", ["script", "module"])
+@pytest.mark.parametrize("how", ["script", "-m trainstep", "-mtrainstep", "-Bm trainstep"])
 @pytest.mark.parametrize("setting", [{"TRAINSTEP_ISA": "avx1024"}, {"TRAINSTEP_NUM_THREADS": "many"}], ids=lambda s: next(iter(s)))
 def test_the_command_says_a_wrong_setting_in_one_line(how: str, setting: dict[str, str | None], tmp_path: Path) -> None:
     script = tmp_path / "trainstep"
     script.write_text("import sys\nfrom trainstep.cli import main\nsys.exit(main())\n")
-    run = [sys.executable, str(script)] if how == "script" else [sys.executable, "-m", "trainstep"]
+    run = [sys.executable, *([str(script)] if how == "script" else how.split())]
     environment = {**os.environ, **setting}
     result = subprocess.run([*run, "info"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (2, "")

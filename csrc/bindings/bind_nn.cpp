@@ -560,7 +560,10 @@ class BoundTrainer {
         const WithoutGil released;
         trainer_.restore();
     }
-    void forget() { trainer_.forget(); }
+    void forget() {
+        const WithoutGil released;
+        trainer_.forget();
+    }
 
     py::tuple evaluate(const HeldData<T>& data, std::size_t batch_size) {
         const auto now = Clock::now();

@@ -206,8 +206,8 @@ struct hardtanh {  // y = min(max(x, -1), 1);  dx = dy where -1 < y < 1, else 0;
     }
 };
 
-// x / 6, rounded as the division is (but for denormals), which takes ten times as long: 1 / 6 is 1 + 2^-bits times what it is cut
-// off to after a mantissa's bits, and from below no infinity meets its opposite.
+// x / 6, rounded as the division is where x * 2^-27 (double: 2^-57) is no denormal, and else to one ULP; a division takes ten times
+// as long. 1 / 6 is 1 + 2^-bits times what it is cut off to after a mantissa's bits; from below no infinity meets its opposite.
 template <class T>
 TRAINSTEP_INLINE Vec<T> sixth(Vec<T> x) {
     constexpr T cut = sizeof(T) == 4 ? T(0x1.555554p-3) : T(0x1.5555555555555p-3), rest = T(sizeof(T) == 4 ? 0x1p-24 : 0x1p-54);

@@ -212,7 +212,7 @@ TRAINSTEP_INLINE auto layer_norm_terms(const LayerNormBackward<T>& a) {
 
 // For the rows [r0, r1), with g = dy * gamma: dx = inv_std * (g - mean of g - x^ * mean of (g * x^)), the means over the row. The
 // rows' part of the sums that are dgamma and dbeta goes into `sums`, two times padded_wide(columns) for each kSumRows rows from row
-// 0 on, unless it is null; r0 is a multiple of kSumRows.
+// 0 on, where r0 is a multiple of kSumRows; or nowhere, if it is null.
 template <class T>
 void layer_norm_backward(const LayerNormBackward<T>& call, std::size_t r0, std::size_t r1, double* sums) {
     const LayerNormBackward<T> a = call;  // a copy, which no store can change

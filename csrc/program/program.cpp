@@ -350,6 +350,9 @@ void Program<T>::save(Arena& weights, Arena& buffers) const {
 
 template <class T>
 void Program<T>::load(const Arena& weights, const Arena& buffers) {
+    if (weights.bytes() != weight_arena_.bytes() || buffers.bytes() != buffer_arena_.bytes())
+        throw std::logic_error(
+            "Program: there is no copy of the parameters and buffers");  // views are over these arenas: they stay
     last_writer = nullptr;
     copy_arena(weight_arena_, weights);
     copy_arena(buffer_arena_, buffers);

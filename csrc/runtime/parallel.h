@@ -81,7 +81,7 @@ inline Range share_of(std::size_t n, std::size_t grain, Team team) {
 class Handout {
   public:
     // How many items a piece has at least, which take one thread `ns` each: some 20 us, for each piece has costs of its own.
-    static std::size_t least_piece(double ns) { return shares_always() ? 1 : std::size_t(20e3 / ns) + 1; }
+    static std::size_t least_piece(double ns) { return shares_always() ? 1 : std::size_t(20e3 / std::max(ns, 1e-6)) + 1; }
 
     // By every thread of the team: body(part, begin, end) for items [begin, end) of the share of `part`, which has count(part) of
     // them, cut at multiples of grain.

@@ -15,8 +15,8 @@ def whole_file(path: str) -> Iterator[str]:
 
     What stands in the file is on the disk before the name changes, and the name before this returns: whoever is killed leaves
     the old file or the new one. What processes that were killed had begun is removed by the next that writes. Where `path` is a
-    link, all this is of the file that it leads to. A file that was there keeps its mode; what is no file, a device or a pipe,
-    stays, with an OSError.
+    link, all this is of the file that it leads to. A file that was there keeps its mode, and nobody else may read the new one
+    before it has that; what is no file, a device or a pipe, stays, with an OSError.
     """
     path, mode = _place(path)
     directory, name = os.path.split(path)
@@ -24,15 +24,18 @@ def whole_file(path: str) -> Iterator[str]:
     with suppress(OSError):  # what is wrong with the place is said where the file is opened
         _remove_left(directory, name)
     partial = _partial(path)
+    descriptor = _begin(partial, mode)
     try:
         yield partial
-        if mode is not None:
-            os.chmod(partial, mode)
-        _to_disk(partial)
+        os.fsync(descriptor)
+        if mode is not None and stat.S_IMODE(os.stat(partial).st_mode) != mode:
+            with suppress(PermissionError):  # where there are no modes
+                os.chmod(partial, mode)
         os.replace(partial, path)
         with suppress(OSError):  # a directory cannot be opened everywhere
             _to_disk(directory)
     finally:
+        os.close(descriptor)
         if os.path.exists(partial):
             os.remove(partial)
 
@@ -40,9 +43,15 @@ def whole_file(path: str) -> Iterator[str]:
 def check_whole_file(path: str) -> None:
     """Raise the OSError that `whole_file` would end in."""
     partial = _partial(_place(path)[0])
-    with open(partial, "xb"):
-        pass
+    os.close(_begin(partial, None))
     os.remove(partial)
+
+
+def _begin(partial: str, mode: int | None) -> int:
+    """Make the file, empty, in place of one that an earlier process of this number has left."""
+    with suppress(FileNotFoundError):
+        os.remove(partial)
+    return os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else 0o600)
 
 
 def _partial(path: str) -> str:
@@ -51,12 +60,12 @@ def _partial(path: str) -> str:
 
 def _place(path: str) -> tuple[str, int | None]:
     """Give the path behind links, and the mode of the file that is there."""
-    if os.path.islink(path):
-        path = os.path.realpath(path)
     try:
         mode = os.stat(path).st_mode
-    except OSError:
-        return path, None
+    except FileNotFoundError:
+        return os.path.realpath(path) if os.path.islink(path) else path, None
+    if os.path.islink(path):
+        path = os.path.realpath(path)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if not stat.S_ISREG(mode):

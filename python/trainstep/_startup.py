@@ -2,13 +2,15 @@
 
 import os.path
 import sys
-from itertools import pairwise
 
 
 def _is_the_command() -> bool:
-    """Whether this process is ``trainstep`` or ``python -m trainstep``."""
+    """Whether this process is ``trainstep`` or ``python -m trainstep``, also as ``python -Im trainstep`` or ``-mtrainstep``."""
     name = os.path.splitext(os.path.basename(sys.argv[0]))[0] if getattr(sys, "argv", None) else ""
-    return name == "trainstep" or (name == "-m" and ("-m", "trainstep") in pairwise(sys.orig_argv))
+    if name != "-m":
+        return name == "trainstep"
+    words = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]  # those of the interpreter
+    return words[-1] == "trainstep" or (words[-1].startswith("-") and words[-1].endswith("mtrainstep"))
 
 
 try:

@@ -214,6 +214,7 @@ class Trainer:
         self._given: dict[str, Any] = {rule: value or None if rule.endswith("_norm") else value for rule, value in rules.items()}
         self._places = places
         self._runs: list[_Run] = []
+        self._turn = threading.Lock()  # so that of two threads that begin or end a fit one sees the other
         self._fuse_update = fuse_update
         self._callback_states: list[tuple[str, dict[str, Any]]] = []  # of a file, for the next fit
         self._history = History()
@@ -716,16 +717,18 @@ class Trainer:
     @contextmanager
     def _run(self, x: Any, y: Any, callbacks: list[Callback]) -> Iterator["_Run"]:
         run = _Run(x, y, callbacks, threading.get_ident())
-        with _beginning:
-            if self._runs and self._runs[0].thread != run.thread:
-                raise RuntimeError("fit: another thread is in a fit of this trainer, expected one at a time")
-            self._runs.append(run)  # a list, for a callback may call fit itself
         try:
+            with self._turn:
+                if self._runs and self._runs[0].thread != run.thread:
+                    raise RuntimeError("fit: another thread is in a fit of this trainer, expected one at a time")
+                self._runs.append(run)  # a list, for a callback may call fit itself
             yield run
         finally:
-            self._runs.remove(run)
-            if not self._runs:
-                self._core.forget()
+            with self._turn:
+                if run in self._runs:
+                    self._runs.remove(run)
+                    if not self._runs:
+                        self._core.forget()
 
     def evaluate(self, x: Any, y: Any, batch_size: int = _EVALUATION_BATCH, sample_weight: Any = None) -> dict[str, float]:
         """Measure loss and accuracy without changing anything.
@@ -811,9 +814,6 @@ def _loss_of(loss: Any) -> Loss | CustomLoss:
         raise ValueError(f"Trainer: loss is {loss!r}, expected one of {', '.join(LOSSES)}, a Loss or a callable")
     custom: CustomLoss = loss
     return custom
-
-
-_beginning = threading.Lock()  # so that of two threads that begin a fit of a trainer one sees the other
 
 
 @dataclass(eq=False)

@@ -121,6 +121,10 @@ def split(x: Array, y: Array, share: float, seed: int, stratify: bool = True) ->
     return (x_left, y_left), (x_off, y_off)
 
 
+# What train_test_split calls the part that --validation splits off.
+_WORDS = {"the test part": "the validation part", "test_size ": "", ", stratify=True wants": ", expected"}
+
+
 def with_validation(arguments: argparse.Namespace, train: Part, stratify: bool = True) -> tuple[Part, Part | None]:
     """Split the validation part off what is trained on, where one is asked for."""
     if arguments.validation is None:
@@ -129,6 +133,8 @@ def with_validation(arguments: argparse.Namespace, train: Part, stratify: bool =
         return split(*train, arguments.validation, arguments.seed, stratify)
     except ValueError as error:  # a part without rows, or with fewer than there are classes
         what = str(error).removeprefix("train_test_split: ")
+        for of_function, of_command in _WORDS.items():
+            what = what.replace(of_function, of_command)
         raise UsageError(f"--validation: {what}") from error
 
 

@@ -110,7 +110,9 @@ def _stratified(y: Array, n_test: int, rng: "np.random.Generator") -> npt.NDArra
         raise ValueError(f"train_test_split: class {label} has 1 member, stratify=True wants 2 or more of each")
     for part, rows in (("test", n_test), ("training", len(y) - n_test)):
         if rows < len(classes):
-            raise ValueError(f"train_test_split: the {part} part has {rows} rows, fewer than the {len(classes)} classes")
+            raise ValueError(
+                f"train_test_split: the {part} part has {rows} row{'s' * (rows != 1)}, fewer than the {len(classes)} classes"
+            )
 
     # Whole numbers throughout, so that the quotas and their order are exact.
     quotas, remainders = np.divmod(n_test * members.astype(np.int64), len(y))
