@@ -294,12 +294,16 @@ struct gelu {
 };
 
 // s = sigmoid(x) and its slope s * (1 - s), both from the smaller of s and 1 - s: where s is near 1, 1 - s would be its rounding.
+// And
+// -|x|, cut off where exp is 0.
 template <class T>
 struct Logistic {
-    Vec<T> value, slope;
+    Vec<T> value, slope, bounded;
 
     TRAINSTEP_INLINE explicit Logistic(Vec<T> x) {
-        const Vec<T> smaller = sigmoid_of_minus_abs<T>(x), larger = T(1) - smaller;
+        const Vec<T> one = set1<T>(T(1));
+        bounded = max(set1<T>(VmathConstants<T>::exp_min), copysign(x, -one));
+        const Vec<T> e = exp_in_range<T>(bounded), smaller = fma(-e, e / (one + e), e), larger = one - smaller;
         value = x < zero<T>() ? smaller : larger;
         slope = smaller * larger;
     }
@@ -326,15 +330,17 @@ struct gelu_tanh {
     }
 };
 
-struct silu {  // y = x * s, s = sigmoid(x);  dx = dy * (s + x * s * (1 - s))
+// y = x * s, s = sigmoid(x);  dx = dy * (s + x * s * (1 - s)). Where s or 1 - s is 0, any finite number does for x.
+struct silu {
     template <class T>
     static TRAINSTEP_INLINE Vec<T> forward(Vec<T> x, T) {
-        return gated<T>(Logistic<T>(x).value, x);
+        const Logistic<T> s(x);
+        return s.value * (x < zero<T>() ? s.bounded : x);
     }
     template <class T>
     static TRAINSTEP_INLINE Vec<T> backward(Vec<T> dy, Vec<T> x, T) {
         const Logistic<T> s(x);
-        return dy * (s.value + gated<T>(s.slope, x));
+        return dy * fma(s.slope, copysign(s.bounded, x), s.value);
     }
 };
 
