@@ -104,6 +104,10 @@ def test_version_and_help(capsys: Capture) -> None:
         (["train", "digits", "--save", "."], "--save: . is a directory"),
         (["train", "digits", "--plot", "none/c.png"], "--plot: there is no directory none"),
         (["train", "digits", "--plot", "c.doc"], "--plot: c.doc ends in none of .png"),
+        (["train", "digits", "--no-plot", "--plot", "c.png"], "--plot: not allowed with argument --no-plot"),
+        (["train", "digits", "--threads", "0"], "--threads: '0' is not a whole number from 1 to 4096"),
+        (["predict", "m", "t.csv", "--threads", "5000"], "--threads: '5000' is not a whole number from 1 to 4096"),
+        (["recipe", "digits", "--threads", "two"], "--threads: 'two' is not a whole number from 1 to 4096"),
         (["train", "digits", "--speed"], "unrecognized arguments: --speed"),
         (["bench", "--json", "none/b.json"], "--json: there is no directory none"),
         (["bench", "--json", "."], "--json: . is a directory"),
@@ -179,6 +183,12 @@ def test_curves_are_skipped_where_matplotlib_is_not(capsys: Capture, monkeypatch
     assert main(["train", "digits", "--epochs", "1", "--no-progress"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^learning curves +skipped, .*pip install trainstep\[plot\]", out, re.MULTILINE)
+    assert not Path("learning-curves.png").exists()
+
+
+def test_curves_are_not_drawn_where_they_are_not_wanted(capsys: Capture) -> None:
+    assert main(["train", "digits", "--epochs", "1", "--no-progress", "--no-plot"]) == 0
+    assert "learning curves" not in capsys.readouterr().out
     assert not Path("learning-curves.png").exists()
 
 

@@ -115,6 +115,18 @@ def test_an_option_does_something(capsys: Capture, options: list[str], expected:
     assert result["history"]["loss"] != base["history"]["loss"]
 
 
+@pytest.mark.skipif(not ts.config()["openmp"], reason="built without OpenMP")
+def test_threads_are_those_asked_for_and_change_nothing(capsys: Capture) -> None:
+    before = ts.get_num_threads()
+    results = [run(capsys, "--threads", str(n), "--save", f"{n}") for n in (1, 3)]
+    assert [result["machine"]["threads"] for result in results] == [1, 3]
+    assert Path("1").read_bytes() == Path("3").read_bytes()
+    assert ts.get_num_threads() == before
+    checkpoint = ["--checkpoint", "c", "--resume"]
+    run(capsys, *checkpoint, "--threads", "1", "--epochs", "1")
+    assert run(capsys, *checkpoint, "--threads", "2")["history"]["loss"] == results[0]["history"]["loss"]
+
+
 @pytest.mark.parametrize(("options", "expected"), RATES.values(), ids=RATES.keys())
 def test_a_schedule_is_the_one_asked_for(capsys: Capture, options: list[str], expected: Any) -> None:
     result = run(capsys, *options)

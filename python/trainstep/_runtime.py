@@ -9,7 +9,7 @@ from typing import Any
 from trainstep import _core
 from trainstep._checks import integer
 
-_MOST_THREADS = 4096
+MOST_THREADS = 4096
 
 
 def config() -> dict[str, Any]:
@@ -183,7 +183,7 @@ def set_num_threads(n: int) -> None:
     1
     >>> ts.set_num_threads(n)
     """
-    _core.set_num_threads(integer("set_num_threads: n", n, 1, _MOST_THREADS))
+    _core.set_num_threads(integer("set_num_threads: n", n, 1, MOST_THREADS))
 
 
 # What each running num_threads block goes back to, in the order in which they began.
@@ -215,7 +215,7 @@ def num_threads(n: int) -> Iterator[None]:
     ...     ts.get_num_threads()
     1
     """
-    n = integer("num_threads: n", n, 1, _MOST_THREADS)
+    n = integer("num_threads: n", n, 1, MOST_THREADS)
     with _blocks_lock:
         mine = [_core.set_num_threads(n)]  # as it was set, not as a limit from outside may have cut it
         _blocks.append(mine)

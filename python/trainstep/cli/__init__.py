@@ -9,7 +9,9 @@ A command is a module of this package with a function ``add(commands)`` that mak
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
+from trainstep import num_threads
 from trainstep.cli import machine, predict, recipe, train
 from trainstep.cli.common import Interrupted, Parser, UsageError
 
@@ -36,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         command: Callable[[argparse.Namespace], None] = arguments.command
-        command(arguments)
+        threads = getattr(arguments, "threads", None)
+        with nullcontext() if threads is None else num_threads(threads):
+            command(arguments)
     except SystemExit as exit_:  # argparse after --help and --version
         return int(exit_.code or 0)
     except UsageError as error:

@@ -11,7 +11,7 @@ from trainstep.cli.common import UsageError
 _RUN = "run"  # in the metadata of a checkpoint's model: what it was made with
 # What may be another when a run goes on: where its results go, and how they are said.
 _FREE = {"command", "dataset", "paths", "epochs", "checkpoint", "every", "resume", "save", "plot", "log", "tensorboard", "json"}
-_FREE |= {"quiet", "no_progress"}
+_FREE |= {"quiet", "no_progress", "no_plot", "threads"}
 
 
 class Saver(ts.callbacks.Callback):

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TextIO
 import numpy as np
 
 from trainstep._files import check_whole_file
+from trainstep._runtime import MOST_THREADS
 
 STDOUT = Path("-")  # where --json may go, besides a file
 
@@ -86,6 +87,11 @@ def share(text: str) -> float:
     return float(_number(text, float, lambda r: 0 <= r < 1, "a number of 0 or more, below 1"))
 
 
+def threads(text: str) -> int:
+    """Read a number of threads."""
+    return int(_number(text, int, lambda n: 1 <= n <= MOST_THREADS, f"a whole number from 1 to {MOST_THREADS}"))
+
+
 def part(text: str) -> float:
     """Read a share between 0 and 1."""
     return float(_number(text, float, lambda r: 0 < r < 1, "a number between 0 and 1"))
@@ -154,6 +160,16 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Sequence[Path] = (
 def counted(number: int, what: str) -> str:
     """Say how many there are: 1 epoch, 2 epochs."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def add_threads(parser: Any) -> None:
+    """Add the option --threads, which main() sees to."""
+    parser.add_argument(
+        "--threads",
+        type=threads,
+        metavar="N",
+        help="calculate with at most N threads: the results are the same; default: one a CPU",
+    )
 
 
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:

@@ -15,6 +15,7 @@ from trainstep.cli.common import (
     UsageError,
     add_json,
     add_no_progress,
+    add_threads,
     check_outputs,
     says,
     shows_progress,
@@ -45,6 +46,7 @@ def add(commands: Any) -> None:
         help="where the predictions go: .parquet, else CSV; default: stdout, as CSV",
     )
     predict.add_argument("--probabilities", action="store_true", help="also write the probability of each class")
+    add_threads(predict)
     add_json(predict, "the predictions")
     add_no_progress(predict)
 

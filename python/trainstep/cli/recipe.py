@@ -13,6 +13,7 @@ from trainstep.cli.common import (
     UsageError,
     add_json,
     add_no_progress,
+    add_threads,
     check_outputs,
     count,
     says,
@@ -49,6 +50,7 @@ def add(commands: Any) -> None:
     recipe.add_argument("--epochs", type=count, default=20, metavar="N", help="how long the best is trained in the last step")
     recipe.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of split, weights and shuffling")
     recipe.add_argument("--report", type=Path, metavar="FILE.html", help="write a report with plots: one file, for any screen")
+    add_threads(recipe)
     add_json(recipe, "the results of all steps, and the settings")
     add_no_progress(recipe)
 

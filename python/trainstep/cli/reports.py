@@ -13,6 +13,9 @@ from trainstep.cli.problems import Measure, Problem
 _OF_OUTPUT = ("command", "json", "plot", "save", "checkpoint", "every", "resume", "log", "tensorboard", "quiet", "no_progress")
 
 
+_NO_CURVES = "skipped, matplotlib is not installed (pip install trainstep[plot])"
+
+
 @dataclass(frozen=True)
 class Run:
     """What a run has come to."""
@@ -24,7 +27,7 @@ class Run:
     measures: list[Measure]
     seconds: float  # of this call, as are its steps
     steps: int
-    curves: Path | None  # None: matplotlib is not installed
+    curves: Path | None  # None: not wanted, or matplotlib is not installed
 
     @property
     def microseconds_per_step(self) -> float:
@@ -42,7 +45,7 @@ class Run:
                 "ISA level": str(config["isa"]),
                 "threads": str(config["num_threads"]),
                 **({} if self.arguments.save is None else {"model": str(self.arguments.save)}),
-                "learning curves": str(self.curves or "skipped, matplotlib is not installed (pip install trainstep[plot])"),
+                **({} if self.arguments.plot is None else {"learning curves": str(self.curves or _NO_CURVES)}),
             }
         )
 

@@ -15,6 +15,7 @@ from trainstep.cli.common import (
     UsageError,
     add_json,
     add_no_progress,
+    add_threads,
     check_directory,
     check_outputs,
     count,
@@ -87,11 +88,14 @@ def add(commands: Any) -> None:
         help="change images anew in each epoch: flip, vflip, crop, scale, rotation, cutout, noise, mixup; with a number where the "
         "default does not suit: crop:2,rotation:15",
     )
+    add_threads(training)
     network.add_optimizer(train)
     network.add_penalties(train)
     files = train.add_argument_group("files")
     files.add_argument("--save", type=Path, metavar="FILE", help="write the trained model here (.safetensors)")
-    files.add_argument("--plot", type=Path, default=DEFAULT_PLOT, metavar="FILE", help="write the learning curves here: an image")
+    plot = files.add_mutually_exclusive_group()
+    plot.add_argument("--plot", type=Path, default=DEFAULT_PLOT, metavar="FILE", help="write the learning curves here: an image")
+    plot.add_argument("--no-plot", action="store_true", help="write no learning curves")
     files.add_argument("--checkpoint", type=Path, metavar="FILE", help="keep the whole run here, so that it can go on")
     files.add_argument("--every", type=count, metavar="N", help="epochs from checkpoint to checkpoint; default: 1")
     files.add_argument("--resume", action="store_true", help="go on from the checkpoint if it is there, until --epochs in all")
@@ -131,10 +135,12 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError("--early-stopping needs --validation SHARE, a part of the rows to look at: never the test part")
     if arguments.early_stopping is not None and arguments.ema is not None:
         raise UsageError("--ema: with --early-stopping the weights are those of the best epoch, not an average")
+    if arguments.no_plot:
+        arguments.plot = None
     outputs = {f"--{name}": getattr(arguments, name) for name in ("save", "plot", "checkpoint", "log", "json")}
     check_outputs(outputs, problems.inputs(arguments))
     check_directory("--tensorboard", arguments.tensorboard)
-    if arguments.plot.suffix.lower() not in PLOT_SUFFIXES:
+    if arguments.plot is not None and arguments.plot.suffix.lower() not in PLOT_SUFFIXES:
         raise UsageError(f"--plot: {arguments.plot} ends in none of {', '.join(PLOT_SUFFIXES)}")
     checkpoints.check(arguments)
 
@@ -182,7 +188,7 @@ def _train(arguments: argparse.Namespace) -> None:
     measures = [*problem.measure(model), *_metrics_of(arguments, problem, model), *_best(stopping, trainer.epoch)]
     if arguments.save is not None:
         model.save(arguments.save)
-    curves = reports.plot(trainer.history, arguments.plot)
+    curves = None if arguments.plot is None else reports.plot(trainer.history, arguments.plot)
     done = reports.Run(arguments, problem, trainer, batch_size, measures, seconds, trainer.steps - begun, curves)
     if says(arguments):
         done.show()
