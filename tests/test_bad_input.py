@@ -1505,7 +1505,7 @@ DATA: Table = {
     "classes that cannot be sorted": (lambda s: split(s.x, np.array([0, "a", 0, "a"], object)), TypeError, "y sorted"),
     "rows of targets": (lambda s: split(s.x, s.y), ValueError, "y (4, 5) stratify"),
     "class of one": (lambda s: split(s.x, np.array([0, 0, 0, 1])), ValueError, "class 1 1 member"),
-    "too few for the classes": (lambda s: split(s.x, TWO, test_size=1), ValueError, "1 rows 2 classes"),
+    "too few for the classes": (lambda s: split(s.x, TWO, test_size=1), ValueError, "1 row 2 classes"),
     "test_size 0": (lambda s: split(s.x, TWO, test_size=0), ValueError, "test_size 0"),
     "test_size all": (lambda s: split(s.x, TWO, test_size=4), ValueError, "test_size 4 3 of 4"),
     "test_size 1.0": (lambda s: split(s.x, TWO, test_size=1.0), ValueError, "test_size 1.0 fraction"),
