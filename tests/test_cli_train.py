@@ -120,6 +120,7 @@ def test_threads_are_those_asked_for_and_change_nothing(capsys: Capture) -> None
     before = ts.get_num_threads()
     results = [run(capsys, "--threads", str(n), "--save", f"{n}") for n in (1, 3)]
     assert [result["machine"]["threads"] for result in results] == [1, 3]
+    assert results[0]["settings"] == results[1]["settings"]
     assert Path("1").read_bytes() == Path("3").read_bytes()
     assert ts.get_num_threads() == before
     checkpoint = ["--checkpoint", "c", "--resume"]

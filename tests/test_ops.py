@@ -545,6 +545,8 @@ def test_what_has_array_is_read_as_numpy_reads_it(dtype: np.dtype, rng: np.rando
             assert_same_bits(mine, wanted, name)
     with pytest.raises(TypeError, match="^relu: x cannot be read as an array: "):
         ops.relu(Frame("no"))
+    with pytest.raises(TypeError, match="^relu: x is a MaskedArray, expected an array without a mask"):
+        ops.relu(Frame(np.ma.masked_array(np.zeros(3, dtype), [True, False, False])))
     with pytest.raises(TypeError, match="^relu: out is no NumPy array$"):
         ops.relu(np.zeros(3, dtype), out=Frame(np.zeros(3, dtype)))
     with pytest.raises(TypeError, match="Frame, expected a NumPy array, or an object with __dlpack__ or the buffer"):

@@ -74,7 +74,7 @@ py::array as_array(Site site, py::handle object, bool copy_allowed) {
         if (copy_allowed && (py::isinstance<py::list>(object) || py::isinstance<py::tuple>(object)))
             return numpy().attr("array")(object);
         if (copy_allowed && py::hasattr(object, "__array__") && !py::isinstance<py::type>(object))
-            return numpy().attr("asarray")(object);
+            return as_array(site, numpy().attr("asanyarray")(object));  // it may have a mask
     } catch (py::error_already_set& e) {
         type_error(site, "cannot be read as an array: " + std::string(py::str(e.value())) +
                              (py::hasattr(object, "requires_grad") ? " (detach a tensor that requires grad first)" : ""));

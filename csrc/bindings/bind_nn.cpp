@@ -560,10 +560,7 @@ class BoundTrainer {
         const WithoutGil released;
         trainer_.restore();
     }
-    void forget() {
-        const WithoutGil released;
-        trainer_.forget();
-    }
+    void forget() { trainer_.forget(); }  // who calls it sees to it that no fit runs
 
     py::tuple evaluate(const HeldData<T>& data, std::size_t batch_size) {
         const auto now = Clock::now();

@@ -273,8 +273,9 @@ inline constexpr int kMantissaBits = sizeof(T) == 4 ? 23 : 52;
 template <class T>
 inline constexpr T kRounder = T(3LL << (kMantissaBits<T> - 1));
 
-// a * b - product: what a product lost in rounding, exactly where nothing is denormal. Without FMA from the halves of mantissas
-// (Dekker: A floating-point technique for extending the available precision, Numerische Mathematik 18, 1971).
+// a * b - product: what a product lost in rounding, exactly where nothing is denormal (of double without FMA to the last bit of
+// the rest). Without FMA from the halves of mantissas (Dekker: A floating-point technique for extending the available precision,
+// Numerische Mathematik 18, 1971).
 template <class T>
 TRAINSTEP_INLINE Vec<T> rounded_away(Vec<T> a, Vec<T> b, Vec<T> product) {
     if constexpr (kHasFma) return fma(a, b, -product);

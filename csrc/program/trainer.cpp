@@ -556,7 +556,6 @@ void Trainer<T>::remember() {
 
 template <class T>
 void Trainer<T>::forget() {
-    const std::scoped_lock held(program_->lock);
     kept_weights_ = Arena(), kept_buffers_ = Arena();
     kept_average_weights_ = Arena(), kept_average_buffers_ = Arena();
     kept_states_ = {};

@@ -10,7 +10,7 @@ def _is_the_command() -> bool:
     if name != "-m":
         return name == "trainstep"
     words = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]  # those of the interpreter
-    return words[-1] == "trainstep" or (words[-1].startswith("-") and words[-1].endswith("mtrainstep"))
+    return bool(words) and (words[-1] == "trainstep" or (words[-1].startswith("-") and words[-1].endswith("mtrainstep")))
 
 
 try:

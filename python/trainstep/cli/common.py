@@ -168,7 +168,7 @@ def add_threads(parser: Any) -> None:
         "--threads",
         type=threads,
         metavar="N",
-        help="calculate with at most N threads: the results are the same; default: one a CPU",
+        help="calculate with at most N threads: the results are the same",
     )
 
 

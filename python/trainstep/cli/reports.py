@@ -10,7 +10,8 @@ from trainstep.cli import augmentation
 from trainstep.cli.common import counted, print_aligned
 from trainstep.cli.problems import Measure, Problem
 
-_OF_OUTPUT = ("command", "json", "plot", "save", "checkpoint", "every", "resume", "log", "tensorboard", "quiet", "no_progress")
+_OF_OUTPUT = {"command", "json", "plot", "no_plot", "save", "checkpoint", "every", "resume", "log", "tensorboard", "quiet"}
+_OF_OUTPUT |= {"no_progress", "threads"}
 
 
 _NO_CURVES = "skipped, matplotlib is not installed (pip install trainstep[plot])"

@@ -758,7 +758,7 @@ def write_model(
 
 
 def _in_order(data: bytes) -> tuple[bytes, memoryview]:
-    """Give a safetensors file with its metadata in the order of the names, so that equal models are equal files.
+    """Give a safetensors file with its metadata in the order of the names, so that the same model is the same file.
 
     The library lays them out in another order each time. The header is the JSON of so many bytes as the first eight say, filled up
     with spaces to a multiple of eight.
